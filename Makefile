@@ -1,0 +1,76 @@
+# Every target sets up what it needs, on a Debian or Ubuntu with Python 3.11 to 3.13 and make.
+#
+#   make up       the whole platform on http://127.0.0.1:8000 until Ctrl-C (PORT=, AIAAS_HOME=)
+#   make demo     the quickstart with nobody watching
+#   make test     every test that can run here
+#   make check    format, lint, types, import layers, docs in step, locks current
+#   make bench    measurements, written to benchmarks.json
+#   make lock     resolve the dependencies anew (UPGRADE=1: to their newest versions)
+#   make clean    remove everything that the above made, except state
+#
+# PYTHON= chooses the interpreter. TORCH_INDEX= names an index for PyTorch alone: its builds for
+# CPUs (https://download.pytorch.org/whl/cpu) are several gigabytes smaller than PyPI's.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help
+help:
+	@sed -n '3,9s/^# *//p' Makefile
+
+$(BIN)/python:
+	@python="$$(.ci/find_python $(PYTHON))" && "$$python" .ci/make_venv.py $(VENV)
+
+# Stamps are written when all of it is installed: an interrupted installation is repeated.
+$(VENV)/installed-local: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what the platform needs into $(VENV) (some minutes the first time) …"
+	@if [ -n "$(TORCH_INDEX)" ]; then \
+	  $(PIP) install --quiet --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' requirements.lock)"; fi
+	@$(PIP) install --quiet --requirement requirements.lock
+	@$(PIP) install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-test: requirements-test.lock $(VENV)/installed-local
+	@$(PIP) install --quiet --requirement requirements-test.lock --constraint requirements.lock
+	@touch $@
+
+.PHONY: up demo test check bench lock docs format clean
+up: $(VENV)/installed-local
+	@exec $(BIN)/aiaas up
+
+demo: $(VENV)/installed-local
+	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
+
+test: $(VENV)/installed-test
+	@exec $(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/locks.py check
+	$(BIN)/python .ci/docs.py --check
+
+bench: $(VENV)/installed-test
+	$(BIN)/python tests/benchmarks/import_time.py | tee benchmarks.json
+
+lock: $(VENV)/installed-test
+	$(BIN)/python .ci/locks.py write $(if $(UPGRADE),--upgrade)
+
+docs: $(VENV)/installed-test
+	$(BIN)/python .ci/docs.py
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist benchmarks.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+"""Tables read with pyarrow: Parquet and CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from pydantic_core import to_jsonable_python
+
+from aiaas_hub.domain.ports import TableDescription
+from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.schemas.errors import InvalidInput
+
+_CSV_BLOCK = 64 << 20
+MAX_CELL = 10_000
+"""Characters of one text in a preview; the rest is an ellipsis."""
+MAX_PREVIEW_CHARACTERS = 4 << 20
+MAX_BATCH_BYTES = 512 << 20
+
+
+class ArrowTables:
+    def to_parquet(self, source: Path, format_: Format, target: Path) -> None:
+        if format_ == "parquet":
+            raise ValueError("Parquet needs no conversion")
+        try:
+            # Types are inferred from the first block: the larger, the less a later row surprises.
+            options = pa_csv.ReadOptions(block_size=_CSV_BLOCK)
+            with (
+                pa_csv.open_csv(source, read_options=options) as reader,
+                pq.ParquetWriter(target, reader.schema, compression="zstd") as writer,
+            ):
+                for batch in reader:
+                    writer.write_batch(batch)
+        except pa.ArrowInvalid as error:
+            raise InvalidInput(
+                f"{source.name} is not readable as CSV: {_first_line(error)}",
+                remedy="Read it with pandas and hand it over with aiaas.datasets.put(name, frame).",
+            ) from error
+
+    def describe(self, parquet: Path) -> TableDescription:
+        with _open(parquet) as file:
+            schema = file.schema_arrow
+            columns = [
+                Column(name=field.name, type=str(field.type), nullable=field.nullable)
+                for field in schema
+            ]
+            rows = file.metadata.num_rows
+        if not columns:
+            raise InvalidInput("The table has no columns.", remedy="Add at least one column.")
+        if len({column.name for column in columns}) != len(columns):
+            raise InvalidInput(
+                "Two columns have the same name.", remedy="Rename one of them and try again."
+            )
+        return TableDescription(columns=columns, rows=rows)
+
+    def rows(self, parquet: Path, columns: Sequence[str] | None, limit: int) -> list[list[Any]]:
+        with _open(parquet, folded=True) as file:
+            chosen = _chosen(file, columns)
+            found: list[list[Any]] = []
+            room = MAX_PREVIEW_CHARACTERS
+            for batch in file.iter_batches(batch_size=min(limit, 64), columns=chosen):
+                ordered = batch.select(chosen).columns
+                for position in range(min(batch.num_rows, limit - len(found))):
+                    row = [_plain(column[position].as_py()) for column in ordered]
+                    room -= sum(len(value) if isinstance(value, str) else 8 for value in row)
+                    found.append(row)
+                    if room < 0 or len(found) == limit:
+                        return found
+        return found
+
+    def select(
+        self, parquet: Path, columns: Sequence[str] | None, limit: int | None, target: Path
+    ) -> None:
+        with _open(parquet, folded=True) as file:
+            chosen = _chosen(file, columns)
+            schema = pa.schema([file.schema_arrow.field(name) for name in chosen])
+            left = file.metadata.num_rows if limit is None else limit
+            with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+                for batch in file.iter_batches(batch_size=8192, columns=chosen):
+                    if left <= 0:
+                        break
+                    part = batch.select(chosen).slice(0, left)
+                    left -= part.num_rows
+                    _check_unfolded(part)
+                    writer.write_batch(part.cast(schema))
+
+
+def _open(parquet: Path, *, folded: bool = False) -> pq.ParquetFile:
+    """`folded` keeps texts in their dictionaries: a few bytes of a file may stand for gigabytes
+    that are all the same."""
+    try:
+        file = pq.ParquetFile(parquet)
+        if not folded:
+            return file
+        texts = [
+            field.name
+            for field in file.schema_arrow
+            if pa.types.is_string(field.type) or pa.types.is_binary(field.type)
+        ]
+        file.close()
+        return pq.ParquetFile(parquet, read_dictionary=texts)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise InvalidInput(
+            "The file is not readable as Parquet.",
+            remedy="Write it again, for example with DataFrame.to_parquet.",
+        ) from error
+
+
+def _chosen(file: pq.ParquetFile, columns: Sequence[str] | None) -> list[str]:
+    known = file.schema_arrow.names
+    if columns is None:
+        return list(known)
+    if len(set(columns)) != len(columns):
+        raise InvalidInput("A column is named twice.", remedy="Name each column once.")
+    for name in columns:
+        if name not in known:
+            raise InvalidInput(
+                f"There is no column {name!r}.", remedy=f"Choose among: {', '.join(known[:20])}."
+            )
+    return list(columns)
+
+
+def _check_unfolded(batch: pa.RecordBatch) -> None:
+    """Raise `InvalidInput` where texts would take too much memory outside their dictionaries."""
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            if (pc.sum(lengths).as_py() or 0) > MAX_BATCH_BYTES:
+                raise InvalidInput(
+                    "The texts of this dataset are too large to be selected from.",
+                    remedy="Load it without --columns and --limit.",
+                )
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value. JSON has no NaN, which a name keeps apart from null."""
+    if isinstance(value, (str, bytes)) and len(value) > MAX_CELL:
+        return _plain(value[:MAX_CELL]) + "…"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return to_jsonable_python(value, bytes_mode="base64", fallback=str)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

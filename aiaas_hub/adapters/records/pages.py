@@ -1,0 +1,39 @@
+"""Paging by the key of a row, newest first: stable while rows are added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.paging import Page
+
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+
+
+def select_page(
+    session: Session,
+    query: Select[Row],
+    key: InstrumentedAttribute[int],
+    cursor: str | None,
+    limit: int,
+    convert: Callable[[Row], Item],
+) -> Page[Item]:
+    """The rows of `query` with keys below `cursor`, converted."""
+    if cursor is not None:
+        if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
+            raise InvalidInput(
+                "The cursor is not one of ours.", remedy="Start again without a cursor."
+            )
+        query = query.where(key < int(cursor))
+    rows: Sequence[Any] = session.scalars(query.order_by(key.desc()).limit(limit + 1)).all()
+    more = len(rows) > limit
+    kept = rows[:limit]
+    return Page(
+        items=[convert(row) for row in kept],
+        next_cursor=str(getattr(kept[-1], key.key)) if more else None,
+    )

@@ -1,0 +1,142 @@
+"""Triton over gRPC, with its errors told as ours.
+
+Loads go through gRPC: a load through HTTP holds one of the workers that answer inference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from aiaas_hub.domain.ports import DoesNotAnswer
+from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CALL_SECONDS = 10.0
+LOAD_SECONDS = 120.0
+INFER_SECONDS = 60.0
+
+_PATH = re.compile(r"(?:/[\w.@+~-]+){2,}/?")
+_CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # The name that HTTP/2 asks for; a socket's path is not one.
+    ("grpc.default_authority", "localhost"),
+    # A proxy of the environment does not lead to this machine's sockets.
+    ("grpc.enable_http_proxy", 0),
+    # A killed Triton is back within a second or two; the default backs off for minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+
+
+class TritonClient:
+    """Thread-safe; connects at the first call and again whenever Triton comes back."""
+
+    def __init__(self, socket: Path) -> None:
+        self._client = triton.InferenceServerClient(
+            f"unix:{os.fspath(socket)}", channel_args=_CHANNEL
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def is_live(self, seconds: float = 2.0) -> bool:
+        try:
+            return bool(self._client.is_server_live(client_timeout=seconds))
+        except InferenceServerException:
+            return False
+
+    def index(self) -> dict[str, dict[int, tuple[str, str]]]:
+        """Every version that Triton knows of: model → version → (state, reason)."""
+        try:
+            answer = self._client.get_model_repository_index(client_timeout=CALL_SECONDS)
+        except InferenceServerException as error:
+            raise told(error) from error
+        found: dict[str, dict[int, tuple[str, str]]] = {}
+        for entry in answer.models:
+            versions = found.setdefault(entry.name, {})
+            # A model that is not loaded is listed once, without a version.
+            if entry.version:
+                versions[int(entry.version)] = (entry.state, entry.reason)
+        return found
+
+    def ready_versions(self, model: str) -> set[int]:
+        versions = self.index().get(model, {})
+        return {version for version, (state, _) in versions.items() if state == "READY"}
+
+    def load(self, model: str) -> None:
+        """Raises `InvalidInput` with Triton's reason if the model does not load."""
+        try:
+            self._client.load_model(model, client_timeout=LOAD_SECONDS)
+        except InferenceServerException as error:
+            raise told(error, failed="The model does not load in Triton") from error
+
+    def unload(self, model: str) -> None:
+        try:
+            self._client.unload_model(model, client_timeout=CALL_SECONDS)
+        except InferenceServerException as error:
+            raise told(error) from error
+
+    def infer(
+        self, model: str, version: int, inputs: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        tensors = []
+        for name, array in inputs.items():
+            tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            tensors.append(tensor)
+        try:
+            answer = self._client.infer(
+                model, tensors, model_version=str(version), client_timeout=INFER_SECONDS
+            )
+        except InferenceServerException as error:
+            raise told(error) from error
+        return {
+            output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs
+        }
+
+
+def told(error: InferenceServerException, *, failed: str = "") -> AiaasError:
+    """Triton's error as one of ours. With `failed`, any fault of the model is `InvalidInput`."""
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    reason = sanitised(error.message() or "")
+    again = "Try again in a moment."
+    if "is not at ready state" in reason or "unknown model" in reason or status == "NOT_FOUND":
+        return NotFound(f"Triton does not serve this version: {reason}", remedy=again)
+    if status == "DEADLINE_EXCEEDED":
+        return DoesNotAnswer(
+            "The model does not answer in time.", remedy="It is started again soon."
+        )
+    if status == "CANCELLED" or (status == "UNAVAILABLE" and "connect" in reason.lower()):
+        return Unavailable("Triton is not up.", remedy=again)
+    if "Stub process" in reason:
+        # The instance died, for want of memory perhaps. Triton never starts it again by itself.
+        return DoesNotAnswer(
+            "The model does not answer: its process has died.", remedy="It is started again soon."
+        )
+    if failed:
+        return InvalidInput(
+            f"{failed}: {reason}", remedy="Load the model with onnxruntime in a notebook."
+        )
+    if status == "INVALID_ARGUMENT":
+        return InvalidInput(f"Triton refused the request: {reason}", remedy="")
+    if status in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
+        return Unavailable(f"Triton cannot answer: {reason}", remedy=again)
+    return InternalError(f"Triton failed: {reason}", remedy="Its log says more.")
+
+
+def sanitised(text: str) -> str:
+    """One line, without the Python backend's stack and without paths of this machine."""
+    text = text.partition("\n\nAt:\n")[0]
+    text = " ".join(text.split())
+    return _PATH.sub(lambda match: match.group().rstrip("/").rpartition("/")[2], text)[:600]

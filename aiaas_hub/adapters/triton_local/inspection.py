@@ -1,0 +1,125 @@
+"""Does this ONNX file load, and has it the tensors its signature says?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aiaas_hub.adapters.triton_local.environment import ServingEnvironment
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+
+_SCRIPT = Path(__file__).with_name("inspect_model.py")
+_SECONDS = 120
+_MEMORY_BYTES = 16 << 30
+
+_ONNX_TYPES: dict[DType, str] = {
+    "bool": "tensor(bool)",
+    "uint8": "tensor(uint8)",
+    "int8": "tensor(int8)",
+    "int16": "tensor(int16)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+    "float16": "tensor(float16)",
+    "float32": "tensor(float)",
+    "float64": "tensor(double)",
+}
+
+Tensors = Mapping[str, tuple[str, Sequence[int | str | None]]]
+
+
+def check(environment: ServingEnvironment, onnx: Path, signature: Signature) -> None:
+    """Raise `InvalidInput` unless the file loads in the serving onnxruntime and matches.
+
+    The file must lie alone in its directory: weights kept in other files are then not found, and
+    onnxruntime refuses paths that lead out of it.
+    """
+    answer = _inspect(environment, onnx)
+    compare(signature.inputs, answer["inputs"], "input")
+    compare(signature.outputs, answer["outputs"], "output")
+
+
+def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
+    """Raise `InvalidInput` at the first tensor that differs from its description."""
+    names = [spec.name for spec in specs]
+    if sorted(names) != sorted(found):
+        raise InvalidInput(
+            f"The model's {kind}s are {_names(found)}, its signature says {_names(names)}.",
+            remedy="Hand the model over again, so that both come from one export.",
+        )
+    for spec in specs:
+        onnx_type, dims = found[spec.name]
+        if onnx_type != _ONNX_TYPES[spec.dtype]:
+            raise InvalidInput(
+                f"The {kind} {spec.name!r} is a {onnx_type}, its signature says {spec.dtype}.",
+                remedy="Hand the model over again, so that both come from one export.",
+            )
+        if len(dims) != len(spec.shape) + 1:
+            raise InvalidInput(
+                f"The {kind} {spec.name!r} has {len(dims)} dimensions, its signature says "
+                f"{len(spec.shape) + 1} with the batch.",
+                remedy="Every input and output needs a leading batch dimension.",
+            )
+        if isinstance(dims[0], int):
+            raise InvalidInput(
+                f"The batch dimension of the {kind} {spec.name!r} is fixed at {dims[0]}.",
+                remedy="Export the model with a dynamic first dimension.",
+            )
+        for dim, wanted in zip(dims[1:], spec.shape, strict=True):
+            # An output of which onnxruntime knows less than the signature is right all the same.
+            if isinstance(dim, int) and dim != wanted and not (wanted is None and kind == "output"):
+                raise InvalidInput(
+                    f"The {kind} {spec.name!r} has the shape {_shape(dims)}, its signature says "
+                    f"{_shape([None, *spec.shape])}.",
+                    remedy="Hand the model over again, so that both come from one export.",
+                )
+
+
+def _inspect(environment: ServingEnvironment, onnx: Path) -> dict[str, Tensors]:
+    argv: list[str | Path] = [
+        environment.python,
+        "-I",
+        _SCRIPT,
+        onnx,
+        str(_SECONDS),
+        str(_MEMORY_BYTES),
+    ]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own script; the model is data to it
+            [os.fspath(word) for word in argv],
+            env=environment.variables(),
+            cwd=onnx.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else None
+    except (subprocess.TimeoutExpired, ValueError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise InvalidInput(
+            "The model makes onnxruntime crash, or takes too long or too much memory to load.",
+            remedy="Load the file with onnxruntime in a notebook to see what happens.",
+        )
+    if "error" in answer:
+        raise InvalidInput(
+            f"The model does not load in onnxruntime: {answer['error']}",
+            remedy="Load the file with onnxruntime in a notebook to see what is wrong with it.",
+        )
+    return {
+        kind: {name: (what, dims) for name, (what, dims) in answer[kind].items()}
+        for kind in ("inputs", "outputs")
+    }
+
+
+def _names(names: object) -> str:
+    return ", ".join(map(repr, sorted(names))) or "none"  # type: ignore[call-overload]
+
+
+def _shape(dims: Sequence[int | str | None]) -> str:
+    return "[" + ", ".join(str(dim) if isinstance(dim, int) else "?" for dim in dims) + "]"

@@ -1,0 +1,160 @@
+"""A Triton backend named `onnxruntime`, for a Triton that has only the python backend.
+
+A model directory with `backend: "onnxruntime"` and `<version>/model.onnx` is served by this file
+here and, unchanged, by the compiled backend of NVIDIA's container; the parameters it reads have
+that backend's names (github.com/triton-inference-server/onnxruntime_backend). It runs inside
+Triton's stub process, in the serving environment: it imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+_TAKEN = ctypes.c_char_p(b"used_dltensor")
+_set_capsule_name = ctypes.pythonapi.PyCapsule_SetName
+_set_capsule_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
+_set_capsule_name.restype = ctypes.c_int
+
+_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+class TritonPythonModel:
+    """One instance of one version of a model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        filename = config.get("default_model_filename") or "model.onnx"
+        path = os.path.join(args["model_repository"], args["model_version"], filename)
+        try:
+            self._session = ort.InferenceSession(
+                path, _options(config), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # The reason reaches the publisher; where the file lies does not concern them.
+            raise pb_utils.TritonModelException(_sanitised(error, path)) from None
+        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._outputs = [tensor["name"] for tensor in config["output"]]
+        self._batched = config.get("max_batch_size", 0) > 0
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer all requests; those whose tensors fit together share one run of the model."""
+        responses: list[Any] = [None] * len(requests)
+        groups: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            try:
+                feed = {
+                    name: _array(pb_utils.get_input_tensor_by_name(request, name))
+                    for name in self._inputs
+                }
+            except Exception as error:
+                responses[index] = _failed(error)
+                continue
+            # Without a batch dimension no two requests may share a run.
+            key: Any = index
+            if self._batched:
+                key = tuple(array.shape[1:] for array in feed.values())
+            groups[key].append((index, feed))
+        for group in groups.values():
+            self._run(group, requests, responses)
+        return responses
+
+    def _run(
+        self, group: list[tuple[int, dict[str, Any]]], requests: list[Any], responses: list[Any]
+    ) -> None:
+        try:
+            if len(group) == 1:
+                feed = group[0][1]
+            else:
+                feed = {
+                    name: np.concatenate([feed[name] for _, feed in group]) for name in self._inputs
+                }
+            results = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+            start = 0
+            for index, part in group:
+                rows = next(iter(part.values())).shape[0] if self._batched else 0
+                wanted = requests[index].requested_output_names()
+                tensors = []
+                for name in self._outputs:
+                    if wanted and name not in wanted:
+                        continue
+                    array = results[name]
+                    if len(group) > 1:
+                        array = array[start : start + rows]
+                    tensors.append(_tensor(name, array))
+                start += rows
+                responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
+        except Exception as error:
+            for index, _ in group:
+                responses[index] = _failed(error)
+
+    def finalize(self) -> None:
+        del self._session
+
+
+def _options(config: dict[str, Any]) -> Any:
+    """Session options; by default the instances of a model share the processors among them."""
+    parameters = {
+        name: value.get("string_value", "")
+        for name, value in (config.get("parameters") or {}).items()
+    }
+    instances = sum(group.get("count", 1) for group in config.get("instance_group") or [{}])
+    share = max(1, len(os.sched_getaffinity(0)) // max(1, instances))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(parameters.get("intra_op_thread_count") or 0) or share
+    options.inter_op_num_threads = int(parameters.get("inter_op_thread_count") or 0) or 1
+    if parameters.get("execution_mode") == "1":
+        options.execution_mode = ort.ExecutionMode.ORT_PARALLEL
+    level = ((config.get("optimization") or {}).get("graph") or {}).get("level", 0)
+    options.graph_optimization_level = _LEVELS.get(level, _LEVELS[0])
+    options.log_severity_level = 3
+    return options
+
+
+def _array(tensor: Any) -> Any:
+    """An input tensor as an array over the same memory, read-only.
+
+    The stub was compiled for numpy 1. Under numpy 2 its `as_numpy()` makes arrays whose strides
+    are 0, in which every element is the first, and `Tensor(name, array)` tensors of 0 bytes: so
+    both ways go through DLPack, which knows nothing of numpy's inner layout.
+    """
+    return np.from_dlpack(tensor)
+
+
+def _tensor(name: str, array: Any) -> Any:
+    """An output tensor of Triton's; see `_array`."""
+    # Triton takes no strided memory, and DLPack gives away no read-only one.
+    array = np.ascontiguousarray(array) if array.ndim else array
+    if not array.flags.writeable:
+        array = array.copy()
+    capsule = array.__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # Triton marks a capsule as taken with a name that numpy does not know, and numpy then writes
+    # a traceback to the log for each. This is the name that DLPack prescribes.
+    _set_capsule_name(capsule, _TAKEN)
+    return tensor
+
+
+def _failed(error: Exception) -> Any:
+    pb_utils.Logger.log_error(f"{type(error).__name__}: {error}")
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None)))
+
+
+def _sanitised(error: Exception, path: str | None) -> str:
+    """The error in one line without paths of this machine or the runtime's source locations."""
+    text = " ".join(str(error).split())
+    if path:
+        text = text.replace(path, os.path.basename(path))
+    words = [os.path.basename(word) if word.startswith("/") else word for word in text.split()]
+    return " ".join(words)[:600] or type(error).__name__

@@ -1,0 +1,270 @@
+"""The model repository on disk, written so that a crash at any line leaves it whole.
+
+    <root>/models/<model>/config.pbtxt          replaced by rename, never edited
+    <root>/models/<model>/<N>/model.onnx        a directory that came by one rename
+    <root>/models/<model>/<N>/manifest.json     its SHA-256, checked before the rename
+    <root>/staging/…                            everything unfinished or on its way out
+
+Triton parses every name in a model's directory as a version (`9.tmp` becomes 9 and hangs each
+later load; beyond int64 the server dies), and reloads all versions when another entry appears:
+so nothing but these is ever put there, and everything unfinished lies in `staging`, on the same
+file system. What is here can be served by NVIDIA's full container as it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from aiaas_hub.domain.ports import StagedVersion
+from aiaas_hub.schemas.endpoints import MAX_BATCH
+from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
+from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+
+MAX_VERSION = 2**31 - 1
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
+
+TRITON_TYPES: dict[DType, str] = {
+    "bool": "TYPE_BOOL",
+    "uint8": "TYPE_UINT8",
+    "int8": "TYPE_INT8",
+    "int16": "TYPE_INT16",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+    "float16": "TYPE_FP16",
+    "float32": "TYPE_FP32",
+    "float64": "TYPE_FP64",
+}
+
+
+def configuration(
+    model: str, signature: Signature, versions: Sequence[int], *, instances: int = 1
+) -> str:
+    """`config.pbtxt` of a model that serves exactly `versions`.
+
+    A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
+    from the model: Triton allows no empty `dims`.
+    """
+    config = model_config_pb2.ModelConfig(
+        name=model,
+        backend="onnxruntime",
+        max_batch_size=MAX_BATCH,
+        input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],
+        output=[_tensor(model_config_pb2.ModelOutput, spec) for spec in signature.outputs],
+        version_policy=model_config_pb2.ModelVersionPolicy(
+            specific=model_config_pb2.ModelVersionPolicy.Specific(versions=sorted(set(versions)))
+        ),
+        instance_group=[
+            model_config_pb2.ModelInstanceGroup(
+                count=instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU
+            )
+        ],
+        dynamic_batching=model_config_pb2.ModelDynamicBatching(),
+    )
+    return str(text_format.MessageToString(config))
+
+
+def _tensor(kind: type, spec: TensorSpec) -> object:
+    data_type = model_config_pb2.DataType.Value(TRITON_TYPES[spec.dtype])
+    dims = [-1 if dim is None else dim for dim in spec.shape]
+    if dims:
+        return kind(name=spec.name, data_type=data_type, dims=dims)
+    return kind(
+        name=spec.name,
+        data_type=data_type,
+        dims=[1],
+        reshape=model_config_pb2.ModelTensorReshape(shape=[]),
+    )
+
+
+class Repository:
+    """Files only; whoever uses it tells Triton."""
+
+    def __init__(self, root: Path) -> None:
+        self.models_root = root / "models"
+        self._staging = root / "staging"
+
+    def prepare(self) -> None:
+        for directory in (self.models_root, self._staging):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def clear_leftovers(self) -> None:
+        """Remove what interrupted calls left. Not while others may be at work."""
+        for leftover in self._staging.glob(".*"):
+            _delete(leftover)
+
+    def models(self) -> set[str]:
+        return {path.name for path in self.models_root.iterdir() if path.is_dir()}
+
+    def versions(self, model: str) -> set[int]:
+        """Versions whose files are installed."""
+        directory = self._model(model)
+        if not directory.is_dir():
+            return set()
+        return {int(path.name) for path in directory.iterdir() if path.name.isdecimal()}
+
+    def stage(self, model: str, version: int, onnx: Path) -> StagedVersion:
+        """Copy the file aside. If this version is installed already, with this content, nothing
+        is done; with another content it raises `Conflict`."""
+        staged = StagedVersion(model, version, self._staging / f"{model}@{_checked(version)}")
+        installed = self._version(model, version)
+        if installed.is_dir():
+            if _read_manifest(installed).get("sha256") != _sha256(onnx):
+                raise Conflict(
+                    f"Version {version} of this endpoint holds another model already.",
+                    remedy="Publish again: each publish gets a version of its own.",
+                )
+            return staged
+        _delete(staged.path)
+        staged.path.mkdir(mode=0o700)
+        shutil.copyfile(onnx, staged.path / "model.onnx")
+        return staged
+
+    def is_installed(self, staged: StagedVersion) -> bool:
+        return self._version(staged.model, staged.version).is_dir()
+
+    def seal(self, staged: StagedVersion) -> None:
+        """Write the manifest of a checked version, and all of it to the disk."""
+        model_file = staged.path / "model.onnx"
+        manifest = {"sha256": _sha256(model_file), "size": model_file.stat().st_size}
+        (staged.path / "manifest.json").write_text(json.dumps(manifest) + "\n")
+        _sync([model_file, staged.path / "manifest.json", staged.path, self._staging])
+
+    def discard(self, staged: StagedVersion) -> None:
+        _delete(staged.path)
+
+    def install(self, staged: StagedVersion) -> None:
+        """Rename into place. Raises `Conflict` if the staged files are not what was sealed."""
+        target = self._version(staged.model, staged.version)
+        if target.is_dir():
+            _delete(staged.path)
+            return
+        if not staged.path.is_dir():
+            raise Conflict(
+                "This version was not staged, or its files are gone.", remedy="Publish it again."
+            )
+        model_file = staged.path / "model.onnx"
+        sealed = _read_manifest(staged.path).get("sha256")
+        if not model_file.is_file() or sealed != _sha256(model_file):
+            _delete(staged.path)
+            raise Conflict(
+                "The staged files are damaged, perhaps by a crash or a full disk.",
+                remedy="Publish it again.",
+            )
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        staged.path.rename(target)
+        _sync([target.parent, self.models_root, self._staging])
+
+    def read_configuration(self, model: str) -> str | None:
+        try:
+            return (self._model(model) / "config.pbtxt").read_text()
+        except FileNotFoundError:
+            return None
+
+    def write_configuration(self, model: str, text: str) -> None:
+        """Replace `config.pbtxt` by rename, newer than any before it in the file system's eyes:
+        Triton looks for a change only where the time of the file is strictly later."""
+        path = self._model(model) / "config.pbtxt"
+        aside = self._staging / f".config.{secrets.token_hex(6)}"
+        aside.write_text(text)
+        _sync([aside])
+        now = time.time_ns()
+        if path.exists():
+            now = max(now, path.stat().st_mtime_ns + 1_000_000)
+        os.utime(aside, ns=(now, now))
+        aside.rename(path)
+        _sync([path.parent])
+
+    def touch(self, model: str, versions: Iterable[int]) -> None:
+        """Make model files look newer, so that the next load starts their instances anew."""
+        for version in versions:
+            path = self._version(model, version) / "model.onnx"
+            now = max(time.time_ns(), path.stat().st_mtime_ns + 1_000_000)
+            os.utime(path, ns=(now, now))
+
+    def require(self, model: str, versions: Iterable[int]) -> None:
+        """Raise `NotFound` unless these versions' files are installed."""
+        missing = sorted(set(versions) - self.versions(model))
+        if missing:
+            raise NotFound(
+                f"Version {missing[0]} is not in the model repository.",
+                remedy="Publish it again.",
+            )
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        """Delete a version or the whole model; a repeat does nothing."""
+        path = self._model(model) if version is None else self._version(model, version)
+        if not path.exists():
+            return
+        # Out by one rename first: Triton never sees a half-deleted version.
+        aside = self._staging / f".removed.{secrets.token_hex(6)}"
+        path.rename(aside)
+        _sync([path.parent])
+        _delete(aside)
+
+    def reshaped(self, model: str) -> set[str]:
+        """Names of the tensors that have no dimensions besides the batch."""
+        text = self.read_configuration(model)
+        if text is None:
+            return set()
+        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        tensors = [*config.input, *config.output]
+        return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
+
+    def _model(self, model: str) -> Path:
+        if not _MODEL_NAME.fullmatch(model):
+            raise InvalidInput(
+                f"{model!r} is not a model's name in Triton.",
+                remedy="Such names are made of small letters, digits and '-'.",
+            )
+        return self.models_root / model
+
+    def _version(self, model: str, version: int) -> Path:
+        return self._model(model) / str(_checked(version))
+
+
+def _checked(version: int) -> int:
+    if not 1 <= version <= MAX_VERSION:
+        raise InvalidInput(
+            f"{version} is not a version of an endpoint.", remedy="Versions count from 1."
+        )
+    return version
+
+
+def _read_manifest(directory: Path) -> dict[str, object]:
+    try:
+        content = json.loads((directory / "manifest.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,400 @@
+"""The `ServingEngine` port on a tritonserver of this machine."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aiaas_hub.adapters import run_directory
+from aiaas_hub.adapters.run_directory import triton_sockets
+from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
+from aiaas_hub.adapters.triton_local import inspection
+from aiaas_hub.adapters.triton_local.client import TritonClient
+from aiaas_hub.adapters.triton_local.environment import (
+    EnvironmentMaker,
+    Progress,
+    ServingEnvironment,
+    check_platform,
+)
+from aiaas_hub.adapters.triton_local.repository import Repository, configuration
+from aiaas_hub.domain.ports import StagedVersion
+from aiaas_hub.home import Home
+from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, Unavailable
+from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_hub.schemas.platform import EngineHealth, EngineState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from aiaas_hub.domain.ports import Tensors
+
+log = logging.getLogger(__name__)
+
+NAME = "triton"
+_START_SECONDS = 60.0
+_SETTLE_SECONDS = 30.0
+# gRPC of Triton takes an address and a port and joins them with a colon: of a socket's path the
+# port becomes the end. It says nothing otherwise.
+_GRPC_PORT = 1
+_GOLDEN = "aiaas-golden"
+_GOLDEN_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="x", dtype="float32", shape=[3])],
+    outputs=[TensorSpec(name="y", dtype="float32", shape=[3])],
+)
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the python backend puts its regions
+
+
+_STACK_KIB = 512 << 10
+
+
+class TritonLocal:
+    """One tritonserver for this home, reachable through sockets in a private directory only.
+
+    It listens on no port at all, so there is nothing to guard with a secret, which Triton could
+    take only in its command line.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        supervisor: Supervisor,
+        *,
+        instances: int = 1,
+        progress: Progress = log.info,
+    ) -> None:
+        self._home = home
+        self._supervisor = supervisor
+        self._instances = instances
+        self._environment = EnvironmentMaker(progress)
+        self._repository = Repository(home.triton)
+        self._client: TritonClient | None = None
+        self._starter: threading.Thread | None = None
+        self._phase = ""
+        """While it starts: what is being done."""
+        self._failure = ""
+        """Why the last start failed."""
+        self._locks: dict[str, threading.RLock] = {}
+        self._guard = threading.Lock()
+
+    # Process
+
+    @property
+    def http_socket(self) -> Path:
+        """Where the gateway reaches it."""
+        return self._sockets() / "http"
+
+    def start(self) -> None:
+        """Start Triton, or adopt it if it runs; returns before it is ready, see `health`.
+
+        The first start on a machine installs the serving environment. Models are not loaded:
+        whoever knows which are wanted calls `set_versions`. Raises `Unavailable` where it cannot
+        run at all, or its environment could not be made a moment ago.
+        """
+        self._environment.require()
+        with self._guard:
+            if self._starter is not None and self._starter.is_alive():
+                return
+            if self._supervisor.alive(NAME):
+                return
+            self._phase, self._failure = "It is starting.", ""
+            self._starter = threading.Thread(target=self._start, name="start-triton", daemon=True)
+            self._starter.start()
+
+    def shutdown(self) -> None:
+        """Stop Triton; a repeat does nothing."""
+        starter = self._starter
+        if starter is not None:
+            starter.join()
+        with self._guard:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+        self._supervisor.stop(NAME)
+        run_directory.remove(self._home, NAME)
+
+    def require(self) -> None:
+        """See `ServingEngine.require`: no wheel, no libpython, or no environment."""
+        self._environment.require()
+
+    def health(self) -> EngineHealth:
+        if self._phase:
+            return EngineHealth(name=NAME, state=EngineState.STARTING, reason=self._phase)
+        if self._supervisor.alive(NAME):
+            if self._triton().is_live():
+                return EngineHealth(name=NAME, state=EngineState.READY)
+            reason = "It does not answer. Its log is in logs/triton.log."
+        else:
+            reason = self._failure or "It is not running; it is started again within seconds."
+            try:
+                check_platform()
+            except Unavailable as error:
+                reason = str(error)
+        return EngineHealth(name=NAME, state=EngineState.UNAVAILABLE, reason=reason)
+
+    # Publishing
+
+    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+        """See `ServingEngine.stage`."""
+        environment = self._environment.get()
+        with self._lock(model):
+            self._repository.prepare()
+            staged = self._repository.stage(model, version, onnx)
+            if self._repository.is_installed(staged):
+                return staged
+            try:
+                inspection.check(environment, staged.path / "model.onnx", signature)
+            except AiaasError:
+                self._repository.discard(staged)
+                raise
+            self._repository.seal(staged)
+            return staged
+
+    def install(self, staged: StagedVersion) -> None:
+        with self._lock(staged.model):
+            self._repository.install(staged)
+
+    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+        """See `ServingEngine.set_versions`."""
+        wanted = set(versions)
+        with self._lock(model):
+            client = self._connected()
+            if not wanted:
+                self._unload(client, model)
+                return
+            self._repository.require(model, wanted)
+            former = self._repository.read_configuration(model)
+            text = configuration(model, signature, sorted(wanted), instances=self._instances)
+            if former == text and client.ready_versions(model) == wanted:
+                return
+            if former != text:
+                self._repository.write_configuration(model, text)
+            try:
+                client.load(model)
+                # An answer without an error is no proof: a version may be missing all the same.
+                self._settle(client, model, wanted)
+            except InvalidInput:
+                if former is not None and former != text:
+                    # Else the next load, for whatever reason, would fail like this one.
+                    self._repository.write_configuration(model, former)
+                raise
+
+    def ready_versions(self, model: str) -> set[int]:
+        return self._connected().ready_versions(model)
+
+    def installed_versions(self, model: str) -> set[int]:
+        return self._repository.versions(model)
+
+    def models(self) -> set[str]:
+        self._repository.prepare()
+        return self._repository.models() - {_GOLDEN}
+
+    def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """See `ServingEngine.infer`."""
+        scalars = self._repository.reshaped(model)
+        arrays = {
+            name: array.reshape(-1, 1) if name in scalars and array.ndim == 1 else array
+            for name, array in inputs.items()
+        }
+        outputs = self._triton().infer(model, version, arrays)
+        return {
+            name: array.reshape(-1) if name in scalars else array for name, array in outputs.items()
+        }
+
+    def heal(self, model: str) -> None:
+        """See `ServingEngine.heal`."""
+        with self._lock(model):
+            client = self._connected()
+            ready = client.ready_versions(model)
+            if not ready:
+                return
+            self._repository.touch(model, ready)
+            client.load(model)
+            self._settle(client, model, ready)
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        """See `ServingEngine.remove`."""
+        with self._lock(model):
+            client = self._connected()
+            if version is None:
+                self._unload(client, model)
+            elif version in client.ready_versions(model):
+                raise Conflict(
+                    "A version that is served cannot be removed.",
+                    remedy="Take its traffic away first.",
+                )
+            self._repository.remove(model, version)
+
+    def _unload(self, client: TritonClient, model: str) -> None:
+        if not client.ready_versions(model):
+            return
+        client.unload(model)
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        # What is in flight is finished first.
+        while client.ready_versions(model):
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    "Triton still serves a model that was unloaded.", remedy="Try again."
+                )
+            time.sleep(0.02)
+
+    def _settle(self, client: TritonClient, model: str, wanted: set[int]) -> None:
+        """Wait until the READY versions are the wanted ones: old ones finish what is in flight."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while (ready := client.ready_versions(model)) != wanted:
+            reasons = client.index().get(model, {})
+            failed = [
+                reason
+                for version, (state, reason) in reasons.items()
+                if version in wanted and state == "UNAVAILABLE" and reason
+            ]
+            if failed:
+                raise InvalidInput(
+                    f"The model does not load in Triton: {failed[0][:600]}",
+                    remedy="Load the model with onnxruntime in a notebook.",
+                )
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"Triton serves the versions {sorted(ready)} instead of {sorted(wanted)}.",
+                    remedy="Try again; its log says more.",
+                )
+            time.sleep(0.02)
+
+    # Starting
+
+    def _start(self) -> None:
+        try:
+            self._phase = "Its environment is being prepared; the first time takes a minute."
+            environment = self._environment.get()
+            self._phase = "It is starting."
+            self._spawn(environment)
+            self._wait_until_live()
+            self._check_answers()
+        except AiaasError as error:
+            self._failure = str(error)
+            log.warning("Triton does not start: %s", error)
+            self._supervisor.stop(NAME)
+        except Exception:
+            self._failure = "It could not be started; the service's log says why."
+            log.exception("Triton does not start")
+            self._supervisor.stop(NAME)
+        finally:
+            self._phase = ""
+
+    def _spawn(self, environment: ServingEnvironment) -> None:
+        self._repository.prepare()
+        self._repository.clear_leftovers()
+        sockets = self._sockets()
+        self._write_backends(environment)
+        region = _SHARED_MEMORY / self._region()
+        self._supervisor.start(
+            ProcessSpec(
+                NAME,
+                self._argv(environment, sockets),
+                environment.variables(),
+                cwd=self._home.triton,
+                grace_seconds=10,
+                # A Triton that is killed leaves 1 MiB of shared memory for each of its processes.
+                leaves=[f"{region}*", f"{glob.escape(str(sockets))}/*"],
+            )
+        )
+
+    def _wait_until_live(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.http_socket.exists() or not self._triton().is_live(0.5):
+            if not self._supervisor.alive(NAME) or time.monotonic() > deadline:
+                lines = self._supervisor.last_lines(NAME, 50)
+                telling = [line for line in lines if line.startswith(("E", "error"))] or lines
+                raise Unavailable(
+                    f"Triton did not start: {telling[-1] if telling else 'it wrote no log.'}",
+                    remedy="Its log is in logs/triton.log.",
+                )
+            time.sleep(0.02)
+
+    def _check_answers(self) -> None:
+        """Serve one tiny model and compare: a Python or numpy that does not fit the stub loads
+        and says READY all the same, and then returns other numbers, or none."""
+        rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+        onnx = resources.files(__package__).joinpath("golden.onnx")
+        with resources.as_file(onnx) as path:
+            self.install(self.stage(_GOLDEN, 1, _GOLDEN_SIGNATURE, path))
+        try:
+            self.set_versions(_GOLDEN, _GOLDEN_SIGNATURE, [1])
+            answer = self.infer(_GOLDEN, 1, {"x": rows})["y"]
+            if not np.array_equal(answer, rows + rows):
+                raise Unavailable(
+                    "Triton answers wrongly here: its Python and numpy do not fit each other.",
+                    remedy="Remove the directory aiaas-serving of this environment and start "
+                    "the platform again.",
+                )
+            self.set_versions(_GOLDEN, _GOLDEN_SIGNATURE, [])
+        finally:
+            self._repository.remove(_GOLDEN)
+
+    def _argv(self, environment: ServingEnvironment, sockets: Path) -> list[str]:
+        return [
+            # JSON that is nested deeply enough overflows the stack of the thread that parses it,
+            # and with it goes the server. The gateway bounds such bodies; this bears the bound.
+            *("/bin/sh", "-c", f'ulimit -S -s {_STACK_KIB}; exec "$@"', NAME),
+            str(environment.tritonserver),
+            f"--model-repository={self._repository.models_root}",
+            f"--backend-directory={self._home.triton / 'backends'}",
+            "--model-control-mode=explicit",
+            # Configurations are whole: guessing the rest costs a second per load.
+            "--disable-auto-complete-config",
+            # One version that failed to load must not make the whole server unready for ever.
+            "--strict-readiness=false",
+            f"--http-address=unix:{sockets / 'http'}",
+            f"--grpc-address=unix:{sockets / 'grpc'}",
+            f"--grpc-port={_GRPC_PORT}",
+            "--allow-metrics=false",
+            "--allow-sagemaker=false",
+            "--allow-vertex-ai=false",
+            "--exit-timeout-secs=5",
+            f"--backend-config=python,shm-region-prefix-name={self._region()}",
+        ]
+
+    def _write_backends(self, environment: ServingEnvironment) -> None:
+        """The backend directory, anew: copies, as Triton refuses links that lead out of it."""
+        backends = self._home.triton / "backends"
+        shutil.rmtree(backends, ignore_errors=True)
+        (backends / "python").mkdir(parents=True)
+        for path in environment.python_backend:
+            shutil.copy(path, backends / "python")
+        (backends / "onnxruntime").mkdir()
+        ours = resources.files(__package__).joinpath("onnxruntime_backend", "model.py")
+        (backends / "onnxruntime" / "model.py").write_bytes(ours.read_bytes())
+
+    def _connected(self) -> TritonClient:
+        if not self._running():
+            raise Unavailable("Triton is not up.", remedy="Try again in a moment.")
+        return self._triton()
+
+    def _triton(self) -> TritonClient:
+        with self._guard:
+            if self._client is None:
+                self._client = TritonClient(self._sockets() / f"grpc:{_GRPC_PORT}")
+            return self._client
+
+    def _running(self) -> bool:
+        return self._supervisor.alive(NAME)
+
+    def _sockets(self) -> Path:
+        return triton_sockets(self._home)
+
+    def _region(self) -> str:
+        name = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:12]
+        return f"triton_aiaas_{name}_"
+
+    def _lock(self, model: str) -> threading.RLock:
+        with self._guard:
+            return self._locks.setdefault(model, threading.RLock())

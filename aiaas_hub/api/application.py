@@ -1,0 +1,82 @@
+"""The web application: routers, identity and the one error shape."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+
+import aiaas_hub
+from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, runs
+from aiaas_hub.api.identity import Caller, Identity, Scope
+from aiaas_hub.api.services import Api, Services
+from aiaas_hub.schemas.errors import ErrorBody
+from aiaas_hub.schemas.platform import Me
+
+VERSION_PREFIX = "/api/v1"
+
+
+class Health(BaseModel):
+    status: str
+    gateway: str
+
+
+def _platform() -> APIRouter:
+    router = APIRouter(tags=["platform"])
+
+    @router.get("/health")
+    def health(api: Api) -> Health:
+        """Answers as soon as the service can be used; needs no token."""
+        return Health(status="ok", gateway=api.gateway_url())
+
+    @router.get("/me")
+    def me(caller: Caller, api: Api) -> Me:
+        caller.require(Scope.READ, caller.user)
+        return Me(
+            user=caller.user,
+            admin=caller.admin,
+            gateway=api.gateway_url(),
+            engines=list(api.engines()),
+            live_runs=api.run_records.count_live(caller.user),
+            serving_endpoints=api.endpoint_records.count_serving(caller.user),
+            version=aiaas_hub.__version__,
+            python=api.python,
+        )
+
+    return router
+
+
+def create_application(services: Services, identity: Identity, prefix: str) -> FastAPI:
+    """The application below `prefix` (the hub's `/services/aiaas`).
+
+    The prefix is part of each route rather than a `root_path`: the hub's proxy passes it on.
+    """
+    base = prefix.rstrip("/") + VERSION_PREFIX
+    app = FastAPI(
+        title="AIaaS Hub",
+        version=aiaas_hub.__version__,
+        description="Datasets, runs, models and endpoints.",
+        openapi_url=f"{base}/openapi.json",
+        # The interactive pages load scripts from a content delivery network.
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": ErrorBody, "description": "What went wrong"}},
+    )
+    app.state.services = services
+    app.state.identity = identity
+    errors.install(app)
+    for router in (
+        _platform(),
+        blobs.router,
+        datasets.router,
+        jobs.router,
+        runs.router,
+        models.router,
+        endpoints.router,
+    ):
+        app.include_router(router, prefix=base)
+    app.add_middleware(
+        errors.RequestBoundary,
+        unlimited=f"{base}/blobs",
+        public=frozenset({f"{base}/health", f"{base}/openapi.json"}),
+    )
+    return app

@@ -1,0 +1,137 @@
+"""Endpoints and their keys."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse
+
+from aiaas_hub.api.identity import Caller, EndpointWriter, Reader, Scope, identify
+from aiaas_hub.api.live import stream
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit, Version
+from aiaas_hub.domain.endpoints import topic
+from aiaas_hub.schemas.endpoints import (
+    Endpoint,
+    EndpointToken,
+    Key,
+    KeyCreate,
+    PublishRequest,
+)
+from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.runs import Lineage
+
+router = APIRouter(tags=["endpoints"])
+
+
+@router.get("/endpoints")
+def list_endpoints(
+    caller: Caller,
+    api: Api,
+    owner: str | None = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[Endpoint]:
+    of = owner or caller.user
+    caller.require(Scope.READ, of)
+    return api.endpoints.page(of, cursor, limit)
+
+
+@router.get("/endpoints/{owner}/{name}")
+def get_endpoint(owner: str, name: str, _caller: Reader, api: Api) -> Endpoint:
+    return api.endpoints.get(owner, name)
+
+
+@router.post("/endpoints/{owner}/{name}/publish", status_code=202)
+def publish(
+    owner: str,
+    name: str,
+    body: PublishRequest,
+    caller: EndpointWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey = None,
+) -> Endpoint:
+    """Start publishing; the answer's newest version goes from staging to serving or failed."""
+    endpoint = api.endpoints.publish(
+        owner,
+        name,
+        body,
+        by=caller.user,
+        may_read=caller.may_read,
+        idempotency_key=idempotency_key,
+    )
+    api.wake()
+    return endpoint
+
+
+@router.get("/endpoints/{owner}/{name}/events", response_class=EventSourceResponse)
+async def endpoint_events(
+    owner: str, name: str, _caller: Reader, request: Request, api: Api
+) -> EventSourceResponse:
+    """Event `endpoint` at each change; `end` when the newest version is settled."""
+    shown: Endpoint | None = None
+
+    def look() -> tuple[list[tuple[str, BaseModel]], bool]:
+        nonlocal shown
+        current = api.endpoints.get(owner, name)
+        events: list[tuple[str, BaseModel]] = []
+        if current != shown:
+            events.append(("endpoint", current))
+            shown = current
+        if current.state.is_settled:
+            events.append(("end", current))
+        return events, current.state.is_settled
+
+    return stream(api.live, topic(owner, name), look, partial(identify, request))
+
+
+@router.delete("/endpoints/{owner}/{name}")
+def retire(owner: str, name: str, _caller: EndpointWriter, api: Api) -> Endpoint:
+    retired = api.endpoints.retire(owner, name)
+    api.wake()
+    return retired
+
+
+@router.get("/endpoints/{owner}/{name}/lineage")
+def endpoint_lineage(
+    owner: str, name: str, caller: Reader, api: Api, version: Version = None
+) -> Lineage:
+    return api.lineages.of_endpoint(owner, name, version, caller.may_read)
+
+
+@router.post("/endpoints/{owner}/{name}/token")
+def exchange_token(owner: str, name: str, caller: EndpointWriter, api: Api) -> EndpointToken:
+    """A short-lived key for calling the endpoint from a notebook."""
+    return api.endpoints.exchange(owner, name, caller.user)
+
+
+@router.post("/endpoints/{owner}/{name}/keys", status_code=201)
+def create_key(
+    owner: str,
+    name: str,
+    body: KeyCreate,
+    caller: EndpointWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey = None,
+) -> Key:
+    """A key for callers outside; its token is in this answer and nowhere else."""
+    return api.endpoints.create_key(owner, name, body, caller.user, idempotency_key)
+
+
+@router.get("/endpoints/{owner}/{name}/keys")
+def list_keys(
+    owner: str,
+    name: str,
+    _caller: EndpointWriter,
+    api: Api,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[Key]:
+    return api.endpoints.keys(owner, name, cursor, limit)
+
+
+@router.delete("/endpoints/{owner}/{name}/keys/{key_id}")
+def revoke_key(owner: str, name: str, key_id: str, _caller: EndpointWriter, api: Api) -> Key:
+    """The gateway refuses the key when this answers."""
+    return api.endpoints.revoke_key(owner, name, key_id)

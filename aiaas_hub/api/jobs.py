@@ -1,0 +1,77 @@
+"""What a job asks for and reports, with its run token and about its own run only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response, StreamingResponse
+
+from aiaas_hub.api.bearer import bearer
+from aiaas_hub.api.services import Api
+from aiaas_hub.schemas.errors import Unauthenticated
+from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
+from aiaas_hub.schemas.runs import Job, JobEvent, JobLog, JobMetrics, Run
+
+router = APIRouter(prefix="/runs/{run_id}/job", tags=["jobs"])
+
+
+@dataclass(frozen=True)
+class JobCaller:
+    run: Run
+    attempt: int
+
+
+async def _job(run_id: str, request: Request, api: Api) -> JobCaller:
+    run, attempt = await anyio.to_thread.run_sync(api.jobs.authenticate, bearer(request.scope))
+    if run.id != run_id:
+        # Another run's token is worth nothing here, whoever owns the two.
+        raise Unauthenticated("The run token is not valid.")
+    return JobCaller(run, attempt)
+
+
+Reporting = Annotated[JobCaller, Depends(_job)]
+
+
+@router.get("")
+def describe_job(job: Reporting, api: Api) -> Job:
+    return api.jobs.describe(job.run)
+
+
+@router.get("/snapshot", response_class=StreamingResponse)
+def job_snapshot(job: Reporting, api: Api) -> StreamingResponse:
+    content = api.blobs.iterate(job.run.snapshot.digest)
+    return StreamingResponse(content, media_type="application/zip")
+
+
+@router.get("/datasets/{index}/data", response_class=StreamingResponse)
+def job_dataset(index: int, job: Reporting, api: Api) -> StreamingResponse:
+    content = api.blobs.iterate(api.jobs.dataset(job.run, index))
+    return StreamingResponse(content, media_type="application/vnd.apache.parquet")
+
+
+@router.post("/metrics", status_code=204)
+def add_job_metrics(body: JobMetrics, job: Reporting, api: Api) -> Response:
+    api.jobs.add_metrics(job.run, job.attempt, body)
+    return Response(status_code=204)
+
+
+@router.post("/log", status_code=204)
+def add_job_log(body: JobLog, job: Reporting, api: Api) -> Response:
+    api.jobs.add_log(job.run, job.attempt, body)
+    return Response(status_code=204)
+
+
+@router.post("/events", status_code=204)
+def report_job_event(body: JobEvent, job: Reporting, api: Api) -> Response:
+    """409 tells the job that its attempt is over and that it should stop."""
+    api.jobs.report(job.run, job.attempt, body)
+    api.wake()
+    return Response(status_code=204)
+
+
+@router.put("/model")
+def hand_over_model(body: ModelHandOver, job: Reporting, api: Api) -> ModelVersion:
+    return api.jobs.hand_over(job.run, body)

@@ -1,0 +1,109 @@
+"""Live state: changes wake those who watch, as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio.to_thread
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from aiaas_hub.schemas.errors import Unauthenticated
+
+COALESCE_SECONDS = 0.25
+"""A burst of changes becomes one event."""
+FALLBACK_SECONDS = 5.0
+"""Another replica's changes do not wake us: so often the records are read anyway."""
+
+
+class Live:
+    """The `Notifier` port for one process: threads notify, coroutines wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = (
+            defaultdict(set)
+        )
+
+    def notify(self, topic: str) -> None:
+        with self._lock:
+            waiters = list(self._waiting.get(topic, ()))
+        for loop, event in waiters:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+    def subscribe(self, topic: str) -> Subscription:
+        return Subscription(self, topic)
+
+    def _add(self, topic: str, entry: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
+        with self._lock:
+            self._waiting[topic].add(entry)
+
+    def _remove(self, topic: str, entry: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
+        with self._lock:
+            self._waiting[topic].discard(entry)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+
+class Subscription:
+    def __init__(self, live: Live, topic: str) -> None:
+        self._live = live
+        self._topic = topic
+        self._entry = (asyncio.get_running_loop(), asyncio.Event())
+
+    def __enter__(self) -> Subscription:
+        self._live._add(self._topic, self._entry)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live._remove(self._topic, self._entry)
+
+    async def changed(self) -> None:
+        """Return at the next change, or after `FALLBACK_SECONDS`."""
+        event = self._entry[1]
+        try:
+            await asyncio.wait_for(event.wait(), FALLBACK_SECONDS)
+            await asyncio.sleep(COALESCE_SECONDS)
+        except TimeoutError:
+            pass
+        event.clear()
+
+
+REIDENTIFY_SECONDS = 30.0
+"""So often a stream asks whether its token still holds."""
+
+Look = Callable[[], tuple[list[tuple[str, BaseModel]], bool]]
+"""What is new since the last look, as named events, and whether that was the last."""
+
+
+def stream(
+    live: Live, topic: str, look: Look, identify: Callable[[], Awaitable[object]]
+) -> EventSourceResponse:
+    """Events of one object until `look` says that there will be no more, or until `identify`
+    raises `Unauthenticated`."""
+
+    async def events() -> AsyncIterator[Any]:
+        identified = time.monotonic()
+        with live.subscribe(topic) as subscription:
+            while True:
+                if time.monotonic() - identified > REIDENTIFY_SECONDS:
+                    try:
+                        await identify()
+                    except Unauthenticated:
+                        return
+                    identified = time.monotonic()
+                found, over = await anyio.to_thread.run_sync(look)
+                for name, model in found:
+                    yield ServerSentEvent(event=name, data=model.model_dump_json())
+                if over:
+                    return
+                # Look once more after a change: more may have come in the meantime.
+                await (asyncio.sleep(COALESCE_SECONDS) if found else subscription.changed())
+
+    return EventSourceResponse(events(), ping=15)

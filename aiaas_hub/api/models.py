@@ -1,0 +1,53 @@
+"""Models."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from aiaas_hub.api.identity import Caller, ModelWriter, Reader, Scope
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit, Version
+from aiaas_hub.schemas.models import Model, ModelVersion, ModelVersionCreate
+from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.runs import Lineage
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models")
+def list_models(
+    caller: Caller,
+    api: Api,
+    owner: str | None = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[Model]:
+    of = owner or caller.user
+    caller.require(Scope.READ, of)
+    return api.models.page(of, cursor, limit)
+
+
+@router.get("/models/{owner}/{name}")
+def get_model(owner: str, name: str, _caller: Reader, api: Api, version: Version = None) -> Model:
+    return api.models.get(owner, name, version)
+
+
+@router.post("/models/{owner}/{name}/versions", status_code=201)
+def add_model_version(
+    owner: str,
+    name: str,
+    body: ModelVersionCreate,
+    caller: ModelWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey = None,
+) -> ModelVersion:
+    """Register an exported model from two uploads."""
+    return api.models.add_version(
+        owner, name, body, uploader=caller.user, idempotency_key=idempotency_key
+    )
+
+
+@router.get("/models/{owner}/{name}/lineage")
+def model_lineage(
+    owner: str, name: str, caller: Reader, api: Api, version: Version = None
+) -> Lineage:
+    return api.lineages.of_model(owner, name, version, caller.may_read)

@@ -1,0 +1,62 @@
+"""What the routers work on: the domain, composed by `aiaas_hub.app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from aiaas_hub.api.live import Live
+from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.endpoints import Endpoints
+from aiaas_hub.domain.jobs import Jobs
+from aiaas_hub.domain.lineage import Lineages
+from aiaas_hub.domain.models import Models
+from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RunRecords
+from aiaas_hub.domain.runs import Runs
+from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
+from aiaas_hub.schemas.platform import EngineHealth
+
+
+@dataclass(frozen=True)
+class Services:
+    datasets: Datasets
+    runs: Runs
+    jobs: Jobs
+    models: Models
+    endpoints: Endpoints
+    lineages: Lineages
+    blobs: BlobStore
+    grants: BlobGrants
+    run_records: RunRecords
+    endpoint_records: EndpointRecords
+    live: Live
+    wake: Callable[[], None]
+    """Tells the reconciler that there is something to do."""
+    engines: Callable[[], Sequence[EngineHealth]]
+    gateway_url: Callable[[], str]
+    max_upload_bytes: int
+    python: str
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Api = Annotated[Services, Depends(_services)]
+Cursor = Annotated[str | None, Query(max_length=64, description="`next_cursor` of the last page")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most items to answer")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=8,
+        max_length=255,
+        description="A repeat with the same key gives the first answer's object again",
+    ),
+]
+Version = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest")]
+DEFAULT_LIMIT = DEFAULT_PAGE

@@ -1,0 +1,187 @@
+"""The service's composition root: `python -m aiaas_hub.app`, as the hub starts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+from traitlets.config import Config
+from traitlets.config.loader import PyFileConfigLoader
+
+from aiaas_hub.adapters.blobs import FsspecBlobs
+from aiaas_hub.adapters.columnar import ArrowTables
+from aiaas_hub.adapters.records.database import Database
+from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
+from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
+from aiaas_hub.adapters.records.models import SqlModelRecords
+from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.run_logs import FileRunLogs
+from aiaas_hub.adapters.tensors import read_tensors
+from aiaas_hub.api.application import VERSION_PREFIX, create_application
+from aiaas_hub.api.identity import HubIdentity, Identity
+from aiaas_hub.api.live import Live
+from aiaas_hub.api.services import Services
+from aiaas_hub.config import ServiceConfig
+from aiaas_hub.domain.datasets import DatasetLimits, Datasets
+from aiaas_hub.domain.endpoints import Endpoints
+from aiaas_hub.domain.jobs import Jobs
+from aiaas_hub.domain.lineage import Lineages
+from aiaas_hub.domain.models import Models
+from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.publishing import Publisher
+from aiaas_hub.domain.runs import RunLimits, Runs
+from aiaas_hub.domain.tokens import RunTokens
+from aiaas_hub.home import Home
+from aiaas_hub.reconcile import Reconciler
+from aiaas_hub.spawner.notebook_home import directory_name
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Engines:
+    """The engines that this service drives."""
+
+    def __init__(
+        self, training: TrainingEngine, serving: ServingEngine, gateway: Gateway, signer: Signer
+    ) -> None:
+        self.training = training
+        self.serving = serving
+        self.gateway = gateway
+        self.signer = signer
+
+
+def read_config(home: Home) -> ServiceConfig:
+    """The operator's settings; a file that does not exist sets nothing."""
+    loaded = Config()
+    if (home.root / "aiaas_config.py").exists():
+        loader = PyFileConfigLoader("aiaas_config.py", path=str(home.root))
+        loaded = loader.load_config()
+    config = ServiceConfig(config=loaded)
+    if config.records_url_file:
+        config.records_url = Path(config.records_url_file).read_text().strip()
+    config.records_url = config.records_url or home.records_url
+    config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
+    return config
+
+
+def local_engines(home: Home, api_url: str) -> Engines:
+    # Imported here, since only the engines that are driven need be installed.
+    from aiaas_hub.adapters.envoy_local import EnvoyLocal
+    from aiaas_hub.adapters.ray_local import RayLocal
+    from aiaas_hub.adapters.supervisor import Supervisor
+    from aiaas_hub.adapters.triton_local import TritonLocal
+    from aiaas_hub.gateway.keys import GatewayKeys
+
+    supervisor = Supervisor(records=home.processes, logs=home.logs)
+    keys = GatewayKeys(home)
+    return Engines(
+        training=RayLocal(home, supervisor, api_url),
+        serving=TritonLocal(home, supervisor),
+        gateway=EnvoyLocal(home, supervisor),
+        signer=keys,
+    )
+
+
+def compose(
+    home: Home, config: ServiceConfig, engines: Engines, identity: Identity, prefix: str
+) -> tuple[FastAPI, Reconciler, Database]:
+    """Put the parts together; starts nothing."""
+    database = Database(config.records_url)
+    database.migrate()
+    live = Live()
+    blobs = FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache")
+    grants = SqlBlobGrants(database)
+    logs = FileRunLogs(home.runs)
+    tokens = RunTokens(bytes.fromhex(home.secret("jobs_key")))
+    run_records = SqlRunRecords(database)
+    endpoint_records = SqlEndpointRecords(database)
+
+    def roots(owner: str) -> list[Path]:
+        own = home.notebooks / directory_name(owner)
+        return [own, *(Path(root) for root in config.dataset_roots)]
+
+    datasets = Datasets(
+        SqlDatasetRecords(database),
+        blobs,
+        grants,
+        ArrowTables(),
+        DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
+    )
+    models = Models(SqlModelRecords(database), blobs, grants)
+    limits = RunLimits(in_all=config.max_runs, per_user=config.max_runs_per_user)
+    runs = Runs(run_records, datasets, grants, engines.training, logs, tokens, live, PYTHON, limits)
+    endpoints = Endpoints(
+        endpoint_records, models, runs, engines.gateway, engines.serving, engines.signer, live
+    )
+    publisher = Publisher(
+        endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
+    )
+    ordered = (engines.gateway, engines.serving, engines.training)
+    reconciler = Reconciler(ordered, runs, publisher, endpoint_records)
+    services = Services(
+        datasets=datasets,
+        runs=runs,
+        jobs=Jobs(run_records, datasets, models, logs, tokens, live),
+        models=models,
+        endpoints=endpoints,
+        lineages=Lineages(endpoints, models, runs),
+        blobs=blobs,
+        grants=grants,
+        run_records=run_records,
+        endpoint_records=endpoint_records,
+        live=live,
+        wake=reconciler.wake,
+        engines=reconciler.healths,
+        gateway_url=lambda: engines.gateway.url,
+        max_upload_bytes=config.max_upload_bytes,
+        python=PYTHON,
+    )
+    return create_application(services, identity, prefix), reconciler, database
+
+
+def main() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Their requests carry tokens in headers that debug levels would show.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    home = Home.from_environment()
+    home.prepare()
+    address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
+    prefix = os.environ["JUPYTERHUB_SERVICE_PREFIX"]
+    host, port = address.hostname or "127.0.0.1", address.port
+    assert port is not None, "the hub names a port"  # noqa: S101 - an invariant
+    # Jobs report to the service itself: neither hub nor proxy need to be up for that.
+    api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
+    config = read_config(home)
+    app, reconciler, database = compose(
+        home, config, local_engines(home, api_url), HubIdentity(), prefix
+    )
+    server: Any = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            # The proxy tells who called; nothing else may.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+    )
+    reconciler.start()
+    try:
+        server.run()
+    finally:
+        reconciler.stop()
+        database.close()
+
+
+if __name__ == "__main__":
+    main()

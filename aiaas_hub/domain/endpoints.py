@@ -1,0 +1,231 @@
+"""Endpoints: what should be served to whom."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+from aiaas_hub.domain.datasets import MayRead
+from aiaas_hub.domain.models import Models
+from aiaas_hub.domain.ports import Gateway, Notifier, Route, RouteTarget, ServingEngine, Signer
+from aiaas_hub.domain.records import Deployment, EndpointRecords
+from aiaas_hub.domain.runs import Runs
+from aiaas_hub.schemas.endpoints import (
+    Endpoint,
+    EndpointState,
+    EndpointToken,
+    EndpointVersion,
+    Key,
+    KeyCreate,
+    PublishRequest,
+)
+from aiaas_hub.schemas.errors import Conflict, NotFound
+from aiaas_hub.schemas.models import ModelVersion, PinnedModel, Signature
+from aiaas_hub.schemas.names import check_name
+from aiaas_hub.schemas.paging import Page
+
+TOKEN_LIFETIME = timedelta(minutes=10)
+
+
+def topic(owner: str, name: str) -> str:
+    return f"endpoints/{owner}/{name}"
+
+
+def serving_name(owner: str, endpoint: str, signature: Signature) -> str:
+    """The Triton model behind an endpoint.
+
+    Triton keeps one configuration for all versions of a model, so each signature has a model of
+    its own. The hash keeps owners apart, whatever their names hold.
+    """
+    identity = f"{owner}\0{endpoint}\0{signature.model_dump_json(exclude={'labels'})}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
+    slug = re.sub(r"[^a-z0-9]+", "-", endpoint.lower()).strip("-")[:40]
+    return f"{slug}-{digest}"
+
+
+class Endpoints:
+    def __init__(
+        self,
+        records: EndpointRecords,
+        models: Models,
+        runs: Runs,
+        gateway: Gateway,
+        serving: ServingEngine,
+        signer: Signer,
+        notifier: Notifier,
+    ) -> None:
+        self._records = records
+        self._models = models
+        self._runs = runs
+        self._gateway = gateway
+        self._serving = serving
+        self._signer = signer
+        self._notifier = notifier
+        # Two threads that apply routes must not finish in the wrong order.
+        self._applying = threading.Lock()
+
+    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Endpoint]:
+        page = self._records.page(owner, cursor, limit)
+        page.items = [self._complete(endpoint) for endpoint in page.items]
+        return page
+
+    def get(self, owner: str, name: str) -> Endpoint:
+        """Raises `NotFound`."""
+        found = self._records.get(owner, name)
+        if found is None:
+            raise NotFound(f"There is no endpoint {name}.", remedy="See %aiaas endpoints.")
+        return self._complete(found)
+
+    def publish(
+        self,
+        owner: str,
+        name: str,
+        request: PublishRequest,
+        *,
+        by: str,
+        may_read: MayRead,
+        idempotency_key: str | None,
+    ) -> Endpoint:
+        """Write the intent to serve a model; the publisher does the rest.
+
+        Raises `Unavailable` where no model can ever be served: a version that waits for that
+        would wait for ever.
+        """
+        check_name(name)
+        self._serving.require()
+        model = self._source(request, by, may_read)
+        self._records.add_version(
+            owner,
+            name,
+            EndpointVersion(
+                version=1,
+                model=PinnedModel(owner=model.owner, name=model.name, version=model.version),
+                state=EndpointState.STAGING,
+                created_at=datetime.now(UTC),
+                created_by=by,
+            ),
+            serving_name(owner, name, model.signature),
+            idempotency_key,
+        )
+        self._notifier.notify(topic(owner, name))
+        return self.get(owner, name)
+
+    def _source(self, request: PublishRequest, by: str, may_read: MayRead) -> ModelVersion:
+        if request.model is not None:
+            return self._models.resolve(request.model, by, may_read)
+        assert request.run is not None  # noqa: S101 - for the type checker: the schema checks
+        run = self._runs.get(request.run)
+        if not may_read(run.owner):
+            raise NotFound("There is no such run.", remedy="See %aiaas runs.")
+        if run.model is None and not run.state.is_terminal:
+            raise Conflict(
+                f"Run {run.id} is {run.state} and has no model yet.",
+                remedy=f"Wait for it: %aiaas attach {run.id}",
+            )
+        return self._models.of_run(run.id)
+
+    def retire(self, owner: str, name: str) -> Endpoint:
+        """Stop serving; the route goes first, then the reconciler unloads the models."""
+        self.get(owner, name)
+        self._records.retire(owner, name)
+        self.apply_routes()
+        self._notifier.notify(topic(owner, name))
+        return self.get(owner, name)
+
+    # Keys
+
+    def create_key(
+        self, owner: str, name: str, request: KeyCreate, by: str, idempotency_key: str | None
+    ) -> Key:
+        """A new key, its token shown this once."""
+        self._not_retired(self.get(owner, name))
+        now = datetime.now(UTC).replace(microsecond=0)
+        key = self._records.add_key(
+            owner,
+            name,
+            Key(
+                id=secrets.token_hex(12),
+                endpoint=f"{owner}/{name}",
+                note=request.note,
+                created_at=now,
+                expires_at=now + timedelta(days=request.expires_in_days),
+            ),
+            idempotency_key,
+        )
+        token = self._signer.sign(_audience(owner, name), key.id, by, key.expires_at)
+        return key.model_copy(update={"token": token})
+
+    def exchange(self, owner: str, name: str, by: str) -> EndpointToken:
+        """A short-lived token for the owner's own notebook."""
+        self._not_retired(self.get(owner, name))
+        expires_at = datetime.now(UTC).replace(microsecond=0) + TOKEN_LIFETIME
+        # No record: it cannot be revoked, and it is over in minutes.
+        jti = f"session-{secrets.token_hex(12)}"
+        token = self._signer.sign(_audience(owner, name), jti, by, expires_at)
+        return EndpointToken(token=token, expires_at=expires_at)
+
+    def keys(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]:
+        return self._records.keys(owner, name, cursor, limit)
+
+    def revoke_key(self, owner: str, name: str, key_id: str) -> Key:
+        """Raises `NotFound`. The gateway refuses the key when this returns."""
+        revoked = self._records.revoke_key(owner, name, key_id, datetime.now(UTC))
+        if revoked is None:
+            raise NotFound("There is no such key.", remedy=f"See %aiaas keys {name}.")
+        self.apply_routes()
+        return revoked
+
+    # Routes
+
+    def apply_routes(self) -> None:
+        """Give the gateway the routes that the records want now."""
+        with self._applying:
+            now = datetime.now(UTC)
+            self._gateway.apply(
+                [
+                    self._route(endpoint, deployments, now)
+                    for endpoint, deployments in self._records.routed()
+                ]
+            )
+
+    def _route(self, endpoint: Endpoint, deployments: Sequence[Deployment], now: datetime) -> Route:
+        names = {deployment.version: deployment.serving_name for deployment in deployments}
+        return Route(
+            owner=endpoint.owner,
+            endpoint=endpoint.name,
+            targets=[
+                RouteTarget(model=names[version], version=version, percent=percent)
+                for version, percent in sorted(endpoint.traffic.items())
+            ],
+            audience=_audience(endpoint.owner, endpoint.name),
+            revoked=self._records.revoked(endpoint.owner, endpoint.name, now),
+        )
+
+    def _complete(self, endpoint: Endpoint) -> Endpoint:
+        """Fill in what the records do not know."""
+        path = f"{quote(endpoint.owner, safe='')}/{endpoint.name}"
+        signature = None
+        if endpoint.traffic:
+            newest = max(endpoint.traffic)
+            pinned = next(v.model for v in endpoint.versions if v.version == newest)
+            signature = self._models.get(pinned.owner, pinned.name, pinned.version).latest.signature
+        return endpoint.model_copy(
+            update={"url": f"{self._gateway.url}/{path}", "signature": signature}
+        )
+
+    @staticmethod
+    def _not_retired(endpoint: Endpoint) -> None:
+        if endpoint.state is EndpointState.RETIRED:
+            raise Conflict(
+                f"Endpoint {endpoint.name} is retired.",
+                remedy=f"Publish to it again: %aiaas publish {endpoint.name} --model NAME",
+            )
+
+
+def _audience(owner: str, name: str) -> str:
+    return f"{owner}/{name}"

@@ -1,0 +1,127 @@
+"""What a job tells about itself and asks for, with its run token."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.models import Models
+from aiaas_hub.domain.ports import Notifier, RunLogs
+from aiaas_hub.domain.records import RunRecords
+from aiaas_hub.domain.runs import require_live, topic
+from aiaas_hub.domain.tokens import RunTokens
+from aiaas_hub.schemas.errors import Conflict, NotFound, Unauthenticated
+from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
+from aiaas_hub.schemas.runs import (
+    Job,
+    JobEvent,
+    JobFailed,
+    JobLog,
+    JobMetrics,
+    JobStarted,
+    Run,
+    RunState,
+)
+
+
+class Jobs:
+    def __init__(
+        self,
+        records: RunRecords,
+        datasets: Datasets,
+        models: Models,
+        logs: RunLogs,
+        tokens: RunTokens,
+        notifier: Notifier,
+    ) -> None:
+        self._records = records
+        self._datasets = datasets
+        self._models = models
+        self._logs = logs
+        self._tokens = tokens
+        self._notifier = notifier
+
+    def authenticate(self, token: str) -> tuple[Run, int]:
+        """The live run and the attempt that this token stands for.
+
+        Raises `Unauthenticated` for a token that is not ours and `Conflict` for one whose attempt
+        is over, which tells a job that was cancelled to stop.
+        """
+        claimed = self._tokens.check(token)
+        run = None if claimed is None else self._records.get(claimed[0])
+        if claimed is None or run is None:
+            raise Unauthenticated("The run token is not valid.")
+        require_live(run, claimed[1])
+        return run, claimed[1]
+
+    def describe(self, run: Run) -> Job:
+        return Job(
+            run_id=run.id,
+            attempt=run.attempt,
+            name=run.name,
+            owner=run.owner,
+            snapshot=run.snapshot,
+            datasets=run.datasets,
+            dataset_digests=[self._datasets.content(pinned) for pinned in run.datasets],
+            params=run.params,
+            resources=run.resources,
+            retries=run.retries,
+        )
+
+    def dataset(self, run: Run, index: int) -> str:
+        """Digest of the content of the run's dataset at this place in its list."""
+        if not 0 <= index < len(run.datasets):
+            raise NotFound("The run has no such dataset.")
+        return self._datasets.content(run.datasets[index])
+
+    def add_metrics(self, run: Run, attempt: int, batch: JobMetrics) -> None:
+        if not self._records.append_metrics(run.id, attempt, batch.sequence, batch.points):
+            raise _over()
+        self._notifier.notify(topic(run.id))
+
+    def add_log(self, run: Run, attempt: int, piece: JobLog) -> None:
+        base = self._records.log_base(run.id, attempt)
+        if base is None:
+            raise _over()
+        self._logs.append(run.id, base + piece.offset, piece.text)
+        self._notifier.notify(topic(run.id))
+
+    def hand_over(self, run: Run, model: ModelHandOver) -> ModelVersion:
+        return self._models.add_version(
+            run.owner, run.name, model, uploader=run.owner, run_id=run.id
+        )
+
+    def report(self, run: Run, attempt: int, event: JobEvent) -> None:
+        now = datetime.now(UTC)
+        if isinstance(event, JobStarted):
+            if run.state is RunState.RUNNING:
+                return
+            changed = self._records.transition(
+                run.id, attempt, [RunState.STARTING], RunState.RUNNING, started_at=now, reason=""
+            )
+        elif isinstance(event, JobFailed):
+            changed = self._records.transition(
+                run.id,
+                attempt,
+                [RunState.STARTING, RunState.RUNNING],
+                RunState.FAILED,
+                finished_at=now,
+                reason="",
+                error=event.error.model_dump(),
+            )
+        else:
+            changed = self._records.transition(
+                run.id,
+                attempt,
+                [RunState.STARTING, RunState.RUNNING],
+                RunState.SUCCEEDED,
+                finished_at=now,
+                reason="",
+            )
+        if changed is None:
+            raise _over()
+        self._notifier.notify(topic(run.id))
+
+
+def _over() -> Conflict:
+    return Conflict("This attempt of the run is over.", remedy="Stop.")

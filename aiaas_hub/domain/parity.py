@@ -1,0 +1,110 @@
+"""Parity: does the served model answer as its source model did?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_hub.schemas.endpoints import MAX_BATCH, Parity
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature
+
+Array = NDArray[Any]
+Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+LATENCY_SAMPLES = 25
+
+
+def split_evaluation(
+    tensors: Mapping[str, Array], signature: Signature
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Held-out inputs and the source model's outputs, by tensor name.
+
+    Raises `InvalidInput` if a tensor of the signature is missing or has another shape or type.
+    """
+    found: dict[str, dict[str, Array]] = {"input": {}, "output": {}}
+    rows = set()
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs:
+            array = tensors.get(f"{kind}.{spec.name}")
+            if array is None or array.ndim == 0:
+                raise InvalidInput(f"The held-out rows lack the {kind} {spec.name}.")
+            fits = len(array.shape) == len(spec.shape) + 1 and all(
+                wanted is None or wanted == got
+                for wanted, got in zip(spec.shape, array.shape[1:], strict=False)
+            )
+            if array.dtype != np.dtype(spec.dtype) or not fits:
+                raise InvalidInput(
+                    f"The held-out rows of {spec.name} are {array.dtype}{list(array.shape[1:])}, "
+                    f"its signature says {spec.dtype}{spec.shape}."
+                )
+            found[kind][spec.name] = array
+            rows.add(array.shape[0])
+    if len(rows) != 1 or 0 in rows:
+        raise InvalidInput("The held-out rows differ in number between tensors, or are none.")
+    return found["input"], found["output"]
+
+
+def measure(
+    infer: Infer, inputs: Mapping[str, Array], expected: Mapping[str, Array]
+) -> tuple[Parity, float]:
+    """Ask `infer` for the held-out rows in batches of 1, 3 and the maximum.
+
+    Returns the parity and the scale of the expected outputs (largest magnitude, at least 1),
+    against which a difference is judged. A missing output, another shape or a value that is not
+    finite where the source's was makes the difference infinite.
+    """
+    rows = len(next(iter(inputs.values())))
+    batches = [1, 3, MAX_BATCH]
+    worst = 0.0
+    for size in batches:
+        # All rows in the largest batch, over again where they do not fill it; the small batches
+        # are about shapes, not about values.
+        count = max(rows, size) if size == MAX_BATCH else size
+        for start in range(0, count, size):
+            part = np.arange(start, min(start + size, count)) % rows
+            answer = infer({name: array[part] for name, array in inputs.items()})
+            for name, array in expected.items():
+                worst = max(worst, difference(array[part], answer.get(name)))
+    seconds = []
+    one = {name: array[:1] for name, array in inputs.items()}
+    for _ in range(LATENCY_SAMPLES):
+        begin = time.perf_counter()
+        infer(one)
+        seconds.append(time.perf_counter() - begin)
+    scale = max(1.0, *(_magnitude(array) for array in expected.values()))
+    parity = Parity(
+        max_abs=worst,
+        rows=rows,
+        batches=batches,
+        p50_ms=float(np.percentile(seconds, 50)) * 1000,
+        p99_ms=float(np.percentile(seconds, 99)) * 1000,
+    )
+    return parity, scale
+
+
+def difference(expected: Array, answer: Array | None) -> float:
+    """Largest absolute difference; infinite where the two cannot be compared."""
+    if answer is None or answer.shape != expected.shape:
+        return float("inf")
+    if expected.dtype == np.bool_:
+        return float(np.any(expected != answer))
+    a, b = expected.astype(np.float64), answer.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if np.all(same):
+        return 0.0
+    gap = np.abs(a - b)[~same]
+    return float("inf") if not np.all(np.isfinite(gap)) else float(np.max(gap))
+
+
+def _magnitude(array: Array) -> float:
+    """Largest finite magnitude, without a copy of another type."""
+    if array.dtype == np.bool_:
+        return 0.0
+    finite = array[np.isfinite(array)]
+    # As Python numbers: the magnitude of -128 does not fit into eight bits.
+    return float(max(abs(finite.max().item()), abs(finite.min().item()))) if finite.size else 0.0

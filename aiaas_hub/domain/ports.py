@@ -1,0 +1,236 @@
+"""What the domain needs from the world, as Protocols.
+
+Each port has an adapter per world (local, Kubernetes) and one contract suite in
+`tests/contract` that runs on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.models import Signature
+from aiaas_hub.schemas.platform import EngineHealth
+from aiaas_hub.schemas.runs import Resources
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Tensors = Mapping[str, NDArray[np.generic]]
+
+
+class JobState(StrEnum):
+    """What an engine says of a job. An engine's word alone never makes a run a success."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDED = "ended"
+    """The process is over with exit status 0."""
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    state: JobState
+    message: str = ""
+    """Pending: what it waits for. Failed: the last words."""
+
+
+@dataclass(frozen=True)
+class JobSubmission:
+    """One attempt of a run, as handed to a training engine."""
+
+    id: str
+    """Deterministic (`<run id>-<attempt>`): submitting it twice starts one job."""
+    owner: str
+    resources: Resources
+    token: str = field(repr=False)
+    """The run token. It goes to the job as a file, never in a command line or environment."""
+
+
+class Engine(Protocol):
+    """A long-lived program that the service keeps alive."""
+
+    def start(self) -> None:
+        """Start it, or adopt the one that runs already; returns before it is ready. A repeat
+        does nothing while it lives."""
+
+    def health(self) -> EngineHealth: ...
+
+
+class TrainingEngine(Engine, Protocol):
+    """Runs jobs. Raises `Unavailable` from any call while the engine is not up."""
+
+    def submit(self, job: JobSubmission) -> None:
+        """Start the job unless one with this id exists already."""
+
+    def status(self, submission_id: str) -> JobStatus | None:
+        """None: this engine knows no such job (never submitted, or lost with the head)."""
+
+    def stop(self, submission_id: str) -> None:
+        """Ask the job to stop, then make it; nothing happens if it is over or unknown."""
+
+
+@dataclass(frozen=True)
+class StagedVersion:
+    """A version directory, complete and hashed, outside the repository's root."""
+
+    model: str
+    version: int
+    path: Path
+
+
+class DoesNotAnswer(Unavailable):
+    """A model that is READY and cannot answer, its process having died: `heal` it. The engine
+    itself is up."""
+
+
+class ServingEngine(Engine, Protocol):
+    """Triton, as the publish protocol uses it. Raises `Unavailable` while it is not up.
+
+    `model` is a Triton model name made by `domain.endpoints.serving_name`; versions are small
+    integers that are never used again.
+    """
+
+    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+        """Copy `model.onnx` aside, check that it loads and has these inputs and outputs, write a
+        hash manifest and fsync. Raises `InvalidInput` when it does not load or does not match.
+        A repeat replaces what an interrupted call left."""
+
+    def install(self, staged: StagedVersion) -> None:
+        """Rename the staged directory into the repository; a repeat does nothing."""
+
+    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+        """Serve exactly these versions: write the configuration, load, and confirm that the
+        READY set is this set. Raises `InvalidInput` with the reason if one does not load; the
+        versions that were served before are then served still. Empty: unload the model."""
+
+    def ready_versions(self, model: str) -> set[int]: ...
+
+    def models(self) -> set[str]:
+        """Names of all models in the repository."""
+
+    def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
+        """Answer of exactly this version. Arrays carry the batch dimension first.
+
+        Raises `InvalidInput` for inputs that do not fit, `NotFound` if the version is not
+        served, `DoesNotAnswer` if it is and its process has died."""
+
+    def heal(self, model: str) -> None:
+        """Restart the instances of a model that is READY and does not answer."""
+
+    def require(self) -> None:
+        """Raise `Unavailable` with a remedy if this engine can never be up on this machine."""
+
+    def installed_versions(self, model: str) -> set[int]:
+        """Versions whose files are in the repository."""
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        """Delete a version's files; raises `Conflict` while it is served. None: unload the whole
+        model and delete it."""
+
+
+@dataclass(frozen=True)
+class RouteTarget:
+    """One version's share of an endpoint's traffic."""
+
+    model: str
+    """Triton model name."""
+    version: int
+    percent: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """What the gateway does with `/{owner}/{endpoint}/v2/…`."""
+
+    owner: str
+    endpoint: str
+    targets: Sequence[RouteTarget]
+    """Their percents sum to 100."""
+    audience: str
+    """`aud` that a key must carry: `owner/endpoint`."""
+    revoked: Sequence[str] = ()
+    """`jti`s of keys that are refused although their signature still holds."""
+
+
+class Gateway(Engine, Protocol):
+    """The data path. Applying the same routes again changes nothing."""
+
+    @property
+    def url(self) -> str: ...
+
+    def apply(self, routes: Sequence[Route]) -> None:
+        """Make these the routes, all at once."""
+
+
+class BlobStore(Protocol):
+    """Content-addressed files: written aside, fsynced, hashed, renamed."""
+
+    def put(self, source: BinaryIO, *, limit: int) -> tuple[str, int]:
+        """Store a stream; its SHA-256 and size in bytes. Raises `TooLarge` beyond `limit`
+        bytes, and then nothing is kept."""
+
+    def open(self, digest: str) -> BinaryIO: ...
+
+    def local_path(self, digest: str) -> Path:
+        """A file on this machine with the content, fetched first where it lies elsewhere."""
+
+    def iterate(self, digest: str, chunk: int = 1 << 20) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class TableDescription:
+    columns: Sequence[Column]
+    rows: int
+
+
+class Tables(Protocol):
+    """Reads tabular files without running anything that is in them."""
+
+    def to_parquet(self, source: Path, format_: Format, target: Path) -> None:
+        """Write `source` as Parquet. Raises `InvalidInput` if it is not of this format."""
+
+    def describe(self, parquet: Path) -> TableDescription:
+        """Raises `InvalidInput` if the file is not Parquet or has unsupported columns."""
+
+    def rows(self, parquet: Path, columns: Sequence[str] | None, limit: int) -> list[list[Any]]:
+        """The first rows as JSON values. Raises `InvalidInput` for an unknown column."""
+
+    def select(
+        self, parquet: Path, columns: Sequence[str] | None, limit: int | None, target: Path
+    ) -> None:
+        """Write some columns or the first rows to another Parquet file."""
+
+
+class RunLogs(Protocol):
+    """Logs of runs, in bytes of UTF-8; bounded per run."""
+
+    def append(self, run_id: str, position: int, text: str) -> None:
+        """Write `text` at byte `position`; what is there already is dropped, and a gap is
+        marked. Raises `InvalidInput` for a gap too large to be one."""
+
+    def size(self, run_id: str) -> int: ...
+
+    def read(self, run_id: str, offset: int, limit: int) -> tuple[str, int]:
+        """Text from byte `offset`, at most `limit` bytes, and the offset after it."""
+
+
+class Signer(Protocol):
+    """Signs endpoint keys that the gateway verifies by itself."""
+
+    def sign(self, audience: str, jti: str, subject: str, expires_at: datetime) -> str: ...
+
+
+class Notifier(Protocol):
+    """Tells whoever watches an object that it changed."""
+
+    def notify(self, topic: str) -> None: ...

@@ -1,0 +1,278 @@
+"""The publish protocol: stage, rename, load, verify, route, narrow.
+
+Each step may be repeated after a crash at any line; a version that fails any of them is taken out
+again, and what was served before is served still.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from aiaas_hub.domain import parity
+from aiaas_hub.domain.endpoints import Endpoints, topic
+from aiaas_hub.domain.models import Models
+from aiaas_hub.domain.ports import BlobStore, DoesNotAnswer, Notifier, ServingEngine
+from aiaas_hub.domain.records import Deployment, EndpointRecords
+from aiaas_hub.schemas.endpoints import MAX_BATCH, EndpointState, Parity
+from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
+from aiaas_hub.schemas.models import ModelVersion, Signature
+
+log = logging.getLogger(__name__)
+
+KEPT_VERSIONS = 2
+"""Versions that stay loaded: the serving one, and the one before for an instant rollback."""
+PARITY_TOLERANCE = 1e-3
+"""Largest difference accepted, relative to the largest expected output (at least 1)."""
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class ReadTensors(Protocol):
+    def __call__(self, path: Path, rows: int | None = None) -> Tensors: ...
+
+
+class Publisher:
+    def __init__(
+        self,
+        records: EndpointRecords,
+        endpoints: Endpoints,
+        models: Models,
+        blobs: BlobStore,
+        engine: ServingEngine,
+        notifier: Notifier,
+        read_tensors: ReadTensors,
+    ) -> None:
+        self._records = records
+        self._endpoints = endpoints
+        self._models = models
+        self._blobs = blobs
+        self._engine = engine
+        self._notifier = notifier
+        self._read_tensors = read_tensors
+        self._guard = threading.Lock()
+        self._writers: dict[tuple[str, str], threading.Lock] = {}
+        # Files of a model that nobody wants are removed under it, and files are installed under
+        # it: else a model could be removed between its intent and its installation.
+        self._files = threading.Lock()
+
+    def publish(self, deployment: Deployment) -> None:
+        """Take a version from where it is to serving or failed.
+
+        One thread writes to an endpoint's models at a time. Raises `Unavailable` while Triton is
+        not up: the version stays where it is, and the reconciler calls again.
+        """
+        with self._writer(deployment.owner, deployment.endpoint):
+            self._publish(deployment)
+
+    def _publish(self, deployment: Deployment) -> None:
+        steps = {
+            EndpointState.STAGING: self._stage,
+            EndpointState.VERIFYING: self._verify,
+            EndpointState.CANARY: self._route,
+        }
+        current = deployment
+        while not current.info.state.is_settled:
+            try:
+                advanced = steps[current.info.state](current)
+            except DoesNotAnswer as error:
+                self._fail(
+                    current,
+                    InvalidInput(
+                        f"{error.message} It was verified with batches of up to {MAX_BATCH} rows, "
+                        "for which memory or time may not be enough.",
+                        remedy="Make the model smaller, then publish it again.",
+                    ),
+                )
+                return
+            except Unavailable as error:
+                if self._records.explain(current, str(error)):
+                    self._notifier.notify(topic(deployment.owner, deployment.endpoint))
+                raise
+            except AiaasError as error:
+                self._fail(current, error)
+                return
+            except Exception:
+                log.exception("Publishing %s failed", deployment.serving_name)
+                self._fail(
+                    current,
+                    InternalError(
+                        "Publishing failed on the platform's side.",
+                        remedy="Its log says why: ask whoever runs the platform.",
+                    ),
+                )
+                return
+            if advanced is None:
+                # Retired meanwhile: what this call may have loaded is nobody's.
+                break
+            current = advanced
+            self._notifier.notify(topic(deployment.owner, deployment.endpoint))
+        if not current.info.state.is_settled:
+            self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
+
+    def _stage(self, deployment: Deployment) -> Deployment | None:
+        model = self._model(deployment)
+        onnx = self._blobs.local_path(model.onnx)
+        staged = self._engine.stage(
+            deployment.serving_name, deployment.version, model.signature, onnx
+        )
+        with self._files:
+            self._engine.install(staged)
+        return self._records.transition(deployment, EndpointState.STAGING, EndpointState.VERIFYING)
+
+    def _verify(self, deployment: Deployment) -> Deployment | None:
+        model = self._model(deployment)
+        others = self._kept(self._records.deployments(deployment.owner, deployment.endpoint))
+        served = [d.version for d in others if d.serving_name == deployment.serving_name]
+        self._engine.set_versions(
+            deployment.serving_name, model.signature, sorted({*served, deployment.version})
+        )
+        measured = self._measure(deployment, model)
+        return self._records.transition(
+            deployment,
+            EndpointState.VERIFYING,
+            EndpointState.CANARY,
+            parity=measured.model_dump(),
+        )
+
+    def _measure(self, deployment: Deployment, model: ModelVersion) -> Parity:
+        tensors = self._read_tensors(self._blobs.local_path(self._models.evaluation(model)))
+        inputs, expected = parity.split_evaluation(tensors, model.signature)
+
+        def infer(batch: Tensors) -> Tensors:
+            return self._engine.infer(deployment.serving_name, deployment.version, batch)
+
+        measured, scale = parity.measure(infer, inputs, expected)
+        if not measured.max_abs <= PARITY_TOLERANCE * scale:
+            raise InvalidInput(
+                f"Triton's answers differ from the source model's by {measured.max_abs:.3g} on "
+                f"{measured.rows} held-out rows.",
+                remedy="Save the model in eval mode, and without random operations in forward().",
+            )
+        return measured
+
+    def _route(self, deployment: Deployment) -> Deployment | None:
+        if not self._records.route(deployment, {deployment.version: 100}):
+            return None
+        self._endpoints.apply_routes()
+        done = self._records.transition(deployment, EndpointState.CANARY, EndpointState.SERVING)
+        self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
+        return done
+
+    def _fail(self, deployment: Deployment, error: AiaasError) -> None:
+        log.warning(
+            "Version %s of %s/%s failed: %s",
+            deployment.version,
+            deployment.owner,
+            deployment.endpoint,
+            error.message,
+        )
+        self._records.transition(
+            deployment, deployment.info.state, EndpointState.FAILED, error=str(error)
+        )
+        self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
+        self._notifier.notify(topic(deployment.owner, deployment.endpoint))
+
+    # Desired against actual
+
+    def converge_endpoint(self, deployments: Sequence[Deployment]) -> None:
+        """Make Triton serve of one endpoint what it should, and remove what it should not."""
+        kept = {d.version: d for d in self._kept(deployments)}
+        for name in {d.serving_name for d in deployments}:
+            mine = [d for d in deployments if d.serving_name == name]
+            if any(not d.info.state.is_settled for d in mine):
+                # The publisher is at work on this very model, and one writer is the rule.
+                continue
+            wanted = {d.version for d in mine if d.version in kept}
+            if not wanted:
+                self._engine.remove(name)
+                continue
+            if wanted != self._engine.ready_versions(name):
+                self._engine.set_versions(name, self._signature(mine[0]), sorted(wanted))
+            for version in self._engine.installed_versions(name) - wanted:
+                self._engine.remove(name, version)
+
+    def converge(self) -> None:
+        """The same for every endpoint that has traffic, and the routes; what no endpoint wants
+        is unloaded and removed."""
+        refused: Unavailable | None = None
+        try:
+            # First: rolling back and revoking must not wait for a model.
+            self._endpoints.apply_routes()
+        except Unavailable as error:
+            # The models are Triton's, which may be up.
+            refused = error
+        for endpoint, _ in self._records.routed():
+            self._converge_if_idle(endpoint.owner, endpoint.name)
+        for model in self._engine.models():
+            with self._files:
+                if model not in self._wanted():
+                    log.info("Removing model %s, which no endpoint wants", model)
+                    self._engine.remove(model)
+        if refused is not None:
+            raise refused
+
+    def _converge_if_idle(self, owner: str, name: str) -> None:
+        writer = self._writer(owner, name)
+        if not writer.acquire(blocking=False):
+            return
+        try:
+            # Read under the lock: a version may have been published since.
+            self.converge_endpoint(self._records.deployments(owner, name))
+        except Unavailable:
+            raise
+        except Exception:
+            # One endpoint that cannot be mended must not keep the others from it.
+            log.exception("Endpoint %s/%s does not converge", owner, name)
+        finally:
+            writer.release()
+
+    def _wanted(self) -> set[str]:
+        """Models that an endpoint serves or is going to. Unsettled ones are read first: one that
+        settles in between is then found among the served."""
+        wanted = {d.serving_name for d in self._records.unsettled()}
+        for _, deployments in self._records.routed():
+            wanted |= {d.serving_name for d in self._kept(deployments)}
+        return wanted
+
+    def _writer(self, owner: str, name: str) -> threading.Lock:
+        with self._guard:
+            return self._writers.setdefault((owner, name), threading.Lock())
+
+    def check_health(self) -> None:
+        """A canary inference per routed version: READY alone does not prove an answer."""
+        for endpoint, deployments in self._records.routed():
+            for deployment in deployments:
+                if deployment.version in endpoint.traffic:
+                    try:
+                        self._check_answer(deployment)
+                    except Exception:
+                        log.exception("The health of %s is unknown", deployment.serving_name)
+
+    def _check_answer(self, deployment: Deployment) -> None:
+        model = self._model(deployment)
+        path = self._blobs.local_path(self._models.evaluation(model))
+        inputs, _ = parity.split_evaluation(self._read_tensors(path, rows=1), model.signature)
+        try:
+            self._engine.infer(deployment.serving_name, deployment.version, inputs)
+        except (InvalidInput, DoesNotAnswer) as error:
+            log.warning("%s does not answer: %s", deployment.serving_name, error.message)
+            self._engine.heal(deployment.serving_name)
+
+    @staticmethod
+    def _kept(deployments: Sequence[Deployment]) -> list[Deployment]:
+        """Versions that should be loaded: the newest good ones."""
+        good = [d for d in deployments if d.info.state is EndpointState.SERVING]
+        return good[:KEPT_VERSIONS]
+
+    def _model(self, deployment: Deployment) -> ModelVersion:
+        pinned = deployment.info.model
+        return self._models.get(pinned.owner, pinned.name, pinned.version).latest
+
+    def _signature(self, deployment: Deployment) -> Signature:
+        return self._model(deployment).signature

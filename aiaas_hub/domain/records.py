@@ -1,0 +1,191 @@
+"""What the domain asks of the records, as Protocols.
+
+Each method is one transaction. A call that cannot get the database in bounded time raises
+`Unavailable` and has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from aiaas_hub.schemas.datasets import Dataset, DatasetVersion
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, EndpointVersion, Key
+from aiaas_hub.schemas.models import Model, ModelVersion
+from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.runs import MetricPoint, Run, RunState
+
+
+class BlobGrants(Protocol):
+    """Who uploaded what: knowing a hash is not enough to use its content."""
+
+    def grant(self, owner: str, digest: str) -> None: ...
+
+    def granted(self, owner: str, digest: str) -> bool: ...
+
+
+class DatasetRecords(Protocol):
+    def get(self, owner: str, name: str, version: int | None = None) -> Dataset | None: ...
+
+    def page(self, owner: str, pattern: str, cursor: str | None, limit: int) -> Page[Dataset]:
+        """`pattern` holds `*` and `?`; empty matches everything."""
+
+    def add_version(
+        self,
+        owner: str,
+        name: str,
+        description: str,
+        version: DatasetVersion,
+        idempotency_key: str | None,
+    ) -> Dataset:
+        """Append a version (its number is assigned here). Content that the newest version has
+        already gives that version again, and so does a key that was given before."""
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A run that is not over, with what only the reconciler needs."""
+
+    run: Run
+    submitted_at: datetime | None
+    cancel_requested: bool
+    ended_at: datetime | None
+    """When the engine was first seen to have ended this attempt without a report."""
+
+    @property
+    def submission_id(self) -> str:
+        return f"{self.run.id}-{self.run.attempt}"
+
+
+class RunRecords(Protocol):
+    def add(self, run: Run, idempotency_key: str | None) -> Run:
+        """The run, or the one that the same owner added with this key before."""
+
+    def get(self, run_id: str) -> Run | None: ...
+
+    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Run]: ...
+
+    def live(self) -> Sequence[LiveRun]:
+        """Every run that is not over, oldest first."""
+
+    def count_live(self, owner: str) -> int: ...
+
+    def transition(
+        self,
+        run_id: str,
+        attempt: int,
+        expected: Sequence[RunState],
+        new: RunState,
+        *,
+        next_attempt: int | None = None,
+        **values: Any,
+    ) -> Run | None:
+        """Set state and columns if state and attempt are as expected; None if they are not."""
+
+    def update(self, run_id: str, attempt: int, **values: Any) -> None:
+        """Set columns of a run that is not over; nothing happens to one that is."""
+
+    def append_metrics(
+        self, run_id: str, attempt: int, sequence: int, points: Sequence[MetricPoint]
+    ) -> bool:
+        """False if this attempt is not the current one of a live run."""
+
+    def metrics(self, run_id: str, since: int, limit: int) -> tuple[Sequence[MetricPoint], int]:
+        """Points from index `since` on and the index to go on with."""
+
+    def log_base(self, run_id: str, attempt: int) -> int | None:
+        """Byte at which this attempt's log begins; None unless it is a live run's current one."""
+
+
+class ModelRecords(Protocol):
+    def get(self, owner: str, name: str, version: int | None = None) -> Model | None: ...
+
+    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Model]: ...
+
+    def of_run(self, run_id: str) -> ModelVersion | None:
+        """The last one that the run handed over."""
+
+    def evaluation(self, version: ModelVersion) -> str:
+        """Digest of the version's held-out rows."""
+
+    def add_version(
+        self, version: ModelVersion, evaluation: str, idempotency_key: str | None
+    ) -> ModelVersion:
+        """Append a version (its number is assigned here). Content that the newest version has
+        already gives that version again, and so does a key that was given before."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An endpoint's version with what serving it takes."""
+
+    owner: str
+    endpoint: str
+    info: EndpointVersion
+    serving_name: str
+    """Triton model name."""
+
+    @property
+    def version(self) -> int:
+        return self.info.version
+
+
+class EndpointRecords(Protocol):
+    def get(self, owner: str, name: str) -> Endpoint | None:
+        """`url` and `signature` are left for the domain to fill in."""
+
+    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Endpoint]: ...
+
+    def add_version(
+        self,
+        owner: str,
+        name: str,
+        info: EndpointVersion,
+        serving_name: str,
+        idempotency_key: str | None,
+    ) -> Deployment:
+        """Append a version (its number is assigned here) of an endpoint that is made if new, or
+        give the one that was added with this key before. Raises `Conflict` while another version
+        is on its way."""
+
+    def deployments(self, owner: str, name: str) -> Sequence[Deployment]:
+        """All versions, newest first."""
+
+    def unsettled(self) -> Sequence[Deployment]:
+        """Versions that are on their way, oldest first."""
+
+    def transition(
+        self,
+        deployment: Deployment,
+        expected: EndpointState,
+        new: EndpointState,
+        **values: Any,
+    ) -> Deployment | None:
+        """Set state and columns if the state is as expected; None if it is not."""
+
+    def explain(self, deployment: Deployment, reason: str) -> bool:
+        """Say what a version on its way waits for; False if that changes nothing."""
+
+    def route(self, deployment: Deployment, traffic: dict[int, int]) -> bool:
+        """Set the desired traffic of the deployment's endpoint; False unless the version is a
+        canary, for example since the endpoint was retired meanwhile."""
+
+    def retire(self, owner: str, name: str) -> None:
+        """Desired traffic none, every version retired that may be, all keys revoked."""
+
+    def routed(self) -> Sequence[tuple[Endpoint, Sequence[Deployment]]]:
+        """Endpoints that have traffic, with all their versions."""
+
+    def count_serving(self, owner: str) -> int: ...
+
+    def add_key(self, owner: str, name: str, key: Key, idempotency_key: str | None) -> Key:
+        """Raises `Conflict` beyond the number of keys that an endpoint may have."""
+
+    def keys(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]: ...
+
+    def revoke_key(self, owner: str, name: str, key_id: str, at: datetime) -> Key | None: ...
+
+    def revoked(self, owner: str, name: str, now: datetime) -> Sequence[str]:
+        """Ids of keys that are revoked and have not expired yet."""

@@ -1,0 +1,282 @@
+"""Envoy's bootstrap: the part of its configuration that knows no endpoint.
+
+jwt_authn   every request needs a token signed by our key that has not expired: 401
+rbac        denies by default; each route admits its own audience, less the revoked: 403
+buffer      bodies up to a limit: 413
+router      the routes' paths; everything else: 404
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiaas_hub.gateway.keys import ISSUER
+from aiaas_hub.gateway.names import (
+    BUFFER,
+    CLAIMS,
+    FILTERS,
+    INFER_SECONDS,
+    JWT,
+    MUTATION,
+    RBAC,
+    ROUTES,
+    TRITON,
+    TYPE,
+)
+from aiaas_hub.gateway.routes import MAX_JSON_BYTES
+
+MAX_REQUEST_BYTES = 64 << 20
+MAX_CONNECTIONS = 4096
+
+_ERRORS = {
+    401: (
+        "unauthenticated",
+        "This endpoint needs a valid key.",
+        "Send `Authorization: Bearer KEY`.",
+    ),
+    403: (
+        "forbidden",
+        "This key is revoked or for another endpoint.",
+        "Make a key of this endpoint.",
+    ),
+    404: ("not_found", "There is no such endpoint or path.", "Look at `%aiaas endpoints`."),
+    413: (
+        "too_large",
+        f"A request has at most {MAX_REQUEST_BYTES >> 20} MiB, {MAX_JSON_BYTES >> 20} MiB as JSON.",
+        "Send smaller batches, or binary tensors as tritonclient does.",
+    ),
+    503: ("unavailable", "The model server is not up.", "Try again in a moment."),
+    504: ("unavailable", f"The model took over {INFER_SECONDS} s.", "Send smaller batches."),
+}
+
+
+def bootstrap(
+    *,
+    port: int,
+    admin: Path,
+    triton: Path,
+    routes: Path,
+    jwks: Mapping[str, Any],
+    address: str = "127.0.0.1",
+) -> dict[str, Any]:
+    """The static part. `admin` and `triton` are unix sockets, `routes` the file that is watched."""
+    return {
+        "node": {"id": "gateway", "cluster": "aiaas"},
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "static_resources": {
+            "listeners": [_listener(address, port, routes, jwks)],
+            "clusters": [_cluster(triton)],
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{TYPE}envoy.extensions.resource_monitors.downstream_connections"
+                        ".v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": MAX_CONNECTIONS,
+                    },
+                }
+            ]
+        },
+        "layered_runtime": {
+            "layers": [
+                # By default Envoy refuses a pattern of a long name, and with it the whole file.
+                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 1 << 20}}
+            ]
+        },
+    }
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """As JSON, which Envoy reads as well as YAML and which has no strings to be misread."""
+    return json.dumps(document) + "\n"
+
+
+def _listener(address: str, port: int, routes: Path, jwks: Mapping[str, Any]) -> dict[str, Any]:
+    manager = {
+        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "gateway",
+        "codec_type": "AUTO",
+        "rds": {
+            "route_config_name": ROUTES,
+            "config_source": {
+                "path_config_source": {"path": str(routes)},
+                "resource_api_version": "V3",
+            },
+        },
+        "http_filters": [_authentication(jwks), _denial(), _body_limit(), _router()],
+        "local_reply_config": _errors(),
+        "server_name": "aiaas",
+        # What is matched is what is meant: dot segments are resolved first, and a quoted slash
+        # stands in no address of ours.
+        "normalize_path": True,
+        "merge_slashes": False,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "use_remote_address": True,
+        # Nobody is internal, so nobody may set timeouts and retries through x-envoy- headers. An
+        # empty list would mean the default, which has loopback in it.
+        "internal_address_config": {
+            "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
+        },
+        "generate_request_id": True,
+        "max_request_headers_kb": 32,
+        "request_headers_timeout": "10s",
+        "request_timeout": "120s",
+        "stream_idle_timeout": "300s",
+        "common_http_protocol_options": {
+            "idle_timeout": "300s",
+            "headers_with_underscores_action": "DROP_HEADER",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 1 << 16,
+            "initial_connection_window_size": 1 << 20,
+        },
+    }
+    return {
+        "name": "gateway",
+        "address": {"socket_address": {"address": address, "port_value": port}},
+        "per_connection_buffer_limit_bytes": 1 << 20,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _authentication(jwks: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": JWT,
+        "typed_config": {
+            "@type": f"{FILTERS}.jwt_authn.v3.JwtAuthentication",
+            "providers": {
+                "aiaas": {
+                    "issuer": ISSUER,
+                    "local_jwks": {"inline_string": json.dumps(jwks, sort_keys=True)},
+                    # The default would take `?access_token=` too, which ends up in logs.
+                    "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+                    "require_expiration": True,
+                    "clock_skew_seconds": 5,
+                    "forward": False,
+                    "payload_in_metadata": CLAIMS,
+                    "jwt_cache_config": {"jwt_cache_size": 1000},
+                }
+            },
+            "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "aiaas"}}],
+        },
+    }
+
+
+def _denial() -> dict[str, Any]:
+    return {
+        "name": RBAC,
+        "typed_config": {
+            "@type": f"{FILTERS}.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": {}},
+        },
+    }
+
+
+def _body_limit() -> dict[str, Any]:
+    return {
+        "name": BUFFER,
+        "typed_config": {
+            "@type": f"{FILTERS}.buffer.v3.Buffer",
+            "max_request_bytes": MAX_REQUEST_BYTES,
+        },
+    }
+
+
+def _router() -> dict[str, Any]:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{FILTERS}.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
+    }
+
+
+def _errors() -> dict[str, Any]:
+    """Envoy's own answers. `error` is a string, as the Open Inference Protocol wants it and
+    tritonclient takes it; beside it are the parts of the platform's one error shape."""
+    return {
+        "mappers": [
+            {
+                "filter": {
+                    "status_code_filter": {
+                        "comparison": {
+                            "op": "EQ",
+                            "value": {"default_value": status, "runtime_key": f"reply.{status}"},
+                        }
+                    }
+                },
+                "body_format_override": _error_format(*error),
+            }
+            for status, error in _ERRORS.items()
+        ],
+        "body_format": _error_format("invalid", "The gateway refused the request.", ""),
+    }
+
+
+def _error_format(code: str, message: str, remedy: str) -> dict[str, Any]:
+    # A percent sign would begin one of Envoy's own commands.
+    message, remedy = message.replace("%", "%%"), remedy.replace("%", "%%")
+    return {
+        "json_format": {
+            "error": f"{message} {remedy}".strip(),
+            "code": code,
+            "remedy": remedy,
+            "request_id": "%REQ(X-REQUEST-ID)%",
+        }
+    }
+
+
+def _cluster(triton: Path) -> dict[str, Any]:
+    return {
+        "name": TRITON,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": {
+            "thresholds": [
+                {"max_connections": 512, "max_pending_requests": 1024, "max_requests": 2048}
+            ]
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "http_filters": [
+                    {
+                        "name": MUTATION,
+                        "typed_config": {"@type": f"{FILTERS}.header_mutation.v3.HeaderMutation"},
+                    },
+                    {
+                        "name": "envoy.filters.http.upstream_codec",
+                        "typed_config": {"@type": f"{FILTERS}.upstream_codec.v3.UpstreamCodec"},
+                    },
+                ],
+            }
+        },
+        "load_assignment": {
+            "cluster_name": TRITON,
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {"endpoint": {"address": {"pipe": {"path": str(triton)}}}},
+                    ]
+                }
+            ],
+        },
+    }

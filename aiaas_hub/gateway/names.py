@@ -1,0 +1,13 @@
+"""Envoy's names that the bootstrap and the routes share."""
+
+TRITON = "triton"
+JWT = "envoy.filters.http.jwt_authn"
+RBAC = "envoy.filters.http.rbac"
+BUFFER = "envoy.filters.http.buffer"
+MUTATION = "envoy.filters.http.header_mutation"
+CLAIMS = "claims"
+"""Where the token's claims lie in a request's metadata."""
+ROUTES = "endpoints"
+TYPE = "type.googleapis.com/"
+FILTERS = f"{TYPE}envoy.extensions.filters.http"
+INFER_SECONDS = 120

@@ -1,0 +1,206 @@
+"""The file of routes (RDS): everything that Envoy knows about endpoints.
+
+Envoy reads it again whenever it is replaced, so that publishing and rolling back are one rename.
+Each route admits its own audience, less the revoked keys, and rewrites exactly these paths:
+
+    GET   /{owner}/{endpoint}/v2                                      the server's metadata
+    GET   /{owner}/{endpoint}/v2/health/live
+    GET   /{owner}/{endpoint}/v2/health/ready                         is the version ready?
+    GET   /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]        metadata
+    GET   /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/ready
+    POST  /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/infer
+
+Whatever model and version a caller names, the path that reaches Triton is written here, with one
+version in it. So callers cannot reach the repository, shared memory, tracing or logging. An
+inference request may still *name* a shared memory region in its body; as none can be registered
+through here, Triton refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.gateway.names import (
+    BUFFER,
+    CLAIMS,
+    FILTERS,
+    INFER_SECONDS,
+    JWT,
+    MUTATION,
+    RBAC,
+    ROUTES,
+    TRITON,
+    TYPE,
+)
+
+VERSION_HEADER = "x-aiaas-model-version"
+MAX_JSON_BYTES = 1 << 20
+"""Of a request that is all JSON; tensors in binary may take `bootstrap.MAX_REQUEST_BYTES`."""
+_JSON_LENGTH = "inference-header-content-length"
+
+# What a URL's path may hold unquoted besides the unreserved characters (RFC 3986, pchar). Some
+# clients unquote these although `quote(owner, safe="")` had quoted them.
+_BARE = "!$&'()*+,;=:@"
+_UNRESERVED = string.ascii_letters + string.digits + "-._~"
+
+
+def route_configuration(routes: Sequence[Route]) -> dict[str, Any]:
+    """What the routes file holds; `version_info` names the content."""
+    ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
+    entries = [entry for route in ordered for entry in _entries(route)]
+    content = {
+        "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
+        "name": ROUTES,
+        "virtual_hosts": [
+            {"name": "gateway", "domains": ["*"], "routes": [*entries, _nothing_else()]}
+        ],
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": [content]}
+
+
+def path_pattern(owner: str, endpoint: str) -> str:
+    """RE2 for `/{owner}/{endpoint}` as `quote(…, safe="")` writes it, and for nothing that
+    another owner's or endpoint's address could be."""
+    return f"/{_segment(owner)}/{_segment(endpoint)}"
+
+
+def _segment(text: str) -> str:
+    pattern = ""
+    for character in text:
+        if character in _UNRESERVED:
+            pattern += re.escape(character)
+            continue
+        # Hexadecimal digits have two cases; Python writes capitals.
+        quoted = re.sub("[A-F]", lambda m: f"[{m[0]}{m[0].lower()}]", quote(character, safe=""))
+        pattern += f"(?:{quoted}|{re.escape(character)})" if character in _BARE else quoted
+    return pattern
+
+
+def _entries(route: Route) -> list[dict[str, Any]]:
+    base = path_pattern(route.owner, route.endpoint)
+    guard = _admit(route.audience, route.revoked)
+    targets = [target for target in route.targets if target.percent > 0]
+    if not targets:
+        return []
+    # What is asked about an endpoint is answered by the version that most requests go to.
+    main = max(targets, key=lambda target: target.percent)
+    pinned = f"/v2/models/{main.model}/versions/{main.version}"
+    entries = []
+    share = 0
+    for target in targets:
+        share += target.percent
+        entries += _infer(base, target, share, guard)
+    for pattern, rewritten in (
+        (
+            f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)",
+            rf"{pinned}\1\2",
+        ),
+        (f"{base}(/v2(?:/health/live)?)", r"\1"),
+    ):
+        entries.append(_entry("GET", pattern, rewritten, main, guard))
+    return entries
+
+
+def _infer(
+    base: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
+    Triton parses recursively and so are bounded."""
+    pinned = f"/v2/models/{target.model}/versions/{target.version}/infer"
+    pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
+    binary = _entry("POST", pattern, pinned, target, guard)
+    binary["match"]["headers"].append(
+        {"name": _JSON_LENGTH, "string_match": {"safe_regex": {"regex": "[0-9]{1,6}"}}}
+    )
+    plain = _entry("POST", pattern, pinned, target, guard)
+    plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
+    plain["typed_per_filter_config"][BUFFER] = {
+        "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+        "buffer": {"max_request_bytes": MAX_JSON_BYTES},
+    }
+    if share < 100:
+        for entry in (binary, plain):
+            # Envoy draws one number per request and compares it on every route, so the fractions
+            # are cumulative: 50, 80 and the rest make 50, 30 and 20 percent.
+            entry["match"]["runtime_fraction"] = {
+                "default_value": {"numerator": share, "denominator": "HUNDRED"}
+            }
+    return [binary, plain]
+
+
+def _entry(
+    method: str, pattern: str, rewritten: str, target: RouteTarget, guard: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "match": {
+            "safe_regex": {"regex": pattern},
+            "headers": [{"name": ":method", "string_match": {"exact": method}}],
+        },
+        "route": {
+            "cluster": TRITON,
+            "timeout": f"{INFER_SECONDS}s",
+            "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
+            # Triton closes idle connections: a request on one that has just been closed was
+            # never read, so it may be sent again.
+            "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
+        },
+        # Triton inflates what is compressed without a limit, so nothing is.
+        "request_headers_to_remove": ["authorization", "cookie", "content-encoding"],
+        "typed_per_filter_config": {RBAC: guard, MUTATION: _version_header(target.version)},
+    }
+
+
+def _version_header(version: int) -> dict[str, Any]:
+    """For the filter of `_cluster`: only Triton's answers say which version gave them. A header
+    of the route's own would be on refusals too, and tell anybody which endpoints there are."""
+    header = {"key": VERSION_HEADER, "value": str(version)}
+    append = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
+        "mutations": {"response_mutations": [{"append": append}]},
+    }
+
+
+def _admit(audience: str, revoked: Sequence[str]) -> dict[str, Any]:
+    principal: dict[str, Any] = _claim("aud", audience)
+    if revoked:
+        denied = {"or_ids": {"ids": [_claim("jti", jti) for jti in sorted(set(revoked))]}}
+        principal = {"and_ids": {"ids": [principal, {"not_id": denied}]}}
+    return {
+        "@type": f"{FILTERS}.rbac.v3.RBACPerRoute",
+        "rbac": {
+            "rules": {
+                "action": "ALLOW",
+                "policies": {"key": {"permissions": [{"any": True}], "principals": [principal]}},
+            }
+        },
+    }
+
+
+def _claim(name: str, value: str) -> dict[str, Any]:
+    return {
+        "sourced_metadata": {
+            "metadata_matcher": {
+                "filter": JWT,
+                "path": [{"key": CLAIMS}, {"key": name}],
+                "value": {"string_match": {"exact": value}},
+            }
+        }
+    }
+
+
+def _nothing_else() -> dict[str, Any]:
+    return {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 404},
+        # Without rules of its own the listener's denial would answer 403 first.
+        "typed_per_filter_config": {RBAC: {"@type": f"{FILTERS}.rbac.v3.RBACPerRoute"}},
+    }

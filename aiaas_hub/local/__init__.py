@@ -1,0 +1,1 @@
+"""The platform of one machine: `aiaas up`, `demo` and `doctor`, and what they need."""

@@ -1,0 +1,35 @@
+"""Who is asking, and how the engines are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+
+class EngineState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    UNAVAILABLE = "unavailable"
+
+
+class EngineHealth(BaseModel):
+    name: str
+    """`ray`, `triton` or `envoy`."""
+    state: EngineState
+    reason: str = ""
+    """Why it is not ready, one sentence with its remedy."""
+
+
+class Me(BaseModel):
+    user: str
+    admin: bool
+    gateway: str
+    """Base address of endpoints."""
+    engines: list[EngineHealth]
+    live_runs: int
+    serving_endpoints: int
+    version: str
+    """Of the platform; the client compares it with its own."""
+    python: str
+    """`major.minor` of the runs' interpreter."""

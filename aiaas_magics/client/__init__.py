@@ -1,0 +1,65 @@
+"""The typed client of the service: wire models in, wire models out.
+
+Needs no notebook: nothing here imports IPython, torch, ray or pandas.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from aiaas_hub.schemas.blobs import Blob
+from aiaas_hub.schemas.names import Reference, parse_reference
+from aiaas_hub.schemas.platform import Me
+from aiaas_magics.client.datasets import DatasetsClient
+from aiaas_magics.client.endpoints import EndpointsClient
+from aiaas_magics.client.models import ModelsClient
+from aiaas_magics.client.runs import RunsClient
+from aiaas_magics.client.transport import Connection, Transport
+
+__all__ = ["Client", "Connection", "Transport", "current_client"]
+
+
+class Client:
+    """All of the service, by resource. Raises `AiaasError` from every call."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.datasets = DatasetsClient(transport)
+        self.runs = RunsClient(transport)
+        self.models = ModelsClient(transport)
+        self.endpoints = EndpointsClient(transport)
+        self._user: str | None = None
+
+    @classmethod
+    def from_environment(cls) -> Client:
+        return cls(Transport(Connection.from_environment()))
+
+    def me(self) -> Me:
+        me = self.transport.call("GET", "/me", Me)
+        self._user = me.user
+        return me
+
+    @property
+    def user(self) -> str:
+        """My own name, asked for once: a token never changes its owner."""
+        return self._user if self._user is not None else self.me().user
+
+    def resolve(self, text: str) -> tuple[str, str, int | None]:
+        """`[owner/]name[@version]` as owner, name and version; a bare name is mine."""
+        reference: Reference = parse_reference(text)
+        return reference.owner or self.user, reference.name, reference.version
+
+    def upload(self, content: bytes | Path) -> Blob:
+        """Store bytes or a file under their hash; the same content is stored once."""
+        return self.transport.call("POST", "/blobs", Blob, content=content)
+
+
+def current_client() -> Client:
+    """The client of this process's environment, made once for each address and token."""
+    return _client_of(Connection.from_environment())
+
+
+@cache
+def _client_of(connection: Connection) -> Client:
+    return Client(Transport(connection))

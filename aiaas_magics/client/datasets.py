@@ -1,0 +1,61 @@
+"""Datasets over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
+from aiaas_magics.client.transport import Transport, segment
+
+
+class DatasetsClient:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self, pattern: str | None = None) -> Iterator[Dataset]:
+        """Newest first; `pattern` is a shell pattern on the name."""
+        return self._transport.pages("/datasets", Dataset, query={"pattern": pattern})
+
+    def get(self, owner: str, name: str, version: int | None = None) -> Dataset:
+        """The dataset; its `latest` is the version asked for."""
+        return self._transport.call("GET", _path(owner, name), Dataset, query={"version": version})
+
+    def create_version(self, owner: str, name: str, version: DatasetVersionCreate) -> Dataset:
+        """A new version; the content of the newest one gives that one again."""
+        return self._transport.call("POST", f"{_path(owner, name)}/versions", Dataset, body=version)
+
+    def preview(
+        self,
+        owner: str,
+        name: str,
+        *,
+        version: int | None = None,
+        rows: int | None = None,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Preview:
+        query = {"version": version, "n": rows, "columns": _comma(columns), "where": where}
+        return self._transport.call("GET", f"{_path(owner, name)}/preview", Preview, query=query)
+
+    def download(
+        self,
+        owner: str,
+        name: str,
+        target: Path,
+        *,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> None:
+        """Write the rows to `target` as Parquet."""
+        query = {"version": version, "columns": _comma(columns), "limit": limit}
+        self._transport.download(f"{_path(owner, name)}/data", target, query=query)
+
+
+def _path(owner: str, name: str) -> str:
+    return f"/datasets/{segment(owner)}/{segment(name)}"
+
+
+def _comma(columns: Sequence[str] | None) -> str | None:
+    return ",".join(columns) if columns else None

@@ -1,0 +1,114 @@
+"""Runs over REST, and the stream of what happens to one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.runs import Lineage, LogChunk, Metrics, Run, RunCreate
+from aiaas_magics.client.transport import Transport, decode, segment
+
+# How long a watcher goes on without a word from the service before it gives up: longer than a
+# restart of the platform takes.
+PATIENCE = 120.0
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """The stream broke; the watcher is coming back by itself."""
+
+    reason: str
+
+
+Update = Run | Metrics | LogChunk | Disconnected
+
+
+class RunsClient:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> Iterator[Run]:
+        """Newest first."""
+        return self._transport.pages("/runs", Run)
+
+    def get(self, run_id: str) -> Run:
+        return self._transport.call("GET", _path(run_id), Run)
+
+    def create(self, run: RunCreate) -> Run:
+        return self._transport.call("POST", "/runs", Run, body=run)
+
+    def cancel(self, run_id: str) -> Run:
+        return self._transport.call("POST", f"{_path(run_id)}/cancel", Run)
+
+    def logs(self, run_id: str, *, offset: int = 0, limit: int | None = None) -> LogChunk:
+        query = {"offset": offset, "limit": limit}
+        return self._transport.call("GET", f"{_path(run_id)}/logs", LogChunk, query=query)
+
+    def metrics(self, run_id: str, *, since: int = 0) -> Metrics:
+        return self._transport.call(
+            "GET", f"{_path(run_id)}/metrics", Metrics, query={"since": since}
+        )
+
+    def lineage(self, run_id: str) -> Lineage:
+        return self._transport.call("GET", f"{_path(run_id)}/lineage", Lineage)
+
+    def watch(
+        self, run_id: str, *, metrics_since: int = 0, log_offset: int = 0
+    ) -> Iterator[Update]:
+        """What happens to a run until it is over, each thing once.
+
+        A stream that ends is only a stream that ended: it is resumed by offsets until the run's
+        own state is terminal. Gives up with `Unavailable` after `PATIENCE` seconds of silence.
+        """
+        pause = _FIRST_PAUSE
+        silent_since = time.monotonic()
+        while True:
+            reason = "the connection was closed"
+            try:
+                query = {"metrics_since": metrics_since, "log_offset": log_offset}
+                with self._transport.events(f"{_path(run_id)}/events", query=query) as events:
+                    try:
+                        for event in events:
+                            pause = _FIRST_PAUSE
+                            update = _update(event.name, event.data)
+                            if update is None:
+                                continue
+                            if isinstance(update, Metrics):
+                                metrics_since = max(metrics_since, update.next_since)
+                            elif isinstance(update, LogChunk):
+                                log_offset = max(log_offset, update.next_offset)
+                            yield update
+                            if event.name == "end" and isinstance(update, Run):
+                                if update.state.is_terminal:
+                                    return
+                                break
+                    finally:
+                        # While it was open the service was there, though the run was quiet.
+                        silent_since = time.monotonic()
+            except Unavailable as error:
+                reason = error.message
+                if time.monotonic() - silent_since > PATIENCE:
+                    raise
+            yield Disconnected(reason)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _update(name: str, data: str) -> Run | Metrics | LogChunk | None:
+    """None: an event of a newer platform, which is none of this client's business."""
+    kinds: dict[str, type[Run] | type[Metrics] | type[LogChunk]] = {
+        "run": Run,
+        "end": Run,
+        "metrics": Metrics,
+        "log": LogChunk,
+    }
+    kind = kinds.get(name)
+    return decode(data, kind) if kind is not None else None
+
+
+def _path(run_id: str) -> str:
+    return f"/runs/{segment(run_id)}"

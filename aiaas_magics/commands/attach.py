@@ -1,0 +1,21 @@
+"""`%aiaas attach`"""
+
+from __future__ import annotations
+
+import argparse
+
+from aiaas_magics.commands.command import Call, Command, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    completed(parser.add_argument("name", metavar="ID", help="a run"), "run")
+
+
+def run(args: argparse.Namespace, call: Call) -> object:
+    from aiaas_magics.run import runs
+    from aiaas_magics.submission import follow
+
+    return follow(runs.get(args.name))
+
+
+COMMAND = Command("attach", "watch a run again", add_arguments, run)

@@ -1,0 +1,87 @@
+"""What a verb of `%aiaas` is made of.
+
+Verbs are declared when the extension loads and do their imports when they run: nothing here or
+at the head of a command's module may cost time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from IPython.core.error import UsageError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+Kind = Literal["dataset", "run", "model", "endpoint", "variable", "verb"]
+"""What a Tab completes an argument with."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb: its module's name says which."""
+
+    verb: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Any, Call], object]
+    """Takes the parsed arguments; what it returns is the magic's value."""
+    cell: bool = False
+    """Whether it needs a cell: `%%aiaas VERB`."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Where a verb was typed."""
+
+    shell: InteractiveShell
+    cell: str | None = None
+    line: str = ""
+    """As typed, after `%aiaas`."""
+
+    def value_of(self, expression: str) -> Any:
+        """A variable of the notebook, or an expression of them. Raises `UsageError`."""
+        try:
+            # The user's own expression in the user's own kernel, as if typed in a cell.
+            return eval(expression, self.shell.user_ns)  # noqa: S307
+        except NameError as error:
+            raise UsageError(
+                f"There is no variable {error.name or expression!r} in this notebook. "
+                "Run the cell that makes it first."
+            ) from None
+        except Exception as error:
+            raise UsageError(
+                f"{expression!r} cannot be evaluated: {type(error).__name__}: {error}. "
+                "Give a variable of this notebook."
+            ) from None
+
+    def bind(self, name: str, value: object) -> None:
+        """Make a variable of the notebook."""
+        self.shell.push({name: value})
+
+
+def completed(action: argparse.Action, kind: Kind) -> None:
+    """Say what a Tab completes this argument with."""
+    action.complete = kind  # type: ignore[attr-defined]  # argparse lets actions carry more
+
+
+def variable(text: str) -> str:
+    """Type of an argument that names a variable to make."""
+    if not text.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a variable's name")
+    return text
+
+
+def comma_list(text: str) -> list[str]:
+    """Type of an argument such as `a,b`."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def positive(text: str) -> int:
+    """Type of an argument that counts."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)

@@ -1,0 +1,20 @@
+"""`%aiaas datasets`"""
+
+from __future__ import annotations
+
+import argparse
+
+from aiaas_magics.commands.command import Call, Command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pattern", nargs="?", metavar="PATTERN", help="shell pattern on the name")
+
+
+def run(args: argparse.Namespace, call: Call) -> object:
+    from aiaas_magics.dataset import datasets
+
+    return datasets.list(args.pattern)
+
+
+COMMAND = Command("datasets", "list the datasets that I may read", add_arguments, run)

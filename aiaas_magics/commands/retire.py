@@ -1,0 +1,20 @@
+"""`%aiaas retire`"""
+
+from __future__ import annotations
+
+import argparse
+
+from aiaas_magics.commands.command import Call, Command, completed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    completed(parser.add_argument("name", metavar="NAME", help="an endpoint"), "endpoint")
+
+
+def run(args: argparse.Namespace, call: Call) -> object:
+    from aiaas_magics.endpoint import endpoints
+
+    return endpoints.get(args.name).retire()
+
+
+COMMAND = Command("retire", "stop serving an endpoint", add_arguments, run)

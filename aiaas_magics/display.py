@@ -1,0 +1,245 @@
+"""How things look in a notebook: escaped HTML that follows the page's theme, and plain text.
+
+Colours are JupyterLab's own variables with fallbacks that can be read on light and dark pages,
+so that a display is right in Lab, in a classic page and in an exported file.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_MUTED = "color:var(--jp-ui-font-color2,#888)"
+_BORDER = "1px solid var(--jp-border-color2,#8886)"
+_MONO = "font-family:var(--jp-code-font-family,monospace)"
+
+_STATE_COLOURS = {
+    "succeeded": "var(--jp-success-color1,#2e9e4f)",
+    "serving": "var(--jp-success-color1,#2e9e4f)",
+    "ready": "var(--jp-success-color1,#2e9e4f)",
+    "failed": "var(--jp-error-color1,#d64545)",
+    "lost": "var(--jp-error-color1,#d64545)",
+    "unavailable": "var(--jp-error-color1,#d64545)",
+    "cancelled": "var(--jp-ui-font-color2,#888)",
+    "retired": "var(--jp-ui-font-color2,#888)",
+    "queued": "var(--jp-warn-color1,#c77700)",
+}
+_OTHER_STATE = "var(--jp-brand-color1,#2f80d0)"
+
+# Escape sequences and control characters: a log line or a name may hold any, and a terminal
+# would obey them.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+class Rich(ABC):
+    """An object with an HTML display and a plain text; subclasses give both."""
+
+    @abstractmethod
+    def _html(self) -> str: ...
+
+    @abstractmethod
+    def _text(self) -> str: ...
+
+    def __repr__(self) -> str:
+        return clean(self._text())
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self._html(), "text/plain": clean(self._text())}
+
+
+@dataclass(frozen=True, repr=False)
+class Note(Rich):
+    """One line that says what was done."""
+
+    text: str
+
+    def _html(self) -> str:
+        return f"<div>{escape(self.text)}</div>"
+
+    def _text(self) -> str:
+        return clean(self.text)
+
+
+class Text(str, Rich):
+    """A text of several lines, such as a log, that shows itself line by line."""
+
+    __slots__ = ()
+
+    def _html(self) -> str:
+        return pre(str(self), limit="40em")
+
+    def _text(self) -> str:
+        return clean(str(self))
+
+    __repr__ = Rich.__repr__
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """A column of a table: its heading and how a row's text is made."""
+
+    title: str
+    text: Callable[[T], object]
+    html: Callable[[T], str] | None = None
+    """Safe HTML, where it is more than the escaped text."""
+
+
+class Listing(list[T], Rich):
+    """A list that shows itself as a table, or says what to type while it is empty."""
+
+    def __init__(self, items: Iterable[T], columns: Sequence[Column[T]], *, empty: str) -> None:
+        super().__init__(items)
+        self._columns = columns
+        self._empty = empty
+
+    def _html(self) -> str:
+        if not self:
+            return f'<div style="{_MUTED}">{escape(self._empty)}</div>'
+        return table(
+            [column.title for column in self._columns],
+            [
+                [
+                    column.html(item) if column.html else escape(column.text(item))
+                    for column in self._columns
+                ]
+                for item in self
+            ],
+        )
+
+    def _text(self) -> str:
+        if not self:
+            return self._empty
+        rows = [[clean(str(column.text(item))) for column in self._columns] for item in self]
+        return text_table([column.title for column in self._columns], rows)
+
+    __repr__ = Rich.__repr__
+
+
+def clean(text: str) -> str:
+    """Without escape sequences and control characters, save newline and tab."""
+    return _CONTROL.sub("", _ANSI.sub("", text))
+
+
+def sentence(text: str) -> str:
+    """With a full stop, so that a remedy may follow."""
+    text = clean(text).strip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def escape(value: object) -> str:
+    return html.escape(clean(str(value)), quote=True)
+
+
+def badge(state: str) -> str:
+    colour = _STATE_COLOURS.get(state, _OTHER_STATE)
+    return (
+        f'<span style="border:1px solid {colour};color:{colour};border-radius:9px;'
+        f'padding:0 8px;font-size:90%">{escape(state)}</span>'
+    )
+
+
+def muted(value: object) -> str:
+    return f'<span style="{_MUTED}">{escape(value)}</span>'
+
+
+def code(value: object) -> str:
+    return f'<code style="{_MONO}">{escape(value)}</code>'
+
+
+def pre(text: str, *, limit: str = "16em") -> str:
+    return (
+        f'<pre style="{_MONO};font-size:85%;max-height:{limit};overflow:auto;margin:4px 0;'
+        f"padding:6px;border:{_BORDER};white-space:pre-wrap;background:transparent;"
+        f'color:inherit">{escape(text)}</pre>'
+    )
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """`rows` hold safe HTML; the titles are escaped here."""
+    cell = f"text-align:left;padding:3px 10px;border-bottom:{_BORDER}"
+    head = "".join(f'<th style="{cell};font-weight:600">{escape(t)}</th>' for t in titles)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{cell}">{value}</td>' for value in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        '<div style="overflow:auto"><table style="border-collapse:collapse">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def card(title: str, state: str | None, facts: Sequence[tuple[str, str]], *more: str) -> str:
+    """A heading, a state, facts (label, safe HTML) and further safe HTML below."""
+    heading = f'<b style="font-size:105%">{escape(title)}</b>'
+    if state is not None:
+        heading += f" {badge(state)}"
+    lines = "".join(
+        f'<div><span style="{_MUTED};display:inline-block;min-width:7em">{escape(label)}</span> '
+        f"{value}</div>"
+        for label, value in facts
+        if value
+    )
+    return (
+        f'<div style="border:{_BORDER};border-radius:4px;padding:8px 12px;max-width:60em">'
+        f"<div>{heading}</div>{lines}{''.join(more)}</div>"
+    )
+
+
+def text_card(title: str, state: str | None, facts: Sequence[tuple[str, str]]) -> str:
+    head = title if state is None else f"{title} [{state}]"
+    return "\n".join(
+        [clean(head), *(f"  {label}: {clean(value)}" for label, value in facts if value)]
+    )
+
+
+def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    lines = (
+        "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)).rstrip()
+        for row in (titles, *rows)
+    )
+    return "\n".join(lines)
+
+
+def size(count: int) -> str:
+    """Bytes for people: powers of 1024 with the units that say so."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def ago(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min ago"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.0f} h ago"
+    return f"{moment:%Y-%m-%d}"
+
+
+def number(value: float) -> str:
+    """Four significant digits: enough to watch a loss fall."""
+    return f"{value:.4g}"

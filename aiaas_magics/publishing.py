@@ -1,0 +1,200 @@
+"""Publishing: a run, a model or an object of the notebook becomes an endpoint that serves."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aiaas_hub.schemas import endpoints as wire
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import ModelVersionCreate
+from aiaas_hub.schemas.names import check_name
+from aiaas_magics import display, not_yet
+from aiaas_magics.client import Client, current_client
+from aiaas_magics.endpoint import Endpoint, parity_line, traffic_line
+from aiaas_magics.errors import PublishFailed
+from aiaas_magics.model import Model
+from aiaas_magics.run import Run
+from aiaas_magics.screen import Screen, screen
+
+_STEPS = ("staging", "verifying", "canary", "serving")
+
+
+class PublishView:
+    """How far a version has come."""
+
+    def __init__(self, record: wire.Endpoint, version: int) -> None:
+        self.record = record
+        self._version = version
+
+    @property
+    def version(self) -> wire.EndpointVersion:
+        for version in self.record.versions:
+            if version.version == self._version:
+                return version
+        raise InvalidInput(
+            f"Version {self._version} of {self.record.name} is gone.", remedy="Publish it again."
+        )
+
+    @property
+    def _title(self) -> str:
+        return f"{self.record.owner}/{self.record.name} version {self._version}"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        version = self.version
+        return [
+            ("model", str(version.model)),
+            ("now", "" if version.state.is_settled else version.reason),
+            ("error", version.error),
+            ("parity", parity_line(version.parity) if version.parity else ""),
+            ("traffic", traffic_line(self.record.traffic)),
+            ("address", self.record.url if self.record.traffic else ""),
+        ]
+
+    def line(self) -> str:
+        version = self.version
+        parity = f" · {parity_line(version.parity)}" if version.parity else ""
+        return display.clean(f"{self._title}: {version.state}{parity}")
+
+    def html(self) -> str:
+        state = str(self.version.state)
+        steps = " → ".join(
+            f"<b>{step}</b>" if step == state else display.muted(step) for step in _STEPS
+        )
+        if self.version.state is wire.EndpointState.SERVING:
+            # The endpoint's own display has the rest.
+            return f"<div>{display.escape(self.line())}</div>"
+        facts = [(label, display.escape(value)) for label, value in self._facts()]
+        if not self.version.state.is_settled:
+            facts.insert(0, ("step", steps))
+        return display.card(self._title, state, facts)
+
+    def text(self) -> str:
+        return display.text_card(self._title, str(self.version.state), self._facts())
+
+
+def publish(
+    thing: Any,
+    example: Any = None,
+    *,
+    name: str | None = None,
+    canary: int | None = None,
+    bake: float | None = None,
+    eval_input: Any = None,
+    labels: list[str] | None = None,
+) -> Endpoint:
+    """Serve a Run's model, a Model, or a torch module at the endpoint `name`.
+
+    A module is exported with `example` (a tensor with the batch first, or a tuple or dict of
+    them); on `eval_input`, held-out rows, its outputs are compared with Triton's. Returns when
+    the version serves. Raises `PublishFailed` if it does not come to serve: what served before
+    goes on.
+    """
+    for option, value in (("canary", canary), ("bake", bake)):
+        if value is not None:
+            not_yet.refuse(f"publish(…, {option}=…)", not_yet.OPTIONS["publish", f"--{option}"])
+    client = current_client()
+    if isinstance(thing, Run):
+        return publish_run(thing.id, name or thing.name)
+    if isinstance(thing, Model):
+        return publish_model(str(thing), name or thing.name)
+    if isinstance(thing, str):
+        raise InvalidInput(
+            "aiaas.publish takes an object, not a text.",
+            remedy="Give aiaas.runs.get(ID) or aiaas.models.get(NAME).",
+        )
+    if name is None:
+        raise InvalidInput("The endpoint has no name.", remedy="Add name='…'.")
+    check_name(name)
+    if example is None:
+        raise InvalidInput(
+            "There is no example input to export the model with.",
+            remedy="Give a small batch: aiaas.publish(model, x[:2], name=…).",
+        )
+    reference = _register(client, name, thing, example, eval_input, labels)
+    return publish_model(reference, name)
+
+
+def publish_run(run_id: str, name: str) -> Endpoint:
+    return _publish(name, wire.PublishRequest(run=run_id))
+
+
+def publish_model(reference: str, name: str) -> Endpoint:
+    """`reference`: `[owner/]name[@version]`."""
+    client = current_client()
+    owner, model, version = client.resolve(reference)
+    if version is None:
+        version = client.models.get(owner, model).latest.version
+    return _publish(name, wire.PublishRequest(model=f"{owner}/{model}@{version}"))
+
+
+def _publish(name: str, request: wire.PublishRequest) -> Endpoint:
+    client = current_client()
+    owner, plain, version = client.resolve(name)
+    if version is not None:
+        raise InvalidInput(
+            f"{name!r} has a version.", remedy="Name the endpoint alone: versions are counted."
+        )
+    started = client.endpoints.publish(owner, plain, request)
+    return follow(Endpoint(client, started))
+
+
+def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
+    """Show the newest version until it serves; raises `PublishFailed` if it will not."""
+    on = on or screen()
+    record = endpoint._record
+    version = record.versions[0].version
+    view = PublishView(record, version)
+    on.show(view)
+    shown = record
+    try:
+        for view.record in endpoint._client.endpoints.watch(record.owner, record.name, version):
+            if view.record != shown:
+                on.show(view)
+                shown = view.record
+    except KeyboardInterrupt:
+        sys.stdout.write(
+            f"Detached: publishing goes on. Look at it with '%aiaas endpoint {endpoint.name}'; "
+            f"stop serving with '%aiaas retire {endpoint.name}'.\n"
+        )
+        return endpoint
+    endpoint._take(view.record)
+    end = view.version
+    if end.state is wire.EndpointState.FAILED:
+        former = traffic_line(view.record.traffic)
+        still = f" What served before serves still ({former})." if view.record.traffic else ""
+        raise PublishFailed(
+            endpoint,
+            f"Version {version} of {endpoint.name} was not published: "
+            f"{display.sentence(end.error)}{still}",
+            remedy=f"Correct the model and publish again; '%aiaas endpoint {endpoint.name}' shows "
+            "the endpoint.",
+        )
+    if end.state is wire.EndpointState.RETIRED:
+        raise PublishFailed(
+            endpoint,
+            f"Endpoint {endpoint.name} was retired meanwhile.",
+            remedy="Publish again if that was not meant.",
+        )
+    return endpoint
+
+
+def _register(
+    client: Client, name: str, module: Any, example: Any, eval_input: Any, labels: list[str] | None
+) -> str:
+    """Export a torch module here and register it as a version of model `name`."""
+    from aiaas_magics.runtime.export import export_torch
+
+    with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
+        exported = export_torch(module, example, eval_input, labels, directory=Path(directory))
+        request = ModelVersionCreate(
+            onnx=client.upload(exported.onnx_path).digest,
+            evaluation=client.upload(exported.evaluation_path).digest,
+            signature=exported.signature,
+            export_max_abs=exported.export_max_abs,
+            framework=exported.framework,
+        )
+    version = client.models.create_version(client.user, name, request)
+    return f"{version.owner}/{version.name}@{version.version}"

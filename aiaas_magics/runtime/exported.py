@@ -1,0 +1,135 @@
+"""The exported model in onnxruntime: does it load, what does it take, does it answer the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics.errors import invalid
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[np.generic]]
+
+TOLERANCE = 1e-3
+"""Largest difference allowed, relative to the largest absolute output value."""
+_FLOOR = 1e-6
+_ORT_TYPES = {
+    "tensor(bool)": "bool",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+}
+
+
+def load(path: Path, output_names: list[str]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            path, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise InvalidInput(
+            f"The model was exported but does not load in onnxruntime: {first_line(error)}",
+            remedy="Replace the operation that it names in the model's forward.",
+        ) from error
+    found = [output.name for output in session.get_outputs()]
+    if found != output_names:
+        raise InvalidInput(
+            f"The exported model's outputs are {found}, not {output_names}.",
+            remedy="Return each output tensor once, and none of the inputs unchanged.",
+        )
+    return session
+
+
+def signature_of(session: Any, labels: Sequence[str] | None) -> Signature:
+    def spec(tensor: Any) -> TensorSpec:
+        dtype: Any = _ORT_TYPES.get(tensor.type)
+        batch, *rest = tensor.shape or [1]
+        if dtype is None or isinstance(batch, int):
+            raise InvalidInput(
+                f"{tensor.name!r} of the exported model is {tensor.type} with the shape "
+                f"{tensor.shape}, without a free batch dimension.",
+                remedy="Let every input and output have the batch dimension first.",
+            )
+        shape = [size if isinstance(size, int) else None for size in rest]
+        try:
+            return TensorSpec(name=tensor.name, dtype=dtype, shape=shape)
+        except ValidationError as error:
+            raise invalid(error) from error
+
+    outputs = [spec(tensor) for tensor in session.get_outputs()]
+    names = None if labels is None else [str(label) for label in labels]
+    if names is not None:
+        classes = outputs[0].shape[-1] if outputs[0].shape else None
+        if classes != len(names):
+            raise InvalidInput(
+                f"There are {len(names)} labels, but the first output has "
+                f"{classes if classes is not None else 'no fixed number of'} classes.",
+                remedy="Give one class name per value of the first output's last axis.",
+            )
+    inputs = [spec(tensor) for tensor in session.get_inputs()]
+    try:
+        return Signature(inputs=inputs, outputs=outputs, labels=names)
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def compare(session: Any, inputs: dict[str, torch.Tensor], expected: Arrays, size: int) -> float:
+    import numpy as np
+
+    try:
+        answers = session.run(
+            list(expected), {name: tensor.numpy() for name, tensor in inputs.items()}
+        )
+    except Exception as error:
+        raise InvalidInput(
+            f"The exported model fails on {size} rows: {first_line(error)}",
+            remedy="Use operations in forward that work for any number of rows.",
+        ) from error
+    worst = 0.0
+    for (name, reference), answer in zip(expected.items(), answers, strict=True):
+        if answer.shape != reference.shape:
+            raise InvalidInput(
+                f"The exported model's {name!r} is {list(answer.shape)} for {size} rows, the "
+                f"model's own is {list(reference.shape)}.",
+                remedy="Use operations in forward that work for any number of rows.",
+            )
+        wide = reference.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(wide - answer.astype(np.float64))
+        # Equal infinities and NaNs in the same places are equal answers.
+        same = (wide == answer) | (np.isnan(wide) & np.isnan(answer.astype(np.float64)))
+        difference = np.where(same, 0.0, difference)
+        largest = float(difference.max(initial=0.0))
+        finite = np.abs(wide[np.isfinite(wide)])
+        scale = float(finite.max(initial=0.0))
+        if not largest <= TOLERANCE * scale + _FLOOR:
+            raise InvalidInput(
+                f"The exported model answers differently: {name!r} is off by {largest:.2g} where "
+                f"values reach {scale:.2g} ({size} rows).",
+                remedy="Look for random or data-dependent operations in forward.",
+            )
+        worst = max(worst, largest)
+    return worst
+
+
+def first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,84 @@
+"""Metrics go to the service in batches, past `ray.train.report`, which costs more per call."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from aiaas_hub.schemas.errors import AiaasError
+from aiaas_hub.schemas.runs import JobMetrics, MetricPoint
+
+INTERVAL_SECONDS = 0.5
+CAPACITY = 100_000
+"""Points kept for a service that is down; beyond it every second one goes."""
+_BATCH = 5_000
+
+
+class MetricSender:
+    """Sends points from a thread of its own. `put` never blocks.
+
+    Sequence numbers begin at the milliseconds since the attempt began (`attempt_began`, seconds
+    since the epoch): a worker that Ray Train restarts within an attempt then goes on above the
+    numbers of the one before it.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[JobMetrics], None],
+        *,
+        attempt_began: float,
+        interval: float = INTERVAL_SECONDS,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._send = send
+        self._interval = interval
+        self._capacity = capacity
+        self._pending: list[MetricPoint] = []
+        self._sequence = max(0, int((time.time() - attempt_began) * 1000))
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="aiaas-metrics", daemon=True)
+        self._thread.start()
+
+    def put(self, step: int, values: Mapping[str, float]) -> None:
+        point = MetricPoint(step=step, time=time.time(), values=dict(values))
+        with self._lock:
+            if self._stopped:
+                return
+            self._pending.append(point)
+            if len(self._pending) > self._capacity:
+                # The newest stays: it is the one that is looked at.
+                self._pending = self._pending[len(self._pending) % 2 ^ 1 :: 2]
+
+    def close(self, timeout: float = 60) -> None:
+        """Send what is left, waiting at most `timeout` seconds; a repeat does nothing."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            closing = self._closing
+            while batch := self._take():
+                try:
+                    self._send(batch)
+                except AiaasError as error:
+                    with self._lock:
+                        self._stopped = True
+                    print(  # noqa: T201 - the run's log is where its user looks
+                        f"[aiaas] Metrics are not sent any more: {error}", file=sys.stderr
+                    )
+                    return
+                self._sequence += len(batch.points)
+            if closing:
+                return
+            self._wake.wait(self._interval)
+
+    def _take(self) -> JobMetrics | None:
+        with self._lock:
+            points, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+        return JobMetrics(sequence=self._sequence, points=points) if points else None

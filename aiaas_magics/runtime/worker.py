@@ -1,0 +1,57 @@
+"""What each Ray Train worker runs: load the snapshot's code and call its `train(ctx)` once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from aiaas_hub.schemas.runs import Job, JobStarted
+from aiaas_magics.errors import RunOver
+from aiaas_magics.runtime import snapshot
+from aiaas_magics.runtime.api import JobApi
+from aiaas_magics.runtime.cache import node_cache
+from aiaas_magics.runtime.context import Context
+from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.metrics import MetricSender
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """Entry point of a worker. `config` has the job as JSON and when the attempt began."""
+    import ray.train
+
+    # Ray lets every library's INFO through to the run's log; Python's own default is better there.
+    for name in ("", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    rank = ray.train.get_context().get_world_rank()
+    job = Job.model_validate_json(config["job"])
+    # From the driver, not from the environment: that one is the same for every run, so that
+    # Ray may take any idle process.
+    api = JobApi(config["api"], job.run_id, Path(config["token_file"]))
+    sender = MetricSender(api.send_metrics, attempt_began=config["began"]) if rank == 0 else None
+    files: tuple[str, ...] = (job.snapshot.entry,)
+    try:
+        directory = node_cache() / "snapshots" / job.snapshot.digest
+        if not directory.is_dir():
+            snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
+        code = snapshot.load(directory, job.snapshot)
+        files = code.files
+        context = Context(job, api, sender)
+        if rank == 0:
+            api.event(JobStarted())
+        code.train(context)
+    except RunOver:
+        raise
+    except BaseException as error:
+        # Whole here, for the log; the driver gets the text, as user exceptions may not pickle.
+        failed = TrainingFailed.of(error, rank, files)
+        told = failed.error
+        print(  # noqa: T201 - the run's log
+            f"{told.traceback}[aiaas] worker {rank}: {told.message} {told.remedy}", file=sys.stderr
+        )
+        raise failed from None
+    finally:
+        if sender is not None:
+            sender.close()
+        api.close()

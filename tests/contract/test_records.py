@@ -1,0 +1,106 @@
+"""What the records keep to when several callers come at once, on each kind of database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from aiaas_hub.adapters.records.database import Database
+from aiaas_hub.adapters.records.datasets import SqlDatasetRecords
+from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.domain.runs import new_run_id
+from aiaas_hub.schemas.datasets import Column, DatasetVersion
+from aiaas_hub.schemas.runs import Resources, Run, RunState, Snapshot
+
+NOW = datetime.now(UTC)
+ROUNDS = 12
+LIVE = [RunState.QUEUED, RunState.STARTING]
+
+
+@pytest.fixture
+def database(records_url: str) -> Iterator[Database]:
+    database = Database(records_url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """What each call gave, all of them started at the same moment."""
+    barrier = threading.Barrier(len(calls))
+    results: list[Any] = [None] * len(calls)
+
+    def run(position: int) -> None:
+        barrier.wait()
+        try:
+            results[position] = calls[position]()
+        except Exception as error:
+            results[position] = error
+
+    threads = [threading.Thread(target=run, args=(position,)) for position in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def a_run() -> Run:
+    return Run(
+        id=new_run_id(),
+        owner="ada",
+        name="cnn",
+        state=RunState.QUEUED,
+        attempt=1,
+        snapshot=Snapshot(digest="0" * 64, python="3.11", client="0"),
+        datasets=[],
+        params={},
+        resources=Resources(),
+        retries=0,
+        created_at=NOW,
+    )
+
+
+def test_a_run_ends_once(database: Database) -> None:
+    records = SqlRunRecords(database)
+    for _ in range(ROUNDS):
+        run = records.add(a_run(), None)
+        records.transition(run.id, 1, LIVE, RunState.STARTING)
+        ended = at_once(
+            lambda run=run: records.transition(run.id, 1, LIVE, RunState.SUCCEEDED),
+            lambda run=run: records.transition(run.id, 1, LIVE, RunState.CANCELLED),
+        )
+        (winner,) = [found for found in ended if found is not None]
+        found = records.get(run.id)
+        assert found is not None
+        assert found.state == winner.state
+
+
+def test_one_key_submits_once(database: Database) -> None:
+    records = SqlRunRecords(database)
+    for number in range(ROUNDS):
+        added = at_once(*[lambda n=number: records.add(a_run(), f"key-{n}")] * 2)
+        assert added[0].id == added[1].id
+
+
+def test_one_content_is_one_version(database: Database) -> None:
+    records = SqlDatasetRecords(database)
+    for number in range(ROUNDS):
+        version = DatasetVersion(
+            version=1,
+            created_at=NOW,
+            format="parquet",
+            digest=f"{number:064}",
+            size=1,
+            rows=1,
+            columns=[Column(name="x", type="int64")],
+            source="upload",
+        )
+        added = at_once(
+            *[lambda n=number, v=version: records.add_version("ada", f"d{n}", "", v, None)] * 3
+        )
+        assert [dataset.latest.version for dataset in added] == [1, 1, 1]

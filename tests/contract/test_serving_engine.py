@@ -1,0 +1,380 @@
+"""What every serving engine must do, on each that this machine can run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import onnx_models
+import psutil
+import pytest
+from onnx import TensorProto
+
+from aiaas_hub.adapters.supervisor import Supervisor
+from aiaas_hub.adapters.triton_local import TritonLocal
+from aiaas_hub.adapters.triton_local.server import _SHARED_MEMORY
+from aiaas_hub.domain.ports import DoesNotAnswer
+from aiaas_hub.home import Home
+from aiaas_hub.schemas.endpoints import MAX_BATCH
+from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
+from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+from aiaas_hub.schemas.platform import EngineState
+
+pytestmark = pytest.mark.engines
+
+SIGNATURE = onnx_models.SCALE_SIGNATURE
+ROWS = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+
+
+def wait_ready(engine: TritonLocal, seconds: float = 300) -> None:
+    """The first start on a machine installs the serving environment."""
+    deadline = time.monotonic() + seconds
+    while (health := engine.health()).state is not EngineState.READY:
+        assert time.monotonic() < deadline, health
+        assert health.state is EngineState.STARTING, health
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = Home(tmp_path_factory.mktemp("serving"))
+    home.prepare()
+    return home
+
+
+@pytest.fixture(scope="module")
+def supervisor(home: Home) -> Supervisor:
+    return Supervisor(home.processes, home.logs)
+
+
+@pytest.fixture(scope="module")
+def started(home: Home, supervisor: Supervisor) -> Iterator[TritonLocal]:
+    engine = TritonLocal(home, supervisor)
+    engine.start()
+    try:
+        wait_ready(engine)
+        yield engine
+    finally:
+        engine.shutdown()
+        regions = [p.name for p in _SHARED_MEMORY.glob(f"{engine._region()}*")]
+        assert regions == []
+
+
+@pytest.fixture
+def engine(started: TritonLocal) -> Iterator[TritonLocal]:
+    """Running, and empty again after each test."""
+    started.start()
+    wait_ready(started)
+    yield started
+    started.start()
+    wait_ready(started)
+    for model in started.models():
+        started.set_versions(model, SIGNATURE, [])
+        started.remove(model)
+
+
+def publish(engine: TritonLocal, version: int, tmp_path: Path, model: str = "scale-1") -> None:
+    onnx = onnx_models.scale(tmp_path / f"{version}.onnx", float(version))
+    engine.install(engine.stage(model, version, SIGNATURE, onnx))
+
+
+def factor(engine: TritonLocal, version: int, model: str = "scale-1") -> float:
+    """What this version multiplies by: it is made so that this is its number."""
+    answer = engine.infer(model, version, {"x": ROWS})
+    y: Any = answer["y"]
+    total: Any = answer["total"]
+    assert total.shape == (2,)
+    np.testing.assert_allclose(total, y.sum(axis=1))
+    np.testing.assert_allclose(y / ROWS, y[0, 0])
+    return float(y[0, 0])
+
+
+def test_publish_two_versions_then_narrow(engine: TritonLocal, tmp_path: Path) -> None:
+    publish(engine, 1, tmp_path)
+    assert engine.models() == {"scale-1"}
+    assert engine.ready_versions("scale-1") == set()
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    publish(engine, 2, tmp_path)
+    assert engine.ready_versions("scale-1") == {1}
+    engine.set_versions("scale-1", SIGNATURE, [1, 2])
+    assert engine.ready_versions("scale-1") == {1, 2}
+    assert (factor(engine, 1), factor(engine, 2)) == (1, 2)
+    engine.set_versions("scale-1", SIGNATURE, [2])
+    assert engine.ready_versions("scale-1") == {2}
+    with pytest.raises(NotFound):
+        engine.infer("scale-1", 1, {"x": ROWS})
+    assert factor(engine, 2) == 2
+    with pytest.raises(Conflict):
+        engine.remove("scale-1", 2)
+    engine.remove("scale-1", 1)
+    engine.remove("scale-1", 1)
+    engine.set_versions("scale-1", SIGNATURE, [])
+    assert engine.ready_versions("scale-1") == set()
+    engine.remove("scale-1")
+    assert engine.models() == set()
+
+
+def test_rolling_back_to_a_version_that_was_narrowed_away(
+    engine: TritonLocal, tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        publish(engine, version, tmp_path)
+        engine.set_versions("scale-1", SIGNATURE, [version])
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    assert factor(engine, 1) == 1
+
+
+def test_every_step_may_be_repeated(engine: TritonLocal, tmp_path: Path) -> None:
+    onnx = onnx_models.scale(tmp_path / "m.onnx", 1)
+    engine.stage("scale-1", 1, SIGNATURE, onnx)
+    staged = engine.stage("scale-1", 1, SIGNATURE, onnx)
+    engine.install(staged)
+    engine.install(staged)
+    # A crash after the rename: the whole protocol begins again.
+    engine.install(engine.stage("scale-1", 1, SIGNATURE, onnx))
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    assert factor(engine, 1) == 1
+    with pytest.raises(Conflict, match="another model"):
+        engine.stage("scale-1", 1, SIGNATURE, onnx_models.scale(tmp_path / "o.onnx", 9))
+
+
+def test_a_damaged_stage_is_not_installed(engine: TritonLocal, tmp_path: Path) -> None:
+    staged = engine.stage("scale-1", 1, SIGNATURE, onnx_models.scale(tmp_path / "m.onnx", 1))
+    (staged.path / "model.onnx").write_bytes(b"half")
+    with pytest.raises(Conflict, match="damaged"):
+        engine.install(staged)
+    assert engine.models() == set()
+
+
+def test_what_does_not_load_or_match_is_refused_at_once(
+    engine: TritonLocal, tmp_path: Path
+) -> None:
+    def stage(onnx: Path, signature: Signature = SIGNATURE) -> None:
+        engine.stage("scale-1", 1, signature, onnx)
+
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(b"junk")
+    with pytest.raises(InvalidInput, match="does not load") as caught:
+        stage(junk)
+    assert str(engine.http_socket.parent.parent) not in str(caught.value)
+    with pytest.raises(InvalidInput, match=r"batch dimension .* is fixed at 4"):
+        stage(onnx_models.scale(tmp_path / "fixed.onnx", 1, batch=4))
+    good = onnx_models.scale(tmp_path / "good.onnx", 1)
+    wrong = SIGNATURE.model_copy(deep=True)
+    wrong.inputs[0].name = "z"
+    with pytest.raises(InvalidInput, match="inputs are 'x', its signature says 'z'"):
+        stage(good, wrong)
+    wrong = SIGNATURE.model_copy(deep=True)
+    wrong.inputs[0].dtype = "float64"
+    with pytest.raises(InvalidInput, match="signature says float64"):
+        stage(good, wrong)
+    wrong = SIGNATURE.model_copy(deep=True)
+    wrong.inputs[0].shape = [4]
+    with pytest.raises(InvalidInput, match=r"shape \[\?, 3\], its signature says \[\?, 4\]"):
+        stage(good, wrong)
+    # Weights elsewhere: anything of this machine could be read into a model.
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"0" * 12)
+    for location in (str(secret), "../../../secret", "/etc/hostname", "weights.bin"):
+        with pytest.raises(InvalidInput, match="does not load"):
+            stage(onnx_models.external(tmp_path / "external.onnx", location))
+    assert engine.models() == set()
+    for version in (0, -1, 2**63):
+        with pytest.raises(InvalidInput):
+            engine.stage("scale-1", version, SIGNATURE, good)
+    for name in ("../x", "", "a/b", ".hidden"):
+        with pytest.raises(InvalidInput):
+            engine.stage(name, 1, SIGNATURE, good)
+
+
+def test_a_version_that_does_not_load_leaves_the_former_one_serving(
+    engine: TritonLocal, home: Home, tmp_path: Path
+) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    publish(engine, 2, tmp_path)
+    # Past the check, as a failing disk would have it.
+    (home.triton / "models" / "scale-1" / "2" / "model.onnx").write_bytes(b"rubbish")
+    with pytest.raises(InvalidInput, match="does not load in Triton") as caught:
+        engine.set_versions("scale-1", SIGNATURE, [1, 2])
+    assert str(home.root) not in str(caught.value)
+    assert engine.ready_versions("scale-1") == {1}
+    assert factor(engine, 1) == 1
+    # The failed version is in nobody's way, whatever loads the model next.
+    engine.heal("scale-1")
+    assert factor(engine, 1) == 1
+    publish(engine, 3, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1, 3])
+    assert (factor(engine, 1), factor(engine, 3)) == (1, 3)
+    assert engine.health().state is EngineState.READY
+
+
+def test_a_version_without_files(engine: TritonLocal, tmp_path: Path) -> None:
+    publish(engine, 1, tmp_path)
+    with pytest.raises(NotFound):
+        engine.set_versions("scale-1", SIGNATURE, [1, 2])
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    assert factor(engine, 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "onnx_type", "shape"),
+    [
+        ("bool", TensorProto.BOOL, []),
+        ("uint8", TensorProto.UINT8, []),
+        ("int8", TensorProto.INT8, []),
+        ("int16", TensorProto.INT16, []),
+        ("int32", TensorProto.INT32, []),
+        ("int64", TensorProto.INT64, []),
+        ("float16", TensorProto.FLOAT16, []),
+        ("float32", TensorProto.FLOAT, []),
+        ("float64", TensorProto.DOUBLE, []),
+        ("bool", TensorProto.BOOL, [2, None]),
+        ("float16", TensorProto.FLOAT16, [2, None]),
+        ("int64", TensorProto.INT64, [2, None]),
+    ],
+)
+def test_every_type_arrives_whole(
+    engine: TritonLocal,
+    tmp_path: Path,
+    dtype: DType,
+    onnx_type: int,
+    shape: list[int | None],
+) -> None:
+    signature = Signature(
+        inputs=[TensorSpec(name="x", dtype=dtype, shape=shape)],
+        outputs=[TensorSpec(name="y", dtype=dtype, shape=shape)],
+    )
+    dims: list[int | str] = [2, "free"] if shape else []
+    onnx = onnx_models.identity(tmp_path / "m.onnx", onnx_type, dims)
+    engine.install(engine.stage("identity", 1, signature, onnx))
+    engine.set_versions("identity", signature, [1])
+    for batch in (1, 3, MAX_BATCH):
+        size = (batch, 2, 5) if shape else (batch,)
+        values = np.random.default_rng(batch).integers(0, 100, size)
+        sent = (values % 2 if dtype == "bool" else values).astype(dtype)
+        got = engine.infer("identity", 1, {"x": sent})["y"]
+        assert got.dtype == sent.dtype
+        np.testing.assert_array_equal(got, sent)
+
+
+def test_requests_that_come_together_get_their_own_answers(
+    engine: TritonLocal, tmp_path: Path
+) -> None:
+    """Triton joins them into one run of the model: rows must not get mixed up."""
+    publish(engine, 2, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [2])
+    wrong: list[object] = []
+
+    def call(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(40):
+            rows = random.random((int(random.integers(1, 9)), 3), dtype=np.float32)
+            try:
+                answer = engine.infer("scale-1", 2, {"x": rows})["y"]
+            except AiaasError as error:
+                wrong.append(error)
+                continue
+            if answer.shape != rows.shape or not np.allclose(answer, 2 * rows):
+                wrong.append((rows, answer))
+
+    threads = [Thread(target=call, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_bad_input_is_told_without_paths(engine: TritonLocal, home: Home, tmp_path: Path) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    for inputs in (
+        {"x": np.ones((1, 4), np.float32)},
+        {"z": ROWS},
+        {"x": ROWS.astype(np.float64)},
+        {"x": np.ones((1025, 3), np.float32)},
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            engine.infer("scale-1", 1, inputs)
+        assert str(home.root) not in str(caught.value)
+    with pytest.raises(NotFound):
+        engine.infer("scale-1", 7, {"x": ROWS})
+    with pytest.raises(NotFound):
+        engine.infer("nobody", 1, {"x": ROWS})
+
+
+def test_killed_and_started_again(
+    engine: TritonLocal, supervisor: Supervisor, tmp_path: Path
+) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    process = supervisor.process("triton")
+    assert process is not None
+    os.kill(process.pid, 9)
+    while supervisor.alive("triton"):
+        time.sleep(0.01)
+    assert engine.health().state is EngineState.UNAVAILABLE
+    for call in (
+        lambda: engine.infer("scale-1", 1, {"x": ROWS}),
+        lambda: engine.ready_versions("scale-1"),
+        lambda: engine.set_versions("scale-1", SIGNATURE, [1]),
+    ):
+        with pytest.raises(Unavailable):
+            call()
+    engine.start()
+    wait_ready(engine)
+    assert engine.ready_versions("scale-1") == set()
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    assert factor(engine, 1) == 1
+
+
+def test_a_second_service_adopts(
+    engine: TritonLocal, home: Home, supervisor: Supervisor, tmp_path: Path
+) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    before = supervisor.process("triton")
+    other = TritonLocal(home, Supervisor(home.processes, home.logs))
+    other.start()
+    wait_ready(other)
+    assert supervisor.process("triton") == before
+    assert other.ready_versions("scale-1") == {1}
+    assert factor(other, 1) == 1
+
+
+def test_an_instance_that_died_is_healed(
+    engine: TritonLocal, supervisor: Supervisor, tmp_path: Path
+) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    process = supervisor.process("triton")
+    assert process is not None
+    stubs = psutil.Process(process.pid).children(recursive=True)
+    assert stubs
+    for stub in stubs:  # those of other tests' models may be ending still
+        stub.kill()
+    with pytest.raises(DoesNotAnswer):
+        engine.infer("scale-1", 1, {"x": ROWS})
+    assert engine.ready_versions("scale-1") == {1}
+    engine.heal("scale-1")
+    assert factor(engine, 1) == 1
+
+
+def test_it_listens_on_no_port_and_its_sockets_are_private(
+    engine: TritonLocal, supervisor: Supervisor, home: Home
+) -> None:
+    process = supervisor.process("triton")
+    assert process is not None
+    assert psutil.Process(process.pid).net_connections(kind="inet") == []
+    assert engine.http_socket.parent.stat().st_mode & 0o777 == 0o700
+    assert engine.http_socket.is_socket()
+    secrets = [path.read_text().strip() for path in home.secrets.iterdir()]
+    command_line = " ".join(psutil.Process(process.pid).cmdline())
+    assert not any(secret in command_line for secret in secrets)

@@ -1,0 +1,210 @@
+"""Runs on a real Ray head: driver, workers, metrics, log and the model's hand-over."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import stat
+import time
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import onnxruntime
+import pandas as pd
+import psutil
+import pytest
+from job_service import TOKEN, JobService, RecordedRun
+from running_platform import is_alive
+from safetensors.numpy import load
+from sklearn.datasets import load_digits
+from training_cells import DIGITS, FAILING, RESTORING, SLEEPING
+
+from aiaas_hub.adapters.ray_head import read_ports
+from aiaas_hub.adapters.ray_local import RayLocal
+from aiaas_hub.adapters.run_directory import path_of
+from aiaas_hub.adapters.supervisor import Supervisor
+from aiaas_hub.domain.ports import JobState, JobSubmission
+from aiaas_hub.home import Home
+from aiaas_hub.schemas.models import ModelHandOver
+from aiaas_hub.schemas.runs import Resources
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+
+OVER = (JobState.ENDED, JobState.FAILED, JobState.STOPPED)
+
+
+def submit(engine: RayLocal, run: RecordedRun) -> str:
+    job = JobSubmission(f"{run.job.run_id}-1", run.job.owner, run.job.resources, TOKEN)
+    engine.submit(job)
+    return job.id
+
+
+def wait(engine: RayLocal, job_id: str, *states: JobState, timeout: float = 300) -> JobState:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        status = engine.status(job_id)
+        assert status is not None
+        if status.state in states:
+            return status.state
+        time.sleep(0.2)
+    raise AssertionError(f"{job_id} is {status}")
+
+
+def until(condition: object, timeout: float = 300) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def processes_of(run_id: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("AIAAS_RUN_ID") == run_id:
+                yield process
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+def command_lines() -> Iterator[str]:
+    for process in psutil.process_iter():
+        try:
+            yield " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+
+
+@pytest.fixture(scope="module")
+def digits() -> pd.DataFrame:
+    loaded = load_digits()
+    pixels = (loaded.data / 16).astype("float32")
+    return pd.DataFrame({"pixels": list(pixels), "label": loaded.target.astype("int64")})
+
+
+def test_two_workers_train_report_log_and_hand_over(
+    ray_local: RayLocal, job_service: JobService, ray_home: Home, digits: pd.DataFrame
+) -> None:
+    run = job_service.add(
+        "run-digits",
+        DIGITS,
+        frames={"digits": digits},
+        params={"lr": 0.005, "epochs": 12},
+        resources=Resources(workers=2),
+    )
+    job_id = submit(ray_local, run)
+    submit(ray_local, run)  # the same id: still one job
+    until(lambda: "started" in run.kinds)
+    # The service goes away while the run is on, as in a restart: nothing may be lost.
+    job_service.unavailable = True
+    time.sleep(5)
+    job_service.unavailable = False
+    assert wait(ray_local, job_id, *OVER) is JobState.ENDED, run.log
+    assert run.kinds == ["started", "succeeded"]
+
+    assert "hello from 0 of 2" in run.log
+    assert "hello from 1 of 2" in run.log
+    assert TOKEN not in run.log
+    steps = [step for step, values in run.metrics.values() if "loss" in values]
+    assert steps == list(range(1, len(steps) + 1))
+    accuracies = [values["accuracy"] for _, values in run.metrics.values() if "accuracy" in values]
+    assert len(accuracies) == 12
+    assert accuracies[-1] > 0.9
+
+    assert run.model is not None
+    model = ModelHandOver.model_validate(run.model)
+    assert model.export_max_abs < 1e-4
+    rows = load(job_service.blobs[model.evaluation])
+    assert rows["input.pixels"].shape == (256, 1, 8, 8)
+    (answer,) = onnxruntime.InferenceSession(job_service.blobs[model.onnx]).run(
+        None, {"pixels": rows["input.pixels"]}
+    )
+    np.testing.assert_allclose(answer, rows["output.output"], atol=1e-4)
+
+    token_file = ray_home.runs / "run-digits" / "token-1"
+    assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
+    print({name: round(at - run.times["started"], 1) for name, at in run.times.items()})
+
+
+def test_a_failing_cell_tells_its_own_line(ray_local: RayLocal, job_service: JobService) -> None:
+    run = job_service.add("run-failing", FAILING)
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    assert run.kinds == ["started", "failed"]
+    assert run.error.message == (
+        "Training failed at cell.py, line 3: ZeroDivisionError: division by zero"
+    )
+    assert run.error.remedy
+    assert run.error.traceback.splitlines()[:2] == [
+        "cell.py, line 3, in prepare",
+        "    return rows / 0",
+    ]
+    assert "before the failure" in run.log
+    assert "return rows / 0" in run.log
+
+
+def test_a_run_that_can_never_start_says_so(ray_local: RayLocal, job_service: JobService) -> None:
+    run = job_service.add("run-large", SLEEPING, resources=Resources(workers=1000))
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    assert run.kinds == ["failed"]
+    assert run.error.message.startswith("The run asks for 1000 CPUs, and this platform has ")
+    assert run.error.remedy == "Ask for fewer workers, CPUs or GPUs."
+
+
+def test_a_retry_goes_on_from_its_checkpoint(ray_local: RayLocal, job_service: JobService) -> None:
+    run = job_service.add("run-restoring", RESTORING, retries=1)
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
+    assert run.kinds[-1] == "succeeded"
+    assert [point for _, point in sorted(run.metrics.items())] == [
+        (1, {"attempt": 1}),
+        (2, {"attempt": 2, "value": 42}),
+    ]
+
+
+def test_stopping_leaves_no_process(ray_local: RayLocal, job_service: JobService) -> None:
+    run = job_service.add("run-sleeping", SLEEPING)
+    job_id = submit(ray_local, run)
+    until(lambda: "sleeping" in run.log)
+    ray_local.stop(job_id)
+    assert wait(ray_local, job_id, *OVER, timeout=30) is JobState.STOPPED
+    until(lambda: not list(processes_of("run-sleeping")), timeout=10)
+    until(lambda: not [name for name in command_lines() if "RayTrainWorker" in name], timeout=20)
+    assert "succeeded" not in run.kinds
+
+
+def test_a_run_that_the_service_has_ended_stops_by_itself(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    run = job_service.add("run-over", SLEEPING)
+    run.cancelled = True
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    assert run.events == []
+
+
+def test_strangers_do_not_reach_rays_jobs(ray_local: RayLocal, ray_home: Home) -> None:
+    ports = read_ports(ray_home)
+    assert ports is not None
+    url = f"http://127.0.0.1:{ports.dashboard}/api/jobs/"
+    body = json.dumps({"entrypoint": "true"})
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        for method, address in (("POST", url), ("GET", url), ("DELETE", f"{url}run-digits-1")):
+            answer = httpx.request(method, address, content=body, headers=headers)
+            assert answer.status_code in (401, 403), (method, headers)
+    token = ray_home.secret("ray_token")
+    assert not [line for line in command_lines() if token in line]
+    assert stat.S_IMODE(path_of(ray_home).stat().st_mode) == 0o700
+
+
+def test_ray_listens_on_loopback_only(ray_local: RayLocal, ray_home: Home) -> None:
+    head = Supervisor(ray_home.processes, ray_home.logs).process("ray")
+    assert head is not None
+    leader = psutil.Process(head.pid)
+    addresses = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [leader, *leader.children(recursive=True)]
+        if is_alive(process)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert "127.0.0.1" in addresses
+    assert all(ipaddress.ip_address(address).is_loopback for address in addresses), addresses

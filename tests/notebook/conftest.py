@@ -1,0 +1,75 @@
+"""A notebook's shell before the real service; the engines behind it are stand-ins."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api_world import PREFIX, World, serving
+from IPython.core.interactiveshell import InteractiveShell
+from notebook_shell import Notebook
+from traitlets.config import Config
+
+from aiaas_hub.home import Home
+from aiaas_magics import client as client_module
+from aiaas_magics import completion
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The service, with this process's environment as alice's notebook has it."""
+    with serving(Home(tmp_path / "home"), f"sqlite:///{tmp_path / 'records.sqlite'}") as made:
+        monkeypatch.setenv("AIAAS_URL", str(made.client.base_url.join(PREFIX)))
+        monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "user:alice")
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def clients_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test meets another one's connections, nor names from its cache."""
+    made: list[client_module.Client] = []
+    make = client_module.Client.__init__
+
+    def remember(client: client_module.Client, transport: client_module.Transport) -> None:
+        make(client, transport)
+        made.append(client)
+
+    monkeypatch.setattr(client_module.Client, "__init__", remember)
+    yield
+    for client in made:
+        client.transport.close()
+    client_module._client_of.cache_clear()
+    completion._cache.clear()
+
+
+@pytest.fixture
+def working(world: World) -> Iterator[World]:
+    """The same, with the reconciler at work as in a platform."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.05):
+            world.tick()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    yield world
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def shell() -> InteractiveShell:
+    """One for all: a second one in a process would leave the first one's exit handlers behind."""
+    # No history: its thread and connection would outlive the tests.
+    return InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+
+
+@pytest.fixture
+def notebook(shell: InteractiveShell) -> Iterator[Notebook]:
+    shell.reset(new_session=False)
+    shell.run_line_magic("load_ext", "aiaas_magics")
+    yield Notebook(shell)
+    shell.run_line_magic("unload_ext", "aiaas_magics")

@@ -1,0 +1,233 @@
+"""Following runs and endpoints: in place, to the true end, through broken lines and interrupts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+from api_world import World
+from notebook_shell import Notebook
+
+import aiaas_magics as aiaas
+from aiaas_hub.schemas import runs as wire
+from aiaas_magics import screen, watching
+from aiaas_magics.client.runs import Disconnected, RunsClient
+from aiaas_magics.client.transport import Transport
+from aiaas_magics.errors import RunFailed
+from aiaas_magics.run import Run
+
+CELL = "def train(ctx):\n    pass\n"
+
+
+class Recorder:
+    """A screen that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.html: list[str] = []
+        self.lines: list[str] = []
+
+    def show(self, view: screen.View) -> None:
+        self.html.append(view.html())
+        self.lines.append(view.line())
+
+
+def submit(notebook: Notebook) -> Run:
+    run: Run = notebook.run(f"%%aiaas train --name cnn --detach\n{CELL}")
+    return run
+
+
+class JobSide:
+    """What the job of a run says about itself."""
+
+    def __init__(self, world: World, run: Run) -> None:
+        self._world = world
+        self._path = f"/runs/{run.id}/job"
+        self._token = world.run_token({"id": run.id})
+        self._sequence = self._offset = 0
+
+    def event(self, kind: str, **more: Any) -> None:
+        self._world.ok("POST", f"{self._path}/events", self._token, json={"kind": kind, **more})
+
+    def step(self, count: int = 1) -> None:
+        points = [
+            {"step": self._sequence + i + 1, "time": time.time(), "values": {"loss": 1.0}}
+            for i in range(count)
+        ]
+        body = {"sequence": self._sequence, "points": points}
+        self._world.ok("POST", f"{self._path}/metrics", self._token, json=body)
+        self._sequence += count
+
+    def log(self, text: str) -> None:
+        body = {"offset": self._offset, "text": text}
+        self._world.ok("POST", f"{self._path}/log", self._token, json=body)
+        self._offset += len(text.encode())
+
+
+def beside(work: Any) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_a_run_is_followed_to_its_end(world: World, notebook: Notebook) -> None:
+    run = submit(notebook)
+    job = JobSide(world, run)
+    on = Recorder()
+
+    def work() -> None:
+        job.event("started")
+        for _ in range(3):
+            job.step(5)
+            job.log("a line <script>alert(1)</script>\n\x1b[31mred\x1b[0m\n")
+            time.sleep(0.5)
+        job.event("succeeded")
+
+    thread = beside(work)
+    began = time.monotonic()
+    watching.watch(run, on)
+    seconds = time.monotonic() - began
+    thread.join()
+    assert run._record.state == "succeeded"
+    assert "step 15" in on.lines[-1]
+    assert "succeeded" in on.lines[-1]
+    assert "<img" in on.html[-1]
+    assert "red" in on.html[-1]
+    assert not any("<script" in html or "\x1b" in html for html in on.html)
+    # The first, the last, and at most one for each second between.
+    assert len(on.html) <= seconds + 2
+
+
+def test_a_failed_run_is_one_sentence(world: World, notebook: Notebook) -> None:
+    run = submit(notebook)
+    job = JobSide(world, run)
+    job.event("started")
+    error = {"message": "ZeroDivisionError: division by zero", "remedy": "Look at line 3."}
+    job.event("failed", error={**error, "traceback": "cell.py, line 3, in train"})
+    said = notebook.refuses(f"%aiaas attach {run.id}")
+    assert said == f"Run {run.id} failed: {error['message']}. {error['remedy']}"
+    with pytest.raises(RunFailed) as failure:
+        run.raise_for_failure()
+    assert failure.value.run is run
+    # A Python call shows the sentence as well, and none of our frames.
+    assert failure.value._render_traceback_() == [f"RunFailed: {said}"]
+
+
+def test_an_interrupt_detaches(
+    world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run = submit(notebook)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "_follow", interrupt)
+    attached = notebook.run(f"%aiaas attach {run.id}")
+    assert attached.state == "queued"
+    assert f"%aiaas cancel {run.id}" in capsys.readouterr().out
+
+
+def test_a_log_is_followed(world: World, notebook: Notebook, capsys: Any) -> None:
+    run = submit(notebook)
+    job = JobSide(world, run)
+    job.event("started")
+    job.log("first\n")
+    thread = beside(lambda: (time.sleep(0.3), job.log("second\n"), job.event("succeeded")))
+    assert notebook.run(f"%aiaas logs {run.id} -f").state == "succeeded"
+    thread.join()
+    assert "first\nsecond\n" in capsys.readouterr().out
+
+
+def test_a_function_is_trained_by_value(world: World, notebook: Notebook) -> None:
+    run = aiaas.train(lambda ctx: None, name="by-value", params={"lr": 0.1}, detach=True)
+    assert run.name == "by-value"
+    assert run._record.snapshot.entry == "function.pkl"
+    with pytest.raises(Exception, match="is a list"):
+        aiaas.train(lambda ctx: None, name="x", params={"lr": [1]}, detach=True)  # type: ignore[dict-item]
+
+
+class Breaking(httpx.BaseTransport):
+    """The transport itself is under test here: the real one, cut off after some bytes."""
+
+    def __init__(self, cuts: list[int]) -> None:
+        self._real = httpx.HTTPTransport()
+        self._cuts = cuts
+        self.asked: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._real.handle_request(request)
+        if not request.url.path.endswith("/events"):
+            return response
+        self.asked.append(request.url.query.decode())
+        if not self._cuts:
+            return response
+        return httpx.Response(
+            response.status_code, headers=response.headers, stream=Cut(response, self._cuts.pop(0))
+        )
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class Cut(httpx.SyncByteStream):
+    """A body that ends early: as an end (cut > 0), or as an error of the network (cut < 0)."""
+
+    def __init__(self, response: httpx.Response, cut: int) -> None:
+        self._response = response
+        self._cut = cut
+
+    def __iter__(self) -> Any:
+        seen = b""
+        for chunk in self._response.iter_raw():
+            seen += chunk
+            if len(seen) >= abs(self._cut):
+                break
+        yield seen[: abs(self._cut)]
+        if self._cut < 0:
+            raise httpx.ReadError("connection reset")
+
+    def close(self) -> None:
+        self._response.close()
+
+
+def test_a_broken_stream_is_resumed_and_never_a_success(world: World, notebook: Notebook) -> None:
+    run = submit(notebook)
+    job = JobSide(world, run)
+    job.event("started")
+    job.step(3)
+    job.log("one\n")
+    whole = len(
+        "".join(
+            world.call("GET", f"/runs/{run.id}{path}").text for path in ("", "/metrics", "/logs")
+        )
+    )
+    breaking = Breaking([whole * 2, -60, 10])
+    transport = Transport(_connection(), transport=breaking)
+    updates: list[Any] = []
+
+    def finish() -> None:
+        time.sleep(1.5)
+        job.step(2)
+        job.log("two\n")
+        job.event("succeeded")
+
+    thread = beside(finish)
+    for update in RunsClient(transport).watch(run.id):
+        updates.append(update)
+    thread.join()
+    transport.close()
+    assert updates[-1].state == "succeeded"
+    assert any(isinstance(update, Disconnected) for update in updates)
+    steps = [p.step for u in updates if isinstance(u, wire.Metrics) for p in u.points]
+    assert steps == [1, 2, 3, 4, 5]
+    text = "".join(u.text for u in updates if isinstance(u, wire.LogChunk))
+    assert text == "one\ntwo\n"
+    assert len(breaking.asked) >= 3
+
+
+def _connection() -> Any:
+    from aiaas_magics.client import Connection
+
+    return Connection.from_environment()

@@ -1,0 +1,85 @@
+"""Tiny ONNX models for the tests, made without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from aiaas_hub.schemas.models import Signature, TensorSpec
+
+SCALE_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="x", dtype="float32", shape=[3])],
+    outputs=[
+        TensorSpec(name="y", dtype="float32", shape=[3]),
+        TensorSpec(name="total", dtype="float32", shape=[]),
+    ],
+)
+
+
+def scale(path: Path, factor: float, *, batch: int | str = "batch") -> Path:
+    """y = factor · x and its sum per row; a model per factor, so that answers tell versions."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "factor"], ["y"]),
+            helper.make_node("ReduceSum", ["y", "axes"], ["total"], keepdims=0),
+        ],
+        "scale",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3]),
+            helper.make_tensor_value_info("total", TensorProto.FLOAT, [batch]),
+        ],
+        [
+            helper.make_tensor("factor", TensorProto.FLOAT, [], [factor]),
+            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    return _save(graph, path)
+
+
+def identity(path: Path, dtype: int, shape: list[int | str]) -> Path:
+    """y = x, of any type and shape."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "identity",
+        [helper.make_tensor_value_info("x", dtype, ["batch", *shape])],
+        [helper.make_tensor_value_info("y", dtype, ["batch", *shape])],
+    )
+    return _save(graph, path)
+
+
+def external(path: Path, location: str) -> Path:
+    """A model whose weights lie in another file, as an attacker would name it."""
+    weights = TensorProto(
+        name="w",
+        data_type=TensorProto.FLOAT,
+        dims=[3],
+        data_location=TensorProto.EXTERNAL,
+        external_data=[
+            onnx.StringStringEntryProto(key="location", value=location),
+            onnx.StringStringEntryProto(key="offset", value="0"),
+            onnx.StringStringEntryProto(key="length", value="12"),
+        ],
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("Mul", ["x", "w"], ["y"]),
+            helper.make_node("ReduceSum", ["y", "axes"], ["total"], keepdims=0),
+        ],
+        "external",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3]),
+            helper.make_tensor_value_info("total", TensorProto.FLOAT, ["batch"]),
+        ],
+        [weights, helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+    )
+    return _save(graph, path)
+
+
+def _save(graph: onnx.GraphProto, path: Path) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -1,0 +1,192 @@
+"""Stand-ins for the engines' ports, for tests of what is decided about engines.
+
+The engines themselves are tested for real in `tests/contract`, `tests/engines` and `tests/hub`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiaas_hub.api.identity import Principal
+from aiaas_hub.domain.ports import (
+    JobState,
+    JobStatus,
+    JobSubmission,
+    Route,
+    StagedVersion,
+)
+from aiaas_hub.schemas.errors import InvalidInput, Unavailable
+from aiaas_hub.schemas.models import Signature
+from aiaas_hub.schemas.platform import EngineHealth, EngineState
+
+
+class StandInTraining:
+    def __init__(self) -> None:
+        self.ready = True
+        self.jobs: dict[str, JobStatus] = {}
+        self.submissions: list[JobSubmission] = []
+        self.stopped: list[str] = []
+
+    def start(self) -> None: ...
+
+    def health(self) -> EngineHealth:
+        if self.ready:
+            return EngineHealth(name="ray", state=EngineState.READY)
+        return EngineHealth(name="ray", state=EngineState.STARTING, reason="Ray is starting")
+
+    def submit(self, job: JobSubmission) -> None:
+        self._check()
+        self.submissions.append(job)
+        self.jobs.setdefault(job.id, JobStatus(JobState.RUNNING))
+
+    def status(self, submission_id: str) -> JobStatus | None:
+        self._check()
+        return self.jobs.get(submission_id)
+
+    def stop(self, submission_id: str) -> None:
+        self._check()
+        self.stopped.append(submission_id)
+        if submission_id in self.jobs:
+            self.jobs[submission_id] = JobStatus(JobState.STOPPED)
+
+    def _check(self) -> None:
+        if not self.ready:
+            raise Unavailable("Ray is starting")
+
+
+class StandInServing:
+    """Serves whatever is staged; answers are what `answer` gives for a version's inputs."""
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.staged: dict[tuple[str, int], bytes] = {}
+        self.installed: set[tuple[str, int]] = set()
+        self.served: dict[str, set[int]] = {}
+        self.calls: list[str] = []
+        self.refuse_load: set[int] = set()
+        self.offset = 0.0
+        self.impossible = False
+        self.crash_at: str | None = None
+
+    def start(self) -> None: ...
+
+    def require(self) -> None:
+        if self.impossible:
+            raise Unavailable("Triton has no wheel for this machine.", remedy="Use Linux.")
+
+    def health(self) -> EngineHealth:
+        state = EngineState.READY if self.ready else EngineState.STARTING
+        return EngineHealth(name="triton", state=state)
+
+    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+        self._step("stage")
+        content = onnx.read_bytes()
+        if content.startswith(b"broken"):
+            raise InvalidInput("The model does not load.", remedy="Export it again.")
+        self.staged[model, version] = content
+        return StagedVersion(model, version, onnx)
+
+    def install(self, staged: StagedVersion) -> None:
+        self._step("install")
+        self.installed.add((staged.model, staged.version))
+
+    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+        self._step("set_versions")
+        if self.refuse_load & set(versions):
+            raise InvalidInput("Version does not load.")
+        assert all((model, version) in self.installed for version in versions)
+        self.served[model] = set(versions)
+
+    def ready_versions(self, model: str) -> set[int]:
+        self._check()
+        return set(self.served.get(model, set()))
+
+    def models(self) -> set[str]:
+        self._check()
+        return {model for model, _ in self.installed}
+
+    def infer(self, model: str, version: int, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self._step("infer")
+        if version not in self.served.get(model, set()):
+            raise InvalidInput("not served")
+        x = next(iter(inputs.values()))
+        return {"output": (2 * x + self.offset).astype(np.float32)}
+
+    def heal(self, model: str) -> None:
+        self.calls.append("heal")
+
+    def installed_versions(self, model: str) -> set[int]:
+        return {version for name, version in self.installed if name == model}
+
+    def remove(self, model: str, version: int | None = None) -> None:
+        self.installed = {
+            (m, v)
+            for m, v in self.installed
+            if m != model or (version is not None and v != version)
+        }
+        if version is None:
+            self.served.pop(model, None)
+
+    def _step(self, name: str) -> None:
+        self._check()
+        self.calls.append(name)
+        if self.crash_at == name:
+            self.crash_at = None
+            raise SystemExit(f"killed at {name}")
+
+    def _check(self) -> None:
+        if not self.ready:
+            raise Unavailable("Triton is starting")
+
+
+class StandInGateway:
+    url = "http://127.0.0.1:1"
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+    def start(self) -> None: ...
+
+    def health(self) -> EngineHealth:
+        return EngineHealth(name="envoy", state=EngineState.READY)
+
+    def apply(self, routes: Sequence[Route]) -> None:
+        self.routes = list(routes)
+
+
+class StandInSigner:
+    def sign(self, audience: str, jti: str, subject: str, expires_at: Any) -> str:
+        return f"signed:{audience}:{jti}"
+
+
+class StandInIdentity:
+    """Tokens `user:<name>`, `admin:<name>`, and `reader:<name>`; each asked about is counted."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+        self.fresh: list[bool] = []
+        self.grace = 0
+        """So many requests with a revoked token still pass."""
+
+    async def identify(self, token: str, *, fresh: bool) -> Principal | None:
+        self.fresh.append(fresh)
+        kind, _, user = token.partition(":")
+        if token in self.revoked and self.grace:
+            self.grace -= 1
+        elif token in self.revoked:
+            return None
+        if kind not in ("user", "admin", "reader"):
+            return None
+        verbs = ["read", "data:write", "runs:write", "models:write", "endpoints:write"]
+        if kind == "reader":
+            verbs = verbs[:1]
+        suffix = "" if kind == "admin" else f"!user={user}"
+        return Principal(
+            user=user,
+            scopes=frozenset(f"custom:aiaas:{verb}{suffix}" for verb in verbs),
+            admin=kind == "admin",
+        )

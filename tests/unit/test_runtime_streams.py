@@ -1,0 +1,208 @@
+"""A run's log and metrics on their way to the service."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.runs import JobLog, JobMetrics
+from aiaas_magics.errors import RunOver
+from aiaas_magics.runtime.context import Context
+from aiaas_magics.runtime.logs import LogBuffer
+from aiaas_magics.runtime.metrics import MetricSender
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def drain(buffer: LogBuffer) -> str:
+    text = ""
+    while (piece := buffer.peek()) is not None:
+        assert piece.offset == len(text.encode())
+        text += piece.text
+        buffer.confirm()
+    return text
+
+
+def test_a_character_split_between_two_reads_stays_whole() -> None:
+    buffer = LogBuffer()
+    first, second = "grün\n".encode()[:3], "grün\n".encode()[3:]
+    buffer.feed(first)
+    buffer.feed(second)
+    assert drain(buffer) == "grün\n"
+
+
+def test_bytes_that_are_no_text_become_text() -> None:
+    buffer = LogBuffer()
+    buffer.feed(b"a\xffb\xc3", final=True)
+    assert drain(buffer) == "a\ufffdb\ufffd"
+
+
+def test_a_piece_is_the_same_until_it_is_confirmed() -> None:
+    buffer = LogBuffer()
+    buffer.feed(b"one\n")
+    first = buffer.peek()
+    buffer.feed(b"two\n")
+    assert buffer.peek() == first
+    buffer.confirm()
+    assert buffer.peek() == JobLog(offset=4, text="two\n")
+
+
+def test_a_flood_is_cut_with_its_latest_lines_kept() -> None:
+    clock = Clock()
+    buffer = LogBuffer(rate=1000, burst=2000, tail=100, clock=clock)
+    for number in range(10_000):
+        buffer.feed(b"line %06d\n" % number)
+    clock.now = 10
+    text = drain(buffer)
+    assert text.startswith("line 000000\n")
+    assert "are left out here" in text
+    assert text.endswith("line 009999\n")
+    assert len(text) < 2500
+    kept = [line for line in text.splitlines() if line.startswith("line ")]
+    assert all(len(line) == len("line 000000") for line in kept)
+    missing = int(text.partition("[aiaas] ")[2].split()[0])
+    assert len(kept) + missing == 10_000
+
+
+def test_what_waits_for_a_service_that_is_down_is_bounded() -> None:
+    clock = Clock()
+    buffer = LogBuffer(rate=10**9, burst=10**9, capacity=10_000, tail=1000, clock=clock)
+    for number in range(100_000):
+        buffer.feed(b"line %06d\n" % number)
+    text = drain(buffer)
+    buffer.feed(b"", final=True)
+    rest = buffer.peek()
+    assert rest is not None
+    assert len(text) <= 10_000
+    assert "are left out here" in rest.text
+    assert rest.text.endswith("line 099999\n")
+
+
+_SHIPPED = """
+import os, sys, subprocess
+from aiaas_magics.runtime.logs import LogShipper
+
+received = []
+failures = [True]
+def send(piece):
+    received.append(piece)
+shipper = LogShipper(send)
+print("from python")
+sys.stderr.write("from stderr\\n")
+os.write(1, b"from the descriptor\\n")
+subprocess.run(["sh", "-c", "echo from a child"], check=True)
+# A child that outlives the run must not keep it from ending.
+subprocess.Popen(["sleep", "30"])
+shipper.settle(limit=1)
+shipper.close(timeout=5)
+text = "".join(piece.text for piece in received)
+print("AFTER", sorted(text.split("\\n")))
+"""
+
+
+@pytest.mark.parametrize("system", ["", "import fcntl; del fcntl.F_SETPIPE_SZ"])
+def test_everything_that_reaches_the_descriptors_is_shipped_and_still_written(system: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", f"{system}\n{_SHIPPED}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    before, _, after = done.stdout.partition("AFTER ")
+    for said in ("from python", "from stderr", "from the descriptor", "from a child"):
+        assert said in before
+        assert said in after
+    assert time.monotonic() - began < 40
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.batches: list[JobMetrics] = []
+        self.open = threading.Event()
+        self.error: Exception | None = None
+
+    def __call__(self, batch: JobMetrics) -> None:
+        self.open.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.batches.append(batch)
+
+
+def test_metrics_are_numbered_without_gaps_and_all_sent_at_the_end() -> None:
+    sink = Sink()
+    sink.open.set()
+    sender = MetricSender(sink, attempt_began=time.time(), interval=0.05)
+    for step in range(500):
+        sender.put(step, {"loss": 1.0 / (step + 1)})
+        if step % 200 == 0:
+            time.sleep(0.1)  # so that there are several batches
+    sender.close()
+    assert len(sink.batches) > 1
+    expected = sink.batches[0].sequence
+    for batch in sink.batches:
+        assert batch.sequence == expected
+        expected += len(batch.points)
+    assert [point.step for batch in sink.batches for point in batch.points] == list(range(500))
+
+
+def test_a_later_worker_of_the_attempt_numbers_above_the_one_before() -> None:
+    sink = Sink()
+    sink.open.set()
+    for began in (time.time(), time.time() - 60):
+        sender = MetricSender(sink, attempt_began=began)
+        sender.put(1, {"loss": 1})
+        sender.close()
+    assert sink.batches[1].sequence >= sink.batches[0].sequence + 50_000
+
+
+def test_metrics_for_a_service_that_is_down_are_thinned_and_the_newest_stays() -> None:
+    sink = Sink()
+    sender = MetricSender(sink, attempt_began=time.time(), interval=0.01, capacity=100)
+    for step in range(1000):
+        sender.put(step, {"loss": 1})
+    sink.open.set()
+    sender.close()
+    steps = [point.step for batch in sink.batches for point in batch.points]
+    assert len(steps) <= 220
+    assert steps[-1] == 999
+    assert steps == sorted(steps)
+
+
+def test_metrics_of_a_run_that_is_over_stop_quietly() -> None:
+    sink = Sink()
+    sink.error = RunOver("cancelled")
+    sink.open.set()
+    sender = MetricSender(sink, attempt_began=time.time())
+    sender.put(1, {"loss": 1})
+    sender.close()
+    sender.put(2, {"loss": 1})
+    assert sink.batches == []
+
+
+def test_what_is_no_metric_is_refused_in_a_sentence() -> None:
+    sink = Sink()
+    sink.open.set()
+    sender = MetricSender(sink, attempt_began=time.time())
+    context = Context.__new__(Context)  # of a worker, which only Ray makes
+    context._sender, context._step = sender, 0
+    for metrics, step in (({"x" * 300: 1.0}, 1), ({f"m{n}": 1.0 for n in range(500)}, 1),
+                          ({"loss": 1.0}, 10**20)):  # fmt: skip
+        with pytest.raises(InvalidInput, match="is not valid"):
+            context.report(step=step, **metrics)
+    context.report(step=1, loss=float("nan"))
+    sender.close()
+    assert [list(batch.points[0].values) for batch in sink.batches] == [["loss"]]
