@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import linecache
+import re
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiaas_hub.schemas.errors import AiaasError
-from aiaas_hub.schemas.runs import RunError
+from aiaas_hub.schemas.runs import Job, RunError
+from aiaas_magics.runtime.diagnosis import DEATHS, RECOGNISERS, Failure, diagnose
 
 _MAX_MESSAGE = 500
 _MAX_TRACEBACK = 20_000
+_COLLECTIVE = re.compile(r"gloo|nccl|connection closed by peer", re.IGNORECASE)
 
 
 class TrainingFailed(Exception):
@@ -34,34 +37,99 @@ class TrainingFailed(Exception):
         return self.error.message
 
     @classmethod
-    def of(cls, error: BaseException, rank: int, user_files: Sequence[str]) -> TrainingFailed:
+    def of(
+        cls, error: BaseException, rank: int, user_files: Sequence[str], job: Job | None = None
+    ) -> TrainingFailed:
         secondary = any(
-            type(cause).__module__.startswith("torch.distributed") or "gloo" in str(cause).lower()
+            type(cause).__module__.startswith("torch.distributed")
+            or type(cause).__name__.startswith("Dist")
+            or _COLLECTIVE.search(str(cause))
             for cause in _causes(error)
         )
-        described = describe(error, user_files).model_dump_json()
+        described = describe(error, user_files, job).model_dump_json()
         return cls(described, rank, time.time(), secondary)
 
 
-def describe(error: BaseException, user_files: Sequence[str]) -> RunError:
-    """What to show for an exception of the user's code whose files are `user_files`."""
+def describe(error: BaseException, user_files: Sequence[str], job: Job | None = None) -> RunError:
+    """What to show for an exception of the user's code whose files are `user_files`.
+
+    With the `job` the remedy is a command that names the run and its parameters.
+    """
     frames = user_frames(error, user_files)
     if isinstance(error, AiaasError):
         return RunError(message=error.message, remedy=error.remedy, traceback=_render(frames))
     said = "".join(traceback.format_exception_only(error)).strip()
-    message = said.splitlines()[-1] if isinstance(error, SyntaxError) else said
-    where = ""
     if isinstance(error, SyntaxError):
-        where = f" at {error.filename}, line {error.lineno}"
-        text = (error.text or "").rstrip("\n")
-        frames = [traceback.FrameSummary(error.filename or "", error.lineno or 0, "", line=text)]
-    elif frames:
-        where = f" at {frames[0].filename}, line {frames[0].lineno}"
+        return _syntax_error(error, said)
+    line = (frames[0].line or "") if frames else ""
+    where = f" at {frames[0].filename}, line {frames[0].lineno}" if frames else ""
+    sentence, remedy = said, "Correct the code and run it again."
+    # What the user raised comes first; what they caught before may still be the one we know.
+    for cause in _causes(error):
+        known = diagnose(Failure(cause, job, tuple(user_files), line), RECOGNISERS)
+        if known is not None:
+            sentence, remedy = known.sentence, known.remedy
+            break
     return RunError(
-        message=_shorten(f"Training failed{where}: {message}"),
-        remedy=_remedy(error),
+        message=_shorten(f"Training failed{where}: {sentence}"),
+        remedy=remedy,
         traceback=f"{_render(frames)}{said}"[-_MAX_TRACEBACK:],
     )
+
+
+def _syntax_error(error: SyntaxError, said: str) -> RunError:
+    where = f"{error.filename}, line {error.lineno}"
+    text = (error.text or "").rstrip("\n")
+    frame = traceback.FrameSummary(error.filename or "", error.lineno or 0, "", line=text)
+    return RunError(
+        message=_shorten(f"Training failed at {where}: {said.splitlines()[-1]}"),
+        remedy="Correct this line and run it again.",
+        traceback=f"{_render([frame])}{said}"[-_MAX_TRACEBACK:],
+    )
+
+
+def explain(error: BaseException, job: Job | None = None) -> RunError:
+    """Why a run failed, from whatever the engine wrapped it in."""
+    failures = worker_failures(error)
+    told = [failure for failure in failures.values() if isinstance(failure, TrainingFailed)]
+    own = [failure for failure in told if not failure.secondary]
+    dead = {rank: f for rank, f in failures.items() if not isinstance(f, TrainingFailed)}
+    # A worker that lost its peer fails as well; what came first and of itself is the cause.
+    if own or (told and not dead):
+        return min(own or told, key=lambda failure: failure.at).error
+    if dead:
+        rank, death = min(dead.items())
+        return _died(rank, death, job)
+    known = diagnose(Failure(error, job), DEATHS)
+    return RunError(
+        message=f"The run failed in Ray: {known.sentence if known else _last_line(error)}",
+        remedy=known.remedy if known else "Submit the run again; its log has the details.",
+        traceback="".join(traceback.format_exception_only(error)).strip()[-_MAX_TRACEBACK:],
+    )
+
+
+def worker_failures(error: BaseException) -> Mapping[int, BaseException]:
+    """Rank → what Ray Train says of that worker."""
+    failures = getattr(error, "worker_failures", None) or {}
+    # Ray Train v2 keeps a user's exception inside one that holds its traceback as text.
+    return {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
+
+
+def _died(rank: int, death: BaseException, job: Job | None) -> RunError:
+    failure = Failure(death, job)
+    known = diagnose(failure, DEATHS)
+    return RunError(
+        message=f"Worker {rank} died: {known.sentence if known else _last_line(death)}",
+        remedy=known.remedy
+        if known
+        else f"Read the log for its last words; {failure.resume} goes on from the last checkpoint.",
+        traceback=str(death)[-_MAX_TRACEBACK:],
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
 
 
 def user_frames(error: BaseException, user_files: Sequence[str]) -> list[traceback.FrameSummary]:
@@ -85,19 +153,6 @@ def _render(frames: Sequence[traceback.FrameSummary]) -> str:
         name = f", in {frame.name}" if frame.name else ""
         lines.append(f"{frame.filename}, line {frame.lineno}{name}\n    {frame.line or ''}\n")
     return "".join(lines)
-
-
-def _remedy(error: BaseException) -> str:
-    if isinstance(error, SyntaxError | NameError):
-        return "Correct this line of the cell and run the cell again."
-    if isinstance(error, ModuleNotFoundError):
-        return (
-            f"Install {error.name!r} where runs execute, or write the cell without it, then run "
-            "the cell again."
-        )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "Run the cell again with a smaller batch, for example --param batch_size=16."
-    return "Correct the cell and run it again."
 
 
 def _causes(error: BaseException) -> list[BaseException]:

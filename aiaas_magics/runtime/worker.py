@@ -45,7 +45,7 @@ def train_loop(config: dict[str, Any]) -> None:
         raise
     except BaseException as error:
         # Whole here, for the log; the driver gets the text, as user exceptions may not pickle.
-        failed = TrainingFailed.of(error, rank, files)
+        failed = TrainingFailed.of(error, rank, files, job)
         told = failed.error
         print(  # noqa: T201 - the run's log
             f"{told.traceback}[aiaas] worker {rank}: {told.message} {told.remedy}", file=sys.stderr
