@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from aiaas_hub.schemas.blobs import Digest
 from aiaas_hub.schemas.models import PinnedModel
@@ -31,6 +38,22 @@ class RunState(StrEnum):
 
 
 _TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST})
+
+
+class RunKind(StrEnum):
+    TRAIN = "train"
+    SWEEP = "sweep"
+    TRIAL = "trial"
+    """One trial of a sweep: made by the sweep itself, never queued."""
+
+
+class Priority(StrEnum):
+    """Orders the runs of one user; between users, those with fewer running workers go first."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
 
 MAX_INTEGER = 2**53
 """Larger ones are not exact in every JSON reader, and not storable in every database."""
@@ -65,6 +88,10 @@ MetricValue = Annotated[float, PlainSerializer(_json_number, when_used="json")]
 (`"nan"`, `"inf"`, `"-inf"`), which reads back as the number."""
 
 
+TimeLimit = Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)]
+"""Seconds of running, from when the first worker calls `train`; each attempt's begin anew."""
+
+
 class Resources(BaseModel):
     workers: int = Field(default=1, ge=1, le=1024)
     cpus_per_worker: float = Field(default=1, gt=0, le=1024)
@@ -85,14 +112,132 @@ class Snapshot(BaseModel):
     """Version of `aiaas_magics` that made it."""
 
 
+class EarlyStop(BaseModel):
+    """Stop once `metric` has not become better for `patience` reports, or is good enough."""
+
+    metric: MetricName
+    mode: Literal["min", "max"] = "min"
+    """Which way is better."""
+    patience: int = Field(default=10, ge=1, le=1_000_000)
+    """Reports that hold the metric, without one better than the best so far by `min_delta`."""
+    min_delta: float = Field(default=0, ge=0, allow_inf_nan=False)
+    threshold: Finite | None = None
+    """Stop as soon as the metric is at least as good as this."""
+
+
+class Distribution(BaseModel):
+    """Where a sweep draws a parameter from: `low` and `high` for numbers, else `values`."""
+
+    kind: Literal["uniform", "log", "int", "choice"]
+    """`uniform`: low ≤ x < high. `log`: the same, uniform in its logarithm. `int`: whole numbers,
+    low ≤ x ≤ high. `choice`: one of `values`."""
+    low: Finite | None = None
+    high: Finite | None = None
+    values: list[ParamValue] = Field(default_factory=list, max_length=1000)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "choice":
+            if not self.values or self.low is not None or self.high is not None:
+                raise ValueError("a choice takes values, and neither low nor high")
+            return self
+        if self.values or self.low is None or self.high is None or self.low >= self.high:
+            raise ValueError(f"{self.kind} takes low and high, low below high, and no values")
+        if self.kind == "log" and self.low <= 0:
+            raise ValueError("log takes a low above 0")
+        if self.kind == "int" and not (self.low.is_integer() and self.high.is_integer()):
+            raise ValueError("int takes whole numbers")
+        return self
+
+
+class SweepSpec(BaseModel):
+    """What a sweep tries. Its run's `resources` are those of one trial."""
+
+    space: dict[ParamName, Distribution] = Field(min_length=1, max_length=50)
+    trials: int = Field(ge=1, le=1000)
+    metric: MetricName
+    mode: Literal["min", "max"] = "min"
+    search: Literal["random", "grid", "bayesian"] = "random"
+    scheduler: Literal["none", "asha"] = "none"
+    concurrency: int = Field(default=1, ge=1, le=64)
+    """Trials that run at the same time."""
+
+
+class Progress(BaseModel):
+    step: int = Field(ge=0, le=MAX_INTEGER)
+    total: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
+    """None: the run has not said how many steps it takes."""
+
+
+class WorkerUsage(BaseModel):
+    """What one worker's process used when it last looked."""
+
+    worker: int = Field(ge=0, lt=1024)
+    """Its rank."""
+    host: str = Field(max_length=255)
+    cpu_percent: float = Field(ge=0, allow_inf_nan=False)
+    """Of one core: two busy cores are 200."""
+    memory_bytes: int = Field(ge=0, le=MAX_INTEGER)
+    """Resident memory of the process and its children."""
+    memory_total_bytes: int = Field(ge=0, le=MAX_INTEGER)
+    """Of the host, or of the container where that has a limit."""
+    gpu_percent: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    gpu_memory_bytes: int | None = Field(default=None, ge=0, le=MAX_INTEGER)
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class QueuePlace(BaseModel):
+    position: int = Field(ge=1)
+    """1: next to be started."""
+    blocked_by: str
+    """What it waits for, in a sentence: the resource, and who holds it."""
+    running_instead: str = ""
+    """What would start now instead (`with --workers 1 it would start now`); empty: nothing."""
+
+
+class Used(BaseModel):
+    used: float
+    """Held by the user's runs that are started and not over."""
+    limit: float | None = None
+    """None: as much as there is."""
+
+
+class Quota(BaseModel):
+    """What one user may hold at the same time."""
+
+    runs: Used
+    workers: Used
+    gpus: Used
+
+
 class RunCreate(BaseModel):
     name: Name
+    kind: Literal[RunKind.TRAIN, RunKind.SWEEP] = RunKind.TRAIN
     snapshot: Snapshot
     datasets: list[str] = Field(default_factory=list, max_length=64)
     """References `[owner/]name[@version]`; resolved to exact versions when submitted."""
     params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=100)
     resources: Resources = Resources()
     retries: int = Field(default=0, ge=0, le=100)
+    priority: Priority = Priority.NORMAL
+    time_limit: TimeLimit | None = None
+    early_stop: EarlyStop | None = None
+    sweep: SweepSpec | None = None
+
+    @model_validator(mode="after")
+    def _sweep_says_what(self) -> Self:
+        if (self.kind is RunKind.SWEEP) != (self.sweep is not None):
+            raise ValueError("a run of kind sweep, and no other, says what it sweeps")
+        return self
+
+
+class RunResume(BaseModel):
+    """What a run that goes on from another's last checkpoint does otherwise."""
+
+    params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=100)
+    """Changed or added ones; the others stay."""
+    time_limit: TimeLimit | None = None
+    """None: as before."""
 
 
 class PinnedDataset(BaseModel):
@@ -112,19 +257,44 @@ class RunError(BaseModel):
     traceback: Traceback = ""
 
 
+class RunPlan(BaseModel):
+    """What would happen to a run if it were submitted now. Nothing has been changed."""
+
+    datasets: list[PinnedDataset]
+    """The exact versions that it would get."""
+    resources: Resources
+    queue: QueuePlace | None = None
+    """None: it would start now."""
+    quota: Quota
+    expected_start_seconds: float | None = None
+    """From submission to the first worker's call of `train`, the median of the platform's recent
+    runs; None: it would wait first, or no run has been started yet."""
+    warm: bool = False
+    """Whether workers that suit it wait already."""
+
+
 class Run(BaseModel):
     id: str
     owner: str
     name: Name
+    kind: RunKind = RunKind.TRAIN
+    parent: str | None = None
+    """A trial's sweep."""
+    resumed_from: str | None = None
+    """The run whose last checkpoint this one began with."""
     state: RunState
     reason: str = ""
-    """While queued or starting: what it waits for."""
+    """While queued or starting: what it waits for. Of a cancelled trial: why it was stopped."""
     attempt: int
     snapshot: Snapshot
     datasets: list[PinnedDataset]
     params: dict[str, ParamValue]
     resources: Resources
     retries: int
+    priority: Priority = Priority.NORMAL
+    time_limit: TimeLimit | None = None
+    early_stop: EarlyStop | None = None
+    sweep: SweepSpec | None = None
     created_at: datetime
     started_at: datetime | None = None
     """When the first worker called `train`."""
@@ -132,6 +302,11 @@ class Run(BaseModel):
     model: PinnedModel | None = None
     error: RunError | None = None
     last_metrics: dict[str, MetricValue] = Field(default_factory=dict)
+    progress: Progress | None = None
+    usage: list[WorkerUsage] = Field(default_factory=list)
+    """The latest of each worker, by rank."""
+    queue: QueuePlace | None = None
+    """While queued."""
 
 
 class MetricPoint(BaseModel):
@@ -146,6 +321,8 @@ class Metrics(BaseModel):
 
     points: list[MetricPoint]
     next_since: int
+    total: int | None = None
+    """Said of downsampled points: how many there are in truth."""
 
 
 class LogChunk(BaseModel):
@@ -176,6 +353,8 @@ class Job(BaseModel):
     attempt: int
     name: Name
     owner: str
+    kind: RunKind = RunKind.TRAIN
+    resumed_from: str | None = None
     snapshot: Snapshot
     datasets: list[PinnedDataset]
     dataset_digests: list[Digest] = Field(default_factory=list)
@@ -183,13 +362,25 @@ class Job(BaseModel):
     params: dict[str, ParamValue]
     resources: Resources
     retries: int
+    time_limit: TimeLimit | None = None
+    early_stop: EarlyStop | None = None
+    sweep: SweepSpec | None = None
 
 
 class JobMetrics(BaseModel):
-    """A batch; `sequence` of the first point makes a repeat harmless."""
+    """A batch; `sequence` of the first point makes a repeat harmless. Batches come in order: a
+    point whose number is not above those that came before is taken for a repeat."""
 
     sequence: int = Field(ge=0, le=MAX_INTEGER)
     points: list[MetricPoint] = Field(max_length=10_000)
+    progress: Progress | None = None
+    """The latest, where the run knows it."""
+
+
+class JobUsage(BaseModel):
+    """Samples of some workers; each replaces the same worker's one before it."""
+
+    samples: list[WorkerUsage] = Field(min_length=1, max_length=1024)
 
 
 class JobLog(BaseModel):
@@ -213,4 +404,31 @@ class JobFailed(BaseModel):
     error: RunError
 
 
-JobEvent = Annotated[JobStarted | JobSucceeded | JobFailed, Field(discriminator="kind")]
+class JobStopped(BaseModel):
+    """The sweep stopped this trial early: it becomes `cancelled`, with this reason."""
+
+    kind: Literal["stopped"] = "stopped"
+    reason: Sentence = "stopped early by the sweep"
+
+
+JobEvent = Annotated[
+    JobStarted | JobSucceeded | JobFailed | JobStopped, Field(discriminator="kind")
+]
+
+
+class TrialCreate(BaseModel):
+    """A trial that a sweep begins, by the sweep's own run token."""
+
+    number: int = Field(ge=0, lt=1000)
+    """Counts from 0; a repeat of a number gives the same trial."""
+    params: dict[ParamName, ParamValue] = Field(max_length=100)
+    """All that the trial gets, on top of the sweep's own."""
+
+
+class Trial(BaseModel):
+    """A trial's run, which reports under `/runs/{run_id}/job` with a token of its own."""
+
+    run_id: str
+    token: str = Field(repr=False)
+    state: RunState
+    """Not `running` where the number was begun before and is over."""
