@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -41,6 +41,9 @@ from aiaas_hub.home import Home
 from aiaas_hub.reconcile import Reconciler
 from aiaas_hub.spawner.notebook_home import directory_name
 
+if TYPE_CHECKING:
+    from aiaas_hub.adapters.supervisor import Supervisor
+
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -70,10 +73,9 @@ def read_config(home: Home) -> ServiceConfig:
     return config
 
 
-def local_engines(home: Home, api_url: str) -> Engines:
+def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     # Imported here, since only the engines that are driven need be installed.
     from aiaas_hub.adapters.envoy_local import EnvoyLocal
-    from aiaas_hub.adapters.ray_local import RayLocal
     from aiaas_hub.adapters.supervisor import Supervisor
     from aiaas_hub.adapters.triton_local import TritonLocal
     from aiaas_hub.gateway.keys import GatewayKeys
@@ -81,11 +83,32 @@ def local_engines(home: Home, api_url: str) -> Engines:
     supervisor = Supervisor(records=home.processes, logs=home.logs)
     keys = GatewayKeys(home)
     return Engines(
-        training=RayLocal(home, supervisor, api_url),
+        training=_training(home, supervisor, api_url, config),
         serving=TritonLocal(home, supervisor),
         gateway=EnvoyLocal(home, supervisor),
         signer=keys,
     )
+
+
+def _training(
+    home: Home, supervisor: Supervisor, api_url: str, config: ServiceConfig
+) -> TrainingEngine:
+    if config.ray_address:
+        from aiaas_hub.adapters.ray_cluster import RayCluster
+        from aiaas_hub.adapters.ray_jobs import RayJobs
+
+        token = Path(config.ray_token_file).read_text().strip() if config.ray_token_file else ""
+        return RayCluster(
+            RayJobs(config.ray_address, token),
+            Path(config.ray_storage) if config.ray_storage else home.runs,
+            config.ray_api_url or api_url,
+            config.ray_address,
+        )
+    from aiaas_hub.adapters.ray_drivers import Reserve
+    from aiaas_hub.adapters.ray_local import RayLocal
+
+    reserve = Reserve(config.waiting_drivers, config.waiting_workers, config.waiting_seconds)
+    return RayLocal(home, supervisor, api_url, reserve)
 
 
 def compose(
@@ -123,7 +146,7 @@ def compose(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
     ordered = (engines.gateway, engines.serving, engines.training)
-    reconciler = Reconciler(ordered, runs, publisher, endpoint_records)
+    reconciler = Reconciler(ordered, runs, publisher, endpoint_records, tend=engines.training.tend)
     services = Services(
         datasets=datasets,
         runs=runs,
@@ -161,7 +184,7 @@ def main() -> None:
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
     app, reconciler, database = compose(
-        home, config, local_engines(home, api_url), HubIdentity(), prefix
+        home, config, local_engines(home, api_url, config), HubIdentity(), prefix
     )
     server: Any = uvicorn.Server(
         uvicorn.Config(

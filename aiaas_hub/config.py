@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from traitlets import Int, List, Unicode
 from traitlets.config import Configurable
 
@@ -33,6 +35,39 @@ class ServiceConfig(Configurable):
     )
 
     max_runs_per_user = Int(4, help="The same for one user.").tag(config=True)
+
+    ray_address = Unicode(
+        os.environ.get("AIAAS_RAY_ADDRESS", ""),
+        help="Address of the Jobs API of a Ray cluster that exists, http://HOST:8265; empty "
+        "(and no AIAAS_RAY_ADDRESS): the platform starts a Ray of its own on this machine.",
+    ).tag(config=True)
+
+    ray_token_file = Unicode(
+        "", help="A file that holds that cluster's token, if it asks for one."
+    ).tag(config=True)
+
+    ray_storage = Unicode(
+        "",
+        help="Directory for the runs' checkpoints that service and cluster have at the same path.",
+    ).tag(config=True)
+
+    ray_api_url = Unicode(
+        "",
+        help="Address of this service as that cluster reaches it, up to …/api/v1; empty: the one "
+        "on loopback, for a cluster on this machine.",
+    ).tag(config=True)
+
+    waiting_drivers = Int(
+        1,
+        help="How many drivers of the own Ray wait for a run with their workers, so that it begins "
+        "in moments; each takes about 1.2 GB. Fewer are kept where memory is short.",
+    ).tag(config=True)
+
+    waiting_workers = Int(2, help="Workers that wait with each of these drivers.").tag(config=True)
+
+    waiting_seconds = Int(
+        3600, help="After so long without a run they end, until the next one."
+    ).tag(config=True)
 
     dataset_roots = List(
         Unicode(),

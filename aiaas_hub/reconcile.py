@@ -82,7 +82,9 @@ class Reconciler:
         publisher: Publisher,
         endpoint_records: EndpointRecords,
         pace: Pace | None = None,
+        tend: Callable[[], None] = lambda: None,
     ) -> None:
+        self._tend = tend
         self._engines = engines
         self._runs = runs
         self._publisher = publisher
@@ -128,6 +130,11 @@ class Reconciler:
                 self._keep(position, engine)
             except Exception:
                 log.exception("An engine cannot be looked after")
+        try:
+            self._tend()
+        except AiaasError as error:
+            # A run then starts its workers itself, which only takes longer.
+            log.warning("No workers wait for runs: %s", error.message)
         return self._pace.engines
 
     def _keep(self, position: int, engine: Engine) -> None:

@@ -53,6 +53,11 @@ class StandInTraining:
         if submission_id in self.jobs:
             self.jobs[submission_id] = JobStatus(JobState.STOPPED)
 
+    def tend(self) -> None: ...
+
+    def warm(self) -> bool:
+        return False
+
     def _check(self) -> None:
         if not self.ready:
             raise Unavailable("Ray is starting")

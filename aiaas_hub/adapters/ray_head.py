@@ -49,7 +49,6 @@ class RayPorts:
     """All on loopback. Kept in the home, so that a living head is found again."""
 
     gcs: int
-    dashboard: int
     agent: int
     client: int
 
@@ -86,9 +85,8 @@ def head_process(home: Home, ports: RayPorts) -> ProcessSpec:
             "--block",
             f"--node-ip-address={ADDRESS}",
             f"--port={ports.gcs}",
-            "--include-dashboard=true",
-            f"--dashboard-host={ADDRESS}",
-            f"--dashboard-port={ports.dashboard}",
+            # A server of every run's logs that asks for no name; ours are asked for by owner.
+            "--include-dashboard=false",
             f"--dashboard-agent-listen-port={ports.agent}",
             f"--ray-client-server-port={ports.client}",
             # Ray opens this directory to everybody (mode 777); the one around it is private.
@@ -106,6 +104,12 @@ def head_process(home: Home, ports: RayPorts) -> ProcessSpec:
         # Its jobs.
         starts_sessions=True,
     )
+
+
+def raylet_socket(home: Home) -> Path:
+    """Where the head's raylet listens once it is up."""
+    sessions = run_directory.run_directory(home, NAME)
+    return sessions / "session_latest" / "sockets" / "raylet"
 
 
 def head_environment(home: Home) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Ray's Jobs API over HTTP: the same for a head of our own and for somebody's cluster.
+"""The Jobs API of a Ray cluster, over HTTP.
 
 Plain requests rather than Ray's client: importing ray costs the control plane seconds and
 memory, and its process would need Ray's token in the environment.
@@ -29,11 +29,10 @@ _MAX_MESSAGE = 2000
 class RayJobs:
     """Submits, asks and stops. Raises `Unavailable` while Ray does not answer."""
 
-    def __init__(self, url: str, token: str, agent_url: str | None = None) -> None:
-        self._agent_url = agent_url
+    def __init__(self, url: str, token: str) -> None:
         self._http = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=_TIMEOUT,
             trust_env=False,
         )
@@ -44,12 +43,7 @@ class RayJobs:
     def answers(self) -> bool:
         """Whether jobs can be submitted now."""
         with contextlib.suppress(httpx.TransportError):
-            if not self._http.get("/api/version", timeout=2).is_success:
-                return False
-            # The head's agent, which starts the jobs, comes up seconds after the API.
-            if self._agent_url is not None:
-                self._http.get(f"{self._agent_url}/api/local_raylet_healthz", timeout=2)
-            return True
+            return self._http.get("/api/version", timeout=2).is_success
         return False
 
     def submit(self, submission_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:

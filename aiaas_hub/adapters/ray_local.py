@@ -1,34 +1,37 @@
-"""The training engine of one machine: a Ray head of our own, jobs through its Jobs API."""
+"""The training engine of one machine: a Ray head of our own, and a driver for each run."""
 
 from __future__ import annotations
 
-import shlex
-import sys
+import socket
 import threading
 import time
-from pathlib import Path
 
-from aiaas_hub.adapters import ray_head, run_directory
-from aiaas_hub.adapters.ray_jobs import RayJobs
+from aiaas_hub.adapters import assigned, ray_head, run_directory
+from aiaas_hub.adapters.ray_drivers import RayDrivers, Reserve
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.domain.ports import JobState, JobStatus, JobSubmission
-from aiaas_hub.home import Home, write_private
+from aiaas_hub.home import Home
+from aiaas_hub.loopback import ADDRESS
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
 _START_SECONDS = 180.0
 _HEALTH_SECONDS = 1.0
+_CONNECT_SECONDS = 2.0
 
 
 class RayLocal:
     """`TrainingEngine` on a head that outlives the service and is adopted by the next one."""
 
-    def __init__(self, home: Home, supervisor: Supervisor, api_url: str) -> None:
+    def __init__(
+        self, home: Home, supervisor: Supervisor, api_url: str, reserve: Reserve | None = None
+    ) -> None:
         self._home = home
         self._supervisor = supervisor
         self._api_url = api_url
         self._lock = threading.RLock()
-        self._jobs: RayJobs | None = None
+        self._ports: ray_head.RayPorts | None = None
+        self._drivers = RayDrivers(home.ray / "drivers", supervisor, reserve or Reserve())
         self._started_at = time.monotonic()
         self._health: tuple[float, EngineHealth] | None = None
 
@@ -37,36 +40,23 @@ class RayLocal:
         with self._lock:
             ports = ray_head.read_ports(self._home)
             if ports is None or not self._supervisor.alive(ray_head.NAME):
-                # What a dead head left would hold the ports that are looked for next.
-                self._supervisor.stop(ray_head.NAME)
-                run_directory.remove(self._home, ray_head.NAME)
+                self._end_what_is_left()
                 ports = ray_head.choose_ports(self._home)
-                for file in self._token_files():
-                    file.unlink(missing_ok=True)  # their jobs ended with the head
             self._supervisor.start(ray_head.head_process(self._home, ports))
-            if self._jobs is not None:
-                self._jobs.close()
-            self._jobs = RayJobs(
-                f"http://127.0.0.1:{ports.dashboard}",
-                self._home.secret("ray_token"),
-                f"http://127.0.0.1:{ports.agent}",
-            )
+            self._ports = ports
             self._started_at = time.monotonic()
             self._health = None
 
     def shutdown(self) -> None:
-        """End the head, its workers and the drivers of its jobs; a repeat does nothing."""
+        """End the head, the drivers and their workers; a repeat does nothing."""
         with self._lock:
-            self._supervisor.stop(ray_head.NAME)
-            run_directory.remove(self._home, ray_head.NAME)
+            self._end_what_is_left()
             self.close()
 
     def close(self) -> None:
         """Let go of the head without ending it."""
         with self._lock:
-            if self._jobs is not None:
-                self._jobs.close()
-                self._jobs = None
+            self._ports = None
             self._health = None
 
     def health(self) -> EngineHealth:
@@ -79,61 +69,61 @@ class RayLocal:
             return health
 
     def submit(self, job: JobSubmission) -> None:
-        jobs = self._ready()
-        self._forget_tokens(jobs)
-        run_id, _, attempt = job.id.rpartition("-")
-        directory = self._home.runs / run_id
-        storage = directory / "storage"
-        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
-        token_file = directory / f"token-{attempt}"
-        write_private(token_file, job.token)
-        # In the entry point, not in the job's runtime environment: one that is the same for
-        # every run lets a worker process that was warmed up serve any of them.
-        environment = {
-            "AIAAS_API": self._api_url,
-            "AIAAS_RUN_ID": run_id,
-            "AIAAS_RUN_TOKEN_FILE": str(token_file),
-            "AIAAS_RUN_STORAGE": str(storage),
-        }
-        assignments = " ".join(f"{name}={shlex.quote(text)}" for name, text in environment.items())
-        python = shlex.quote(sys.executable)
-        jobs.submit(
-            job.id,
-            f"{assignments} exec {python} -m aiaas_magics.runtime.driver",
-            {"owner": job.owner},
-        )
+        environment = self._environment()
+        assigned.forget_tokens(self._home.runs, self._live)
+        self._drivers.assign(assigned.make(self._home.runs, job, self._api_url), environment)
 
     def status(self, submission_id: str) -> JobStatus | None:
-        return self._ready().status(submission_id)
+        self._environment()
+        return self._drivers.status(submission_id)
 
     def stop(self, submission_id: str) -> None:
-        self._ready().stop(submission_id)
+        self._environment()
+        self._drivers.stop(submission_id)
 
-    def _token_files(self) -> list[Path]:
-        return list(self._home.runs.glob("*/token-*"))
+    def tend(self) -> None:
+        if self.health().state is EngineState.READY:
+            self._drivers.tend(self._environment())
 
-    def _forget_tokens(self, jobs: RayJobs) -> None:
-        """Remove the tokens of jobs that are over."""
-        for file in self._token_files():
-            status = jobs.status(f"{file.parent.name}-{file.name.removeprefix('token-')}")
-            if status is None or status.state not in (JobState.PENDING, JobState.RUNNING):
-                file.unlink(missing_ok=True)
+    def warm(self) -> bool:
+        return self._drivers.ready()
+
+    def _end_what_is_left(self) -> None:
+        """What a dead head left would hold the ports that are looked for next."""
+        self._drivers.end_all()
+        self._supervisor.stop(ray_head.NAME)
+        run_directory.remove(self._home, ray_head.NAME)
+        assigned.forget_tokens(self._home.runs, lambda _: False)  # their jobs ended with the head
+
+    def _live(self, submission_id: str) -> bool:
+        status = self._drivers.status(submission_id)
+        return status is not None and status.state is JobState.RUNNING
 
     def _examine(self) -> tuple[EngineState, str]:
         logs = self._supervisor.log_file(ray_head.NAME)
-        if self._jobs is None or not self._supervisor.alive(ray_head.NAME):
+        if self._ports is None or not self._supervisor.alive(ray_head.NAME):
             return EngineState.UNAVAILABLE, f"Ray is not running; see {logs}."
-        if self._jobs.answers():
+        if _connects(socket.AF_INET, (ADDRESS, self._ports.gcs)) and _connects(
+            socket.AF_UNIX, str(ray_head.raylet_socket(self._home))
+        ):
             return EngineState.READY, ""
         if time.monotonic() - self._started_at < _START_SECONDS:
             return EngineState.STARTING, "Ray is starting."
         return EngineState.UNAVAILABLE, f"Ray does not answer; see {logs}."
 
-    def _ready(self) -> RayJobs:
+    def _environment(self) -> dict[str, str]:
+        """The environment of a driver; raises `Unavailable` while the head is not up."""
         health = self.health()
-        jobs = self._jobs
-        if health.state is not EngineState.READY or jobs is None:
+        ports = self._ports
+        if health.state is not EngineState.READY or ports is None:
             raise Unavailable(
                 health.reason or "Ray is not up.", remedy="The run goes on as soon as it is."
             )
-        return jobs
+        environment = ray_head.head_environment(self._home)
+        return {**environment, "RAY_ADDRESS": f"{ADDRESS}:{ports.gcs}"}
+
+
+def _connects(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_CONNECT_SECONDS)
+        return connection.connect_ex(address) == 0

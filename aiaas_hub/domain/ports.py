@@ -54,6 +54,8 @@ class JobSubmission:
     resources: Resources
     token: str = field(repr=False)
     """The run token. It goes to the job as a file, never in a command line or environment."""
+    resumed_from: str | None = None
+    """Id of the run whose last checkpoint this one begins with."""
 
 
 class Engine(Protocol):
@@ -77,6 +79,13 @@ class TrainingEngine(Engine, Protocol):
 
     def stop(self, submission_id: str) -> None:
         """Ask the job to stop, then make it; nothing happens if it is over or unknown."""
+
+    def tend(self) -> None:
+        """Have workers ready for the runs to come, where this engine keeps any in reserve;
+        called every few seconds."""
+
+    def warm(self) -> bool:
+        """Whether workers wait, so that a run would begin at once."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ reached or answers 5xx, and only an answer that it means ends a call.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from aiaas_hub.schemas.errors import (
     from_body,
 )
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import Job, JobEvent, JobLog, JobMetrics
+from aiaas_hub.schemas.runs import Job, JobEvent, JobLog, JobMetrics, JobUsage
 from aiaas_magics.errors import RunOver
 
 Result = TypeVar("Result")
@@ -70,15 +69,6 @@ class JobApi:
             transport=transport,
         )
 
-    @classmethod
-    def from_environment(cls) -> JobApi:
-        """The API of the run whose process this is."""
-        return cls(
-            os.environ["AIAAS_API"],
-            os.environ["AIAAS_RUN_ID"],
-            Path(os.environ["AIAAS_RUN_TOKEN_FILE"]),
-        )
-
     def close(self) -> None:
         self._http.close()
 
@@ -105,6 +95,18 @@ class JobApi:
 
     def send_metrics(self, batch: JobMetrics) -> None:
         self._call("POST", f"{self._job}/metrics", json=batch.model_dump(mode="json"))
+
+    def send_usage(self, usage: JobUsage) -> None:
+        """Once: a sample that the service misses is followed by a newer one.
+
+        Raises `Unavailable` while the service cannot be reached.
+        """
+        try:
+            self._check(
+                self._http.post(f"{self._job}/usage", json=usage.model_dump(mode="json"))
+            )
+        except (httpx.TransportError, _NotNow) as error:
+            raise Unavailable(f"The sample was not sent: {error or type(error).__name__}.") from error
 
     def send_log(self, piece: JobLog) -> None:
         self._call("POST", f"{self._job}/log", json=piece.model_dump(mode="json"))

@@ -1,29 +1,47 @@
-"""Entry point of a job: `python -m aiaas_magics.runtime.driver`.
+"""A run's driver: `python -m aiaas_magics.runtime.driver`.
 
-Ray's Jobs start it with AIAAS_API, AIAAS_RUN_ID, AIAAS_RUN_TOKEN_FILE and
-AIAAS_RUN_STORAGE in its environment. It runs the job with Ray Train and tells the service how
-that ended. Exit status: 0 succeeded, 1 failed, 3 the service had ended the run meanwhile.
+Where AIAAS_DRIVER names a directory, the driver belongs to a machine's own Ray. It connects,
+starts workers, says that it is ready and waits there for its one assignment; a driver that finds
+the assignment there already starts what the run asks for. Elsewhere Ray's Jobs start it with the
+assignment as AIAAS_ASSIGNMENT. It runs the job with Ray Train, or a sweep with Ray Tune, and tells
+the service how that ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import signal
 import sys
+import threading
 import time
-import traceback
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from aiaas_hub.schemas import assignments
+from aiaas_hub.schemas.assignments import Assignment, DriverEnd
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.runs import Job, JobFailed, JobSucceeded, Resources, RunError
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import node_cache, prune
-from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.failures import explain, worker_failures
 from aiaas_magics.runtime.logs import LogShipper
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint
+
+    from aiaas_magics.runtime.trainer import Reserve, RunTrainer
 
 FAILED = 1
 OVER = 3
+STOP_SECONDS = 5.0
+"""How long a run that is asked to stop may take to do so by itself."""
+_RESUMED = "resumed"
+"""Link in a run's storage to that of the run it goes on from."""
 _ENVIRONMENT = {
     # Each ray.train.report waits for the controller's poll, 2 s apart unless set.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
@@ -35,97 +53,209 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_COLOR_PREFIX": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # Ray Train's own remarks are for its developers.
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    # The controller waits for workers inside its own loop; nothing else is to be served there.
+    "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
 }
 
 
 def main() -> int:
-    began = time.time()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    api = JobApi.from_environment()
-    logs = LogShipper(api.send_log)
-    error: RunError | None = None
-    over = False
+    told = os.environ.get("AIAAS_DRIVER")
+    if told is None:
+        return Driver().run(Assignment.model_validate_json(os.environ["AIAAS_ASSIGNMENT"])).status
+    directory = Path(told)
+    driver = Driver()
+    if not (directory / assignments.ASSIGNMENT).exists():
+        driver.prepare(int(os.environ["AIAAS_DRIVER_WORKERS"]))
+    end = driver.run(wait_for_assignment(directory))
+    # Whole or not at all: half of it would be no end.
+    aside = directory / f".{assignments.END}"
+    aside.write_text(end.model_dump_json())
+    aside.rename(directory / assignments.END)
+    return end.status
+
+
+def wait_for_assignment(directory: Path) -> Assignment:
+    """Say that this driver is ready, and sleep until its directory has an assignment."""
+    file = directory / assignments.ASSIGNMENT
+    # Open for writing as well, so that it never reads as ended.
+    wake = os.open(directory / assignments.WAKE, os.O_RDWR | os.O_NONBLOCK)
+    (directory / assignments.READY).touch()
     try:
-        job = api.job()
-        snapshot.check(job.snapshot)
-        directory = node_cache() / "snapshots" / job.snapshot.digest
-        if not directory.is_dir():
-            snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
-        prune()
-        _train(job, began)
-    except RunOver as reason:
-        print(f"[aiaas] stopping: {reason}", file=sys.stderr)  # noqa: T201 - the run's log
-        over = True
-    except AiaasError as problem:
-        error = RunError(message=problem.message, remedy=problem.remedy)
-    except Exception as problem:
-        over = _is_over(problem)
-        error = explain(problem)
-    logs.settle()
-    # The log is complete before the run is: nobody reads on after the end.
-    logs.close()
-    if over:
-        return OVER
-    try:
-        api.event(JobFailed(error=error) if error else JobSucceeded())
-    except RunOver:
-        return OVER
+        while not file.exists():
+            # Now and then without being woken: who wrote the file may have died right after.
+            select.select([wake], [], [], 2.0)
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake, 1024)
     finally:
-        api.close()
-    if error is not None:
-        print(f"{error.message} {error.remedy}", file=sys.stderr)  # noqa: T201 - Ray's job message
-        return FAILED
-    return 0
+        os.close(wake)
+    return Assignment.model_validate_json(file.read_text())
 
 
-def _train(job: Job, began: float) -> None:
+class Driver:
+    """Runs one run in its life."""
+
+    def __init__(self) -> None:
+        self._reserve: Reserve | None = None
+        self._trainer: RunTrainer | None = None
+        self._logs: LogShipper | None = None
+
+    def prepare(self, workers: int) -> None:
+        """Connect and have `workers` workers ready for whatever run comes."""
+        connect()
+        from aiaas_magics.runtime import warm_up
+        from aiaas_magics.runtime.trainer import Reserve
+
+        self._reserve = Reserve(workers)
+        # The controller, too, is in this process.
+        warm_up.warm_up()
+
+    def run(self, assignment: Assignment) -> DriverEnd:
+        began = time.time()
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        api = JobApi(assignment.api, assignment.run_id, assignment.token_file)
+        self._logs = logs = LogShipper(api.send_log)
+        job: Job | None = None
+        error: RunError | None = None
+        over = False
+        try:
+            job = api.job()
+            snapshot.check(job.snapshot)
+            directory = node_cache() / "snapshots" / job.snapshot.digest
+            if not directory.is_dir():
+                snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
+            self._train(job, assignment, began)
+            prune()
+        except RunOver as reason:
+            print(f"[aiaas] stopping: {reason}", file=sys.stderr)  # noqa: T201 - the run's log
+            over = True
+        except AiaasError as problem:
+            error = RunError(message=problem.message, remedy=problem.remedy)
+        except Exception as problem:
+            over = _is_over(problem)
+            error = explain(problem, job)
+        # The log is complete before the run is: nobody reads on after the end.
+        logs.close()
+        if over:
+            return DriverEnd(status=OVER)
+        try:
+            api.event(JobFailed(error=error) if error else JobSucceeded())
+        except RunOver:
+            return DriverEnd(status=OVER)
+        finally:
+            api.close()
+        if error is not None:
+            return DriverEnd(status=FAILED, message=f"{error.message} {error.remedy}")
+        return DriverEnd(status=0)
+
+    def _train(self, job: Job, assignment: Assignment, began: float) -> None:
+        import ray
+
+        connect()
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        # Several nodes may become more when they are asked for; one is all that there is.
+        if len(alive) == 1:
+            check_room(job.resources, ray.cluster_resources())
+        assert self._logs is not None  # noqa: S101 - `run` made it
+        import ray.train
+        from ray.train.torch import TorchConfig
+
+        from aiaas_magics.runtime.trainer import RunTrainer
+        from aiaas_magics.runtime.worker import train_loop
+        from aiaas_magics.runtime.worker_logs import WorkerLogs
+
+        resources = job.resources
+        per_worker = {"CPU": resources.cpus_per_worker}
+        if resources.gpus_per_worker:
+            per_worker["GPU"] = resources.gpus_per_worker
+        output = WorkerLogs(self._logs.write)
+        try:
+            self._trainer = RunTrainer(
+                train_loop,
+                train_loop_config={
+                    "job": job.model_dump_json(),
+                    "began": began,
+                    "api": assignment.api,
+                    "token_file": str(assignment.token_file),
+                },
+                torch_config=TorchConfig(),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=resources.workers,
+                    use_gpu=resources.gpus_per_worker > 0,
+                    resources_per_worker=per_worker,
+                ),
+                run_config=ray.train.RunConfig(
+                    name=job.run_id,
+                    storage_path=str(assignment.storage),
+                    failure_config=ray.train.FailureConfig(max_failures=job.retries),
+                    # Only the last one is ever restored.
+                    checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+                ),
+                reserve=self._reserve,
+                logs=output,
+                first_checkpoint=first_checkpoint(assignment),
+            )
+            self._trainer.fit()
+        finally:
+            output.close()
+            if len(alive) > 1:
+                # Ray forwards the words of workers elsewhere, and takes a moment for the last.
+                self._logs.settle()
+
+    def _stop(self) -> None:
+        """Ask the run to end by itself, and end it after `STOP_SECONDS` if it has not."""
+        threading.Timer(STOP_SECONDS, self._end_now).start()
+        if self._trainer is not None:
+            self._trainer.ask_to_stop()
+
+    def _end_now(self) -> None:
+        if self._logs is not None:
+            self._logs.close(timeout=2)
+        # With this process Ray ends its workers.
+        os._exit(128 + signal.SIGTERM)
+
+
+def connect() -> None:
+    """Join the cluster at RAY_ADDRESS; a repeat does nothing."""
     import ray
 
+    if ray.is_initialized():
+        return
     address = os.environ["RAY_ADDRESS"]
+    own = "AIAAS_DRIVER" in os.environ
     ray.init(
         address=address,
-        log_to_driver=True,
+        # On a machine's own Ray the workers' output is read from them directly.
+        log_to_driver=not own,
         logging_level="WARNING",
         # Workers that look for "the" cluster find none where several run on one machine.
         runtime_env={"env_vars": {"RAY_ADDRESS": address}},
     )
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    # Several nodes may become more when they are asked for; one is all that there is.
-    if len(alive) == 1:
-        check_room(job.resources, ray.cluster_resources())
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
 
-    from aiaas_magics.runtime.worker import train_loop
 
-    resources = job.resources
-    per_worker = {"CPU": resources.cpus_per_worker}
-    if resources.gpus_per_worker:
-        per_worker["GPU"] = resources.gpus_per_worker
-    trainer = TorchTrainer(
-        train_loop,
-        train_loop_config={
-            "job": job.model_dump_json(),
-            "began": began,
-            "api": os.environ["AIAAS_API"],
-            "token_file": os.environ["AIAAS_RUN_TOKEN_FILE"],
-        },
-        torch_config=TorchConfig(),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=per_worker,
-        ),
-        run_config=ray.train.RunConfig(
-            name=job.run_id,
-            storage_path=os.environ["AIAAS_RUN_STORAGE"],
-            failure_config=ray.train.FailureConfig(max_failures=job.retries),
-            # Only the last one is ever restored.
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    trainer.fit()
+def first_checkpoint(assignment: Assignment) -> Checkpoint | None:
+    """The last checkpoint of the run that this one goes on from, or of the one before that."""
+    if assignment.resumed_storage is None:
+        return None
+    from ray.train import Result
+
+    link = assignment.storage / _RESUMED
+    if not link.is_symlink():
+        link.symlink_to(assignment.resumed_storage)
+    storage = link
+    while storage.exists():
+        experiment = storage / storage.resolve().parent.name
+        if experiment.is_dir():
+            with contextlib.suppress(RuntimeError):  # it has no checkpoint
+                checkpoint = Result.from_path(str(experiment.resolve())).checkpoint
+                if checkpoint is not None:
+                    return checkpoint
+        storage = storage / _RESUMED
+    return None
 
 
 def check_room(asked: Resources, available: Mapping[str, float]) -> None:
@@ -140,41 +270,8 @@ def check_room(asked: Resources, available: Mapping[str, float]) -> None:
             )
 
 
-def explain(error: Exception) -> RunError:
-    """The failure of a run, from whatever Ray wrapped it in."""
-    failures = _worker_failures(error)
-    told = [failure for failure in failures.values() if isinstance(failure, TrainingFailed)]
-    if told:
-        # A worker that lost its peer fails as well; what came first and of itself is the cause.
-        return min(told, key=lambda failure: (failure.secondary, failure.at)).error
-    if failures:
-        rank, failure = min(failures.items())
-        return RunError(
-            message=f"Worker {rank} died: {_last_line(failure)}",
-            remedy="If it ran out of memory, use a smaller batch or fewer workers; add --retries 2 "
-            "to go on from the last ctx.checkpoint().",
-        )
-    text = "".join(traceback.format_exception_only(error)).strip()
-    return RunError(
-        message=f"The run failed in Ray: {_last_line(error)}",
-        remedy="Submit the run again; the run's log has the details.",
-        traceback=text[-20_000:],
-    )
-
-
-def _worker_failures(error: BaseException) -> Mapping[int, BaseException]:
-    failures = getattr(error, "worker_failures", None) or {}
-    # Ray Train v2 keeps a user's exception inside one that holds its traceback as text.
-    return {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
-
-
 def _is_over(error: BaseException) -> bool:
-    return any(isinstance(failure, RunOver) for failure in _worker_failures(error).values())
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    return any(isinstance(failure, RunOver) for failure in worker_failures(error).values())
 
 
 if __name__ == "__main__":

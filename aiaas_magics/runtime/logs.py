@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import JobLog
+from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner
 
 RATE = 512 * 1024
 """Bytes a second that a run may log for long."""
@@ -175,11 +176,12 @@ def _cuts(encoded: bytes, size: int) -> list[bytes]:
 
 
 class LogShipper:
-    """Takes this process's stdout and stderr until `close`, copying to where they went before."""
+    """Sends this process's stdout and stderr, and what is given to `write`, until `close`."""
 
     def __init__(self, send: Callable[[JobLog], None], buffer: LogBuffer | None = None) -> None:
         self._send = send
         self._buffer = buffer or LogBuffer()
+        self._lines = LineJoiner(b"")
         self._closing = threading.Event()
         self._drained = threading.Event()
         self._heard = time.monotonic()
@@ -198,6 +200,11 @@ class LogShipper:
         self._sender = threading.Thread(target=self._ship, name="aiaas-log-sender", daemon=True)
         self._reader.start()
         self._sender.start()
+
+    def write(self, lines: bytes) -> None:
+        """Add whole lines from elsewhere."""
+        if lines:
+            self._buffer.feed(lines)
 
     def settle(self, quiet: float = 0.3, limit: float = 3) -> None:
         """Wait until nothing new has come for `quiet` seconds, at most `limit`.
@@ -225,20 +232,14 @@ class LogShipper:
                 data = os.read(self._out, _PIPE_SIZE)
                 if data:
                     self._heard = time.monotonic()
-                    self._copy(data)
-                    self._buffer.feed(data)
+                    self.write(self._lines.feed(data))
                     continue
+            if time.monotonic() - self._heard > SILENCE_SECONDS:
+                self.write(self._lines.end())
             # A child may hold the pipe open for ever: empty is the end once we are closing.
             if ready or self._closing.is_set():
                 break
-        self._buffer.feed(b"", final=True)
-
-    def _copy(self, data: bytes) -> None:
-        view = memoryview(data)
-        # The log goes on if the file where it also went is full or gone.
-        with contextlib.suppress(OSError):
-            while view:
-                view = view[os.write(self._original[0], view) :]
+        self._buffer.feed(self._lines.end(), final=True)
 
     def _ship(self) -> None:
         while True:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import json
+import os
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
-import httpx
 import numpy as np
 import onnxruntime
 import pandas as pd
@@ -57,15 +58,6 @@ def until(condition: object, timeout: float = 300) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def processes_of(run_id: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("AIAAS_RUN_ID") == run_id:
-                yield process
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
 
 
 def command_lines() -> Iterator[str]:
@@ -151,6 +143,76 @@ def test_a_run_that_can_never_start_says_so(ray_local: RayLocal, job_service: Jo
     assert run.error.remedy == "Ask for fewer workers, CPUs or GPUs."
 
 
+def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    def waits() -> bool:
+        ray_local.tend()
+        return ray_local.warm()
+
+    told = "import os\ndef train(ctx):\n    print('process', os.getpid(), os.getppid())\n"
+    processes = []
+    for number in (1, 2):
+        until(waits)
+        run = job_service.add(f"run-waited-{number}", told, resources=Resources(workers=2))
+        before = {process.pid for process in psutil.process_iter()}
+        assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
+        said = [line.split() for line in run.log.splitlines() if "process" in line]
+        assert sorted(words[0] for words in said) == ["[0]", "[1]"]
+        processes.append({int(words[2]) for words in said})
+        # They were there before their run was.
+        assert processes[-1] <= before
+    assert not processes[0] & processes[1]
+
+
+def test_a_resumed_run_begins_with_the_last_checkpoint(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    first = job_service.add(
+        "run-first", "def train(ctx):\n    ctx.checkpoint(value=41)\n    raise SystemExit('died')\n"
+    )
+    assert wait(ray_local, submit(ray_local, first), *OVER) is JobState.FAILED
+    # One that fails before it has a checkpoint of its own hands on what it began with.
+    parent = "run-first"
+    for name, cell in (
+        ("run-second", "def train(ctx):\n    raise SystemExit('died')\n"),
+        ("run-third", "def train(ctx):\n    ctx.report(step=1, **ctx.restore())\n"),
+    ):
+        run = job_service.add(name, cell)
+        job = JobSubmission(
+            f"{name}-1", run.job.owner, run.job.resources, TOKEN, resumed_from=parent
+        )
+        ray_local.submit(job)
+        assert wait(ray_local, job.id, *OVER) in OVER
+        parent = name
+    assert run.kinds == ["started", "succeeded"], run.log
+    assert [point for _, point in run.metrics.values()] == [{"value": 41}]
+
+
+def test_no_line_of_a_log_is_torn_or_lost(ray_local: RayLocal, job_service: JobService) -> None:
+    cell = (
+        "import os, sys\n"
+        "def train(ctx):\n"
+        "    for number in range(2000):\n"
+        "        os.write(1, b'line')\n"
+        "        sys.stdout.flush()\n"
+        "        os.write(1, b' %d\\n' % number)\n"
+        "    os.write(1, b'last words')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    run = job_service.add("run-lines", cell, resources=Resources(workers=2))
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    for rank in (0, 1):
+        prefix = f"[{rank}] "
+        lines = [
+            line.removeprefix(prefix) for line in run.log.splitlines() if line.startswith(prefix)
+        ]
+        # A worker may be ended by its peer's death before it has written all.
+        numbers = [line for line in lines if line.startswith("line ")]
+        assert numbers == [f"line {number}" for number in range(len(numbers))]
+    assert any(line.endswith("] last words") for line in run.log.splitlines())
+
+
 def test_a_retry_goes_on_from_its_checkpoint(ray_local: RayLocal, job_service: JobService) -> None:
     run = job_service.add("run-restoring", RESTORING, retries=1)
     assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
@@ -167,8 +229,8 @@ def test_stopping_leaves_no_process(ray_local: RayLocal, job_service: JobService
     until(lambda: "sleeping" in run.log)
     ray_local.stop(job_id)
     assert wait(ray_local, job_id, *OVER, timeout=30) is JobState.STOPPED
-    until(lambda: not list(processes_of("run-sleeping")), timeout=10)
-    until(lambda: not [name for name in command_lines() if "RayTrainWorker" in name], timeout=20)
+    # Its worker slept: nothing but its own kind of process is named so.
+    until(lambda: not [name for name in command_lines() if "RunWorker" in name], timeout=20)
     assert "succeeded" not in run.kinds
 
 
@@ -181,15 +243,22 @@ def test_a_run_that_the_service_has_ended_stops_by_itself(
     assert run.events == []
 
 
-def test_strangers_do_not_reach_rays_jobs(ray_local: RayLocal, ray_home: Home) -> None:
+def test_strangers_do_not_reach_ray(ray_local: RayLocal, ray_home: Home) -> None:
     ports = read_ports(ray_home)
     assert ports is not None
-    url = f"http://127.0.0.1:{ports.dashboard}/api/jobs/"
-    body = json.dumps({"entrypoint": "true"})
-    for headers in ({}, {"Authorization": "Bearer wrong"}):
-        for method, address in (("POST", url), ("GET", url), ("DELETE", f"{url}run-digits-1")):
-            answer = httpx.request(method, address, content=body, headers=headers)
-            assert answer.status_code in (401, 403), (method, headers)
+    program = f"import ray; ray.init(address='127.0.0.1:{ports.gcs}'); print('inside')"
+    for environment in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={"PATH": os.environ["PATH"], **environment},
+        )
+        assert done.returncode != 0
+        assert "inside" not in done.stdout
+        assert "nauthenticated" in done.stderr or "token" in done.stderr.lower()
     token = ray_home.secret("ray_token")
     assert not [line for line in command_lines() if token in line]
     assert stat.S_IMODE(path_of(ray_home).stat().st_mode) == 0o700

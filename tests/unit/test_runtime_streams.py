@@ -112,7 +112,7 @@ print("AFTER", sorted(text.split("\\n")))
 
 
 @pytest.mark.parametrize("system", ["", "import fcntl; del fcntl.F_SETPIPE_SZ"])
-def test_everything_that_reaches_the_descriptors_is_shipped_and_still_written(system: str) -> None:
+def test_everything_that_reaches_the_descriptors_is_shipped(system: str) -> None:
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", f"{system}\n{_SHIPPED}"],
@@ -122,10 +122,9 @@ def test_everything_that_reaches_the_descriptors_is_shipped_and_still_written(sy
         check=True,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
-    before, _, after = done.stdout.partition("AFTER ")
+    assert done.stdout.startswith("AFTER ")
     for said in ("from python", "from stderr", "from the descriptor", "from a child"):
-        assert said in before
-        assert said in after
+        assert said in done.stdout
     assert time.monotonic() - began < 40
 
 

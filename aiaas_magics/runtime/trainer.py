@@ -1,0 +1,231 @@
+"""Ray Train with its slow part done in advance: workers that wait for their run.
+
+Of Ray Train's start nearly all is processes that start and import. Here the controller runs in
+the driver's own process, and the workers of the first attempt are actors that were started, with
+torch imported, before the run was known. Everything else (placement, ranks, checkpoints, failure
+policy, `ray.train` inside the function) is Ray Train's own. Each worker serves one run.
+
+The classes extended here are internal to Ray Train v2; its version is pinned, and
+`tests/engines` runs what is used of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2._internal.constants import (
+    DEFAULT_COLLECTIVE_TIMEOUT_S,
+    DEFAULT_COLLECTIVE_WARN_INTERVAL_S,
+)
+from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.worker_group import WorkerGroup, worker_group
+from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker, Worker
+
+from aiaas_hub.schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint, Result
+
+    from aiaas_magics.runtime.worker_logs import WorkerLogs
+
+
+# Ray's classes have no types: hence `type: ignore` where they are extended.
+class RunWorker(RayTrainWorker):  # type: ignore[misc]
+    """Ray Train's worker, which can be made ready in advance and tells its output by itself."""
+
+    def warm_up(self) -> None:
+        """Import what training functions use, and what these import at their first step."""
+        from aiaas_magics.runtime.warm_up import warm_up
+
+        warm_up()
+
+    def write_to(self, fifo: str) -> None:
+        """Send stdout and stderr to this FIFO from now on."""
+        descriptor = os.open(fifo, os.O_WRONLY)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+    def ask_to_stop(self) -> None:
+        """Let `ctx.should_stop` become true."""
+        from aiaas_magics.runtime import stopping
+
+        stopping.ask()
+
+
+class Reserve:
+    """Workers that wait for a run, and the actor that they meet at; all are used at most once."""
+
+    def __init__(self, workers: int) -> None:
+        environment = WorkerGroup._get_worker_runtime_env({})
+        # They take no place among the processors: a run reserves its own when it starts.
+        remote = ray.remote(num_cpus=0, runtime_env=environment)(RunWorker)
+        self._workers = [remote.remote() for _ in range(workers)]
+        self._barrier: Any = SynchronizationActor.remote(
+            timeout_s=DEFAULT_COLLECTIVE_TIMEOUT_S,
+            warn_interval_s=DEFAULT_COLLECTIVE_WARN_INTERVAL_S,
+        )
+        ray.get([worker.warm_up.remote() for worker in self._workers])
+
+    def take_workers(self, count: int, resources: dict[str, float]) -> list[Any] | None:
+        """`count` workers; None where there are fewer, or where each needs a GPU of its own,
+        which Ray gives to an actor only when it starts."""
+        if count > len(self._workers) or set(resources) - {"CPU"}:
+            return None
+        taken, self._workers = self._workers[:count], self._workers[count:]
+        return taken
+
+    def release(self) -> None:
+        """End the workers that the run does not need."""
+        for worker in self._workers:
+            ray.kill(worker)
+        self._workers = []
+
+    @contextlib.contextmanager
+    def barrier(self) -> Iterator[None]:
+        """Let Ray Train take the waiting actor where it would start one."""
+        handle, self._barrier = self._barrier, None
+        if handle is None:
+            yield
+            return
+        original = worker_group.SynchronizationActor
+        worker_group.SynchronizationActor = _Started(handle)
+        try:
+            yield
+        finally:
+            worker_group.SynchronizationActor = original
+
+
+class _Started:
+    """Looks like an actor class and gives an actor that has been started already."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def options(self, **_: Any) -> _Started:
+        return self
+
+    def remote(self, **_: Any) -> Any:
+        return self._handle
+
+
+class _Group(WorkerGroup):  # type: ignore[misc]
+    _worker_cls = RunWorker
+    reserve: Reserve | None = None
+    logs: WorkerLogs
+    first_checkpoint: Checkpoint | None = None
+
+    def _start_impl(self, worker_group_state_builder: Any) -> None:
+        with self.reserve.barrier() if self.reserve else contextlib.nullcontext():
+            super()._start_impl(worker_group_state_builder)
+
+    def _create_workers(
+        self,
+        num_workers: int,
+        placement_group: Any,
+        resources_per_worker: dict[str, float],
+        **options: Any,
+    ) -> list[Worker]:
+        # Only the first group of a run finds any: after a failure the workers are new ones.
+        actors = self.reserve and self.reserve.take_workers(num_workers, resources_per_worker)
+        if actors:
+            metadata = ray.get([actor.get_metadata.remote() for actor in actors])
+            workers: list[Worker] = WorkerGroup._assign_worker_ranks(
+                [
+                    Worker(actor, about, resources_per_worker, placement_group_bundle_index=index)
+                    for index, (actor, about) in enumerate(zip(actors, metadata, strict=True))
+                ],
+                0,
+                None,
+                options.get("replica_group_size"),
+            )
+        else:
+            workers = super()._create_workers(
+                num_workers, placement_group, resources_per_worker, **options
+            )
+        if self.reserve is not None:
+            self.reserve.release()
+        self.logs.follow(workers)
+        return workers
+
+    def _init_train_context_on_workers(
+        self, workers: list[Worker], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
+        checkpoints = train_context_args.get("checkpoint", [])
+        if self.first_checkpoint is not None and not any(checkpoints):
+            train_context_args["checkpoint"] = [self.first_checkpoint] * len(workers)
+        ray.get(
+            [
+                worker.actor.init_train_context.remote(
+                    train_run_context=self._train_run_context,
+                    distributed_context=worker.distributed_context,
+                    synchronization_actor=sync_actor,
+                    storage_context=self._storage_context,
+                    worker_callbacks=self._worker_callbacks_to_propagate,
+                    controller_actor=_NoController(),
+                    **{name: values[rank] for name, values in train_context_args.items()},
+                )
+                for rank, worker in enumerate(workers)
+            ]
+        )
+
+
+class _NoController:
+    """Stands where Ray Train puts the handle of its controller, which is no actor here."""
+
+    @property
+    def get_all_reported_checkpoints(self) -> Any:
+        raise InvalidInput(
+            "ray.train.get_all_reported_checkpoints() cannot be called in a run.",
+            remedy="Use ctx.restore(), or ray.train.get_checkpoint() for the last one.",
+        )
+
+
+class RunTrainer(TorchTrainer):  # type: ignore[misc]
+    """`TorchTrainer` whose controller runs in this process, on workers from a reserve.
+
+    The run begins with `first_checkpoint` as long as it has made none itself.
+
+    `fit` raises what Ray Train's does, `ray.train.TrainingFailedError`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        reserve: Reserve | None,
+        logs: WorkerLogs,
+        first_checkpoint: Checkpoint | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        own = {"reserve": reserve, "logs": logs, "first_checkpoint": first_checkpoint}
+        self._group = type("RunWorkerGroup", (_Group,), own)
+        self._controller: TrainController | None = None
+
+    def ask_to_stop(self) -> None:
+        """Let `ctx.should_stop` become true in the workers; returns at once."""
+        group = self._controller and self._controller.get_worker_group()
+        for worker in group.get_workers() if group and group.has_started() else ():
+            worker.actor.ask_to_stop.remote()
+
+    def _create_default_callbacks(self) -> list[Any]:
+        # The cleaner is an actor that outlives a controller; ours ends with the driver, and
+        # with that Ray frees the placement by itself.
+        callbacks = super()._create_default_callbacks()
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+    def _initialize_and_run_controller(self, **arguments: Any) -> Result:
+        controller_class = type(
+            "RunController", (TrainController,), {"worker_group_cls": self._group}
+        )
+        controller = self._controller = controller_class(**arguments)
+        asyncio.run(controller.run())
+        return controller.get_result()
