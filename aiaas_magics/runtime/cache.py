@@ -53,7 +53,7 @@ def fetch(key: str, fill: Callable[[Path], None]) -> Path:
 def prune(limit: int = LIMIT) -> None:
     """Remove what was not used for a day, oldest first, until the cache fits into `limit`."""
     entries = []
-    for kind in ("datasets", "snapshots"):
+    for kind in ("datasets", "snapshots", "work"):
         for path in (node_cache() / kind).glob("*"):
             # Other runs prune as well, and put their files in place meanwhile.
             with suppress(FileNotFoundError):

@@ -1,31 +1,43 @@
 """A run's code: the zip the client made, kept once per node, and `train` loaded from it."""
 
 from __future__ import annotations
+import __future__
 
+import atexit
+import functools
 import hashlib
 import io
 import json
+import operator
+import os
 import shutil
 import sys
 import tempfile
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.runs import Snapshot
+from aiaas_magics.runtime.cache import node_cache
 from aiaas_magics.runtime.failures import remember_source
+from aiaas_magics.runtime.modules import importable
 
 MAX_UNPACKED = 512 * 1024 * 1024
 MAX_FILES = 10_000
 
+_FILES = "files"
+_FUTURE = functools.reduce(
+    operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+)
+
 
 @dataclass(frozen=True)
 class Code:
-    """The user's `train` and the file names its frames have in a traceback."""
+    """The user's `train`, and the names that the user's files have in tracebacks."""
 
     train: Callable[[Any], object]
     files: tuple[str, ...]
@@ -96,32 +108,99 @@ def _extract(data: bytes, target: Path) -> None:
             # The sizes were promised by the archive's index; the reader holds it to them.
             with archive.open(entry) as source, where.open("wb") as file:
                 shutil.copyfileobj(source, file)
+            if mode & 0o100:
+                where.chmod(0o755)
 
 
 def load(directory: Path, snapshot: Snapshot) -> Code:
     """Run the snapshot's code and return its `train`. Errors are the user's code's own."""
     manifest = _manifest(directory)
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-    if manifest.get("kind", "cell") == "function":
-        return _load_function(directory, snapshot)
-    entry = snapshot.entry
-    source = (directory / entry).read_text(encoding="utf-8")
-    remember_source(entry, source)
-    # Like a script: pickling of classes defined in the cell needs a module of this name.
-    module = _fresh_main(entry)
-    exec(compile(source, entry, "exec"), module)  # noqa: S102 - this is what the user asked for
+    work = _work_copy(directory, snapshot)
+    if work is not None:
+        importable(work)
+    files = own_files(directory, snapshot)
+    kind = manifest.get("kind", "cell")
+    if kind == "function":
+        return _load_function(directory, snapshot, files)
+    if kind == "recipe":
+        return Code(_recipe(manifest), files)
+    if kind == "script" and work is not None:
+        # As if it were started in its folder, where what it reads lies.
+        os.chdir(work)
+        script = work / snapshot.entry
+        if manifest.get("call") == "main":
+            arguments = [str(argument) for argument in manifest.get("arguments", [])]
+            return Code(functools.partial(_run_main, script, arguments), files)
+        module = _fresh_module(script.stem, str(script))
+        _execute(script.read_text(encoding="utf-8"), [(snapshot.entry, 0)], module)
+    else:
+        source = (directory / snapshot.entry).read_text(encoding="utf-8")
+        pieces = [(str(name), int(line)) for name, line in manifest.get("cells", [])]
+        module = _fresh_module("aiaas_cell", snapshot.entry)
+        _execute(source, pieces or [(snapshot.entry, 0)], module)
     train = module.get("train")
     if not callable(train):
         raise InvalidInput(
-            f"{entry} does not define train(ctx).",
+            f"{snapshot.entry} does not define train(ctx).",
             remedy="Write `def train(ctx): …` in the cell and run it again.",
         )
-    own = (entry, *(str(path) for path in directory.rglob("*.py")))
-    return Code(train, own)
+    return Code(train, files)
 
 
-def _load_function(directory: Path, snapshot: Snapshot) -> Code:
+def own_files(directory: Path, snapshot: Snapshot) -> tuple[str, ...]:
+    """What tracebacks call the user's own files of an unpacked snapshot."""
+    own = directory / _FILES
+    names = [path.relative_to(own).as_posix() for path in own.rglob("*.py")]
+    cells = [str(name) for name, _ in _manifest(directory).get("cells", [])]
+    return (snapshot.entry, *cells, *names)
+
+
+def _work_copy(directory: Path, snapshot: Snapshot) -> Path | None:
+    """This process's own copy of the files, which the code may change: the cache is everyone's."""
+    if not (directory / _FILES).is_dir():
+        return None
+    work = node_cache() / "work" / f"{snapshot.digest[:16]}-{os.getpid()}"
+    if not work.is_dir():
+        work.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copytree(directory / _FILES, work)
+        # A killed process leaves it to the cache's pruning.
+        atexit.register(shutil.rmtree, work, ignore_errors=True)
+    return work
+
+
+def _execute(source: str, pieces: Sequence[tuple[str, int]], module: dict[str, Any]) -> None:
+    """Execute a source in pieces (name in tracebacks, line before its first)."""
+    lines = source.splitlines(keepends=True)
+    ends = [line for _, line in pieces[1:]] + [len(lines)]
+    flags = 0
+    for (name, begin), end in zip(pieces, ends, strict=True):
+        piece = "".join(lines[begin:end])
+        remember_source(name, piece)
+        code = compile(piece, name, "exec", flags=flags, dont_inherit=True)
+        # `from __future__ import …` counts for the cells below, as in a notebook.
+        flags |= code.co_flags & _FUTURE
+        exec(code, module)  # noqa: S102 - this is what the user asked for
+
+
+def _run_main(script: Path, arguments: Sequence[str], _ctx: object) -> None:
+    """Execute a script as Python itself would; `context.current()` gives it its context."""
+    sys.argv = [str(script), *arguments]
+    module = _fresh_module("__main__", str(script))
+    try:
+        _execute(script.read_text(encoding="utf-8"), [(script.name, 0)], module)
+    except SystemExit as end:
+        # `sys.exit(main())` is how scripts end well, too.
+        if end.code not in (None, 0):
+            raise RuntimeError(f"the script ended with status {end.code}") from end
+
+
+def _recipe(manifest: dict[str, Any]) -> Callable[[Any], object]:
+    from aiaas_magics.runtime.recipes import find
+
+    return find(str(manifest["recipe"])).train
+
+
+def _load_function(directory: Path, snapshot: Snapshot, files: tuple[str, ...]) -> Code:
     import cloudpickle
 
     train = cloudpickle.loads((directory / "function.pkl").read_bytes())
@@ -134,8 +213,7 @@ def _load_function(directory: Path, snapshot: Snapshot) -> Code:
     if snapshot.source and code is not None:
         # The source as typed starts at the function's first line.
         remember_source(filename, "\n" * (code.co_firstlineno - 1) + snapshot.source)
-    own = (filename, *(str(path) for path in directory.rglob("*.py")))
-    return Code(train, own)
+    return Code(train, (filename, *files))
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -146,8 +224,9 @@ def _manifest(directory: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _fresh_main(entry: str) -> dict[str, Any]:
-    module = types.ModuleType("aiaas_cell")
-    module.__file__ = entry
-    sys.modules["aiaas_cell"] = module
+def _fresh_module(name: str, file: str) -> dict[str, Any]:
+    """Registered under its name: pickling of the classes that it defines needs that."""
+    module = types.ModuleType(name)
+    module.__file__ = file
+    sys.modules[name] = module
     return module.__dict__

@@ -42,6 +42,7 @@ def test_a_cell_is_stored_as_typed_with_its_manifest() -> None:
         "kind": "cell",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "client": __version__,
+        "packages": {},
     }
 
 
