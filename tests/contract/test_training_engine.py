@@ -5,16 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psutil
 import pytest
 
+from aiaas_hub.adapters import ray_head
+from aiaas_hub.adapters.ray_cluster import RayCluster
+from aiaas_hub.adapters.ray_jobs import RayJobs
 from aiaas_hub.adapters.ray_local import RayLocal
-from aiaas_hub.adapters.run_directory import path_of
+from aiaas_hub.adapters.run_directory import path_of, remove
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.domain.ports import JobState, JobSubmission, TrainingEngine
 from aiaas_hub.home import Home
+from aiaas_hub.loopback import free_ports
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineState
 from aiaas_hub.schemas.runs import Resources
@@ -39,41 +44,95 @@ def silent_url() -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+class Cluster:
+    """A Ray cluster that exists already: a head with its dashboard, started by nobody's service."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._supervisor = Supervisor(home.processes, home.logs)
+        ports = ray_head.choose_ports(home)
+        (port,) = free_ports(1)
+        spec = ray_head.head_process(home, ports)
+        argv = [one for one in spec.argv if one != "--include-dashboard=false"]
+        argv += ["--include-dashboard=true", "--dashboard-host=127.0.0.1"]
+        self._spec = replace(spec, argv=[*argv, f"--dashboard-port={port}"])
+        self.address = f"http://127.0.0.1:{port}"
+        self._engines: list[RayCluster] = []
+
+    def engine(self, api_url: str) -> RayCluster:
+        jobs = RayJobs(self.address, self._home.secret("ray_token"))
+        self._engines.append(RayCluster(jobs, self._home.runs, api_url, self.address))
+        return self._engines[-1]
+
+    def start(self) -> None:
+        self._supervisor.start(self._spec)
+
+    def shutdown(self) -> None:
+        for engine in self._engines:
+            engine.close()
+        self._supervisor.stop(ray_head.NAME)
+        remove(self._home)
+
+
+class Own:
+    """The platform's own Ray on this machine."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._engine: RayLocal | None = None
+
+    def engine(self, api_url: str) -> RayLocal:
+        supervisor = Supervisor(self._home.processes, self._home.logs)
+        self._engine = RayLocal(self._home, supervisor, api_url)
+        return self._engine
+
+    def start(self) -> None:
+        assert self._engine is not None
+        self._engine.start()
+
+    def shutdown(self) -> None:
+        assert self._engine is not None
+        self._engine.shutdown()
+
+
+@pytest.fixture(scope="module", params=[Own, Cluster])
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Own | Cluster:
     home = Home(tmp_path_factory.mktemp("engine") / "home")
     home.prepare()
-    return home
+    made: Own | Cluster = request.param(home)
+    return made
 
 
-def ready(engine: TrainingEngine, home: Home) -> None:
+@pytest.fixture(scope="module")
+def home(world: Own | Cluster) -> Home:
+    return world._home
+
+
+def ready(engine: TrainingEngine, world: Own | Cluster) -> None:
     deadline = time.monotonic() + 240
     while engine.health().state is not EngineState.READY:
-        health = engine.health()
-        if health.state is EngineState.UNAVAILABLE and isinstance(engine, RayLocal):
+        if engine.health().state is EngineState.UNAVAILABLE and isinstance(world, Own):
             # Ray gives up after 30 s on a machine too busy; the reconciler starts it again.
             engine.start()
-        elif health.state is EngineState.UNAVAILABLE:
-            raise AssertionError(f"{health.reason}\n{(home.logs / 'ray.log').read_text()[-3000:]}")
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, engine.health()
         time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
-def engine(home: Home, silent_url: str) -> Iterator[TrainingEngine]:
-    engine = RayLocal(home, Supervisor(home.processes, home.logs), silent_url)
+def engine(world: Own | Cluster, home: Home, silent_url: str) -> Iterator[TrainingEngine]:
+    engine: TrainingEngine = world.engine(silent_url)
     job = JobSubmission("run-a-1", "ada", Resources(), "token")
     with pytest.raises(Unavailable):
         engine.submit(job)
-    engine.start()
+    assert list(home.runs.iterdir()) == []
+    world.start()
     try:
-        assert engine.health().reason == "Ray is starting."
-        with pytest.raises(Unavailable, match="Ray is starting"):
-            engine.submit(job)
-        ready(engine, home)
+        ready(engine, world)
         yield engine
     finally:
-        engine.shutdown()
+        world.shutdown()
         assert list(processes_with(str(home.root))) == []
         assert not path_of(home).exists()
 
@@ -87,6 +146,13 @@ def processes_with(text: str) -> Iterator[psutil.Process]:
             continue
 
 
+def drivers(home: Home) -> Iterator[psutil.Process]:
+    for process in processes_with("aiaas_magics.runtime.driver"):
+        told = process.environ()
+        if str(home.root) in told.get("AIAAS_DRIVER", told.get("AIAAS_ASSIGNMENT", "")):
+            yield process
+
+
 def state(engine: TrainingEngine, job_id: str) -> JobState | None:
     status = engine.status(job_id)
     return None if status is None else status.state
@@ -98,7 +164,7 @@ def test_an_unknown_job_is_unknown_and_stopping_it_does_nothing(engine: Training
 
 
 def test_a_job_is_submitted_once_adopted_and_stopped(
-    engine: TrainingEngine, home: Home, silent_url: str
+    engine: TrainingEngine, world: Own | Cluster, home: Home, silent_url: str
 ) -> None:
     job = JobSubmission("run-a-1", "ada", Resources(), "token")
     engine.submit(job)
@@ -109,9 +175,9 @@ def test_a_job_is_submitted_once_adopted_and_stopped(
         time.sleep(0.2)
 
     # Another service process, as after a kill -9: it finds the head and the job.
-    later = RayLocal(home, Supervisor(home.processes, home.logs), silent_url)
+    later: TrainingEngine = world.engine(silent_url)
     later.start()
-    ready(later, home)
+    ready(later, world)
     assert state(later, job.id) is JobState.RUNNING
 
     later.stop(job.id)
@@ -131,13 +197,25 @@ def test_a_job_is_submitted_once_adopted_and_stopped(
         "run-b/token-1"
     ]
     later.stop(other.id)
-    later.close()
+
+
+def test_a_job_whose_driver_was_killed_failed(engine: TrainingEngine, home: Home) -> None:
+    job = JobSubmission("run-c-1", "ada", Resources(), "token")
+    engine.submit(job)
+    deadline = time.monotonic() + 60
+    while not (found := list(drivers(home))):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    for process in found:
+        process.kill()
+    while state(engine, job.id) is not JobState.FAILED:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_head_that_died_is_started_again_and_knows_no_jobs(
-    engine: TrainingEngine, home: Home
+    engine: TrainingEngine, world: Own | Cluster, home: Home
 ) -> None:
-    assert isinstance(engine, RayLocal)
     process = Supervisor(home.processes, home.logs).process("ray")
     assert process is not None
     psutil.Process(process.pid).kill()
@@ -147,6 +225,6 @@ def test_a_head_that_died_is_started_again_and_knows_no_jobs(
         time.sleep(0.2)
     with pytest.raises(Unavailable):
         engine.status("run-a-1")
-    engine.start()
-    ready(engine, home)
+    world.start()
+    ready(engine, world)
     assert engine.status("run-a-1") is None
