@@ -98,6 +98,10 @@ class Resources(BaseModel):
     gpus_per_worker: float = Field(default=0, ge=0, le=64)
 
 
+PackageName = Annotated[str, Field(min_length=1, max_length=200)]
+PackageVersion = Annotated[str, Field(max_length=100)]
+
+
 class Snapshot(BaseModel):
     """What code runs: a zip blob with `cell.py` (or the script) and `manifest.json`."""
 
@@ -110,6 +114,8 @@ class Snapshot(BaseModel):
     """`major.minor` of the kernel."""
     client: str
     """Version of `aiaas_magics` that made it."""
+    packages: dict[PackageName, PackageVersion] = Field(default_factory=dict, max_length=200)
+    """Distributions that the code imports, in the kernel's versions."""
 
 
 class EarlyStop(BaseModel):
@@ -257,6 +263,17 @@ class RunError(BaseModel):
     traceback: Traceback = ""
 
 
+class Environment(BaseModel):
+    """What runs find where they are executed."""
+
+    python: str
+    """`major.minor`."""
+    client: str
+    """Version of `aiaas_magics` there."""
+    packages: dict[PackageName, PackageVersion | None] = Field(default_factory=dict)
+    """The distributions that a snapshot names, in the workers' versions; None: not installed."""
+
+
 class RunPlan(BaseModel):
     """What would happen to a run if it were submitted now. Nothing has been changed."""
 
@@ -271,6 +288,8 @@ class RunPlan(BaseModel):
     runs; None: it would wait first, or no run has been started yet."""
     warm: bool = False
     """Whether workers that suit it wait already."""
+    environment: Environment | None = None
+    """None: the platform cannot tell."""
 
 
 class Run(BaseModel):
