@@ -25,7 +25,11 @@ from aiaas_hub.schemas.runs import (
     PinnedDataset,
     Resources,
     RunError,
+    RunKind,
+    RunState,
     Snapshot,
+    SweepSpec,
+    TrialCreate,
 )
 
 TOKEN = "run-token"
@@ -50,10 +54,22 @@ class RecordedRun:
     times: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     cancelled: bool = False
+    token: str = TOKEN
+    trials: dict[int, RecordedRun] = field(default_factory=dict)
+    """Of a sweep, by number."""
 
     @property
     def kinds(self) -> list[str]:
         return [event["kind"] for event in self.events]
+
+    @property
+    def state(self) -> RunState:
+        ends = {
+            "succeeded": RunState.SUCCEEDED,
+            "failed": RunState.FAILED,
+            "stopped": RunState.CANCELLED,
+        }
+        return ends.get(self.kinds[-1] if self.events else "", RunState.RUNNING)
 
     @property
     def error(self) -> RunError:
@@ -108,6 +124,7 @@ class JobService:
         retries: int = 0,
         files: dict[str, str | bytes] | None = None,
         python: str = "",
+        sweep: SweepSpec | None = None,
     ) -> RecordedRun:
         import sys
 
@@ -133,6 +150,8 @@ class JobService:
             params=params or {},
             resources=resources or Resources(),
             retries=retries,
+            kind=RunKind.TRAIN if sweep is None else RunKind.SWEEP,
+            sweep=sweep,
         )
         self.runs[run_id] = RecordedRun(job, data, contents)
         return self.runs[run_id]
@@ -153,7 +172,8 @@ class JobService:
     def _route(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
         if self.unavailable:
             return 503, b""
-        if headers.get("Authorization") != f"Bearer {TOKEN}":
+        token = headers.get("Authorization")
+        if token not in {f"Bearer {run.token}" for run in self.runs.values()}:
             return 401, _error("unauthenticated", "No.")
         parts = path.removeprefix("/api/v1/").split("/")
         if parts == ["blobs"]:
@@ -161,6 +181,8 @@ class JobService:
             self.blobs[digest] = body
             return 201, json.dumps({"digest": digest, "size": len(body)}).encode()
         run = self.runs[parts[1]]
+        if token != f"Bearer {run.token}":
+            return 401, _error("unauthenticated", "Not with another run's token.")
         if run.cancelled:
             return 409, _error("conflict", "The run was cancelled.")
         actions: dict[str, Callable[[], tuple[int, bytes]]] = {
@@ -170,13 +192,33 @@ class JobService:
             "POST job/metrics": lambda: self._metrics(run, body),
             "POST job/log": lambda: self._log(run, body),
             "POST job/events": lambda: self._event(run, body),
+            "POST job/usage": lambda: (204, b""),
+            "POST job/trials": lambda: self._trial(run, body),
             "PUT job/model": lambda: self._model(run, body),
         }
         return actions[f"{method} {'/'.join(parts[2:4])}"]()
 
+    def _trial(self, sweep: RecordedRun, body: bytes) -> tuple[int, bytes]:
+        asked = TrialCreate.model_validate_json(body)
+        trial = sweep.trials.get(asked.number)
+        if trial is None:
+            job = sweep.job.model_copy(
+                update={
+                    "run_id": f"{sweep.job.run_id}-trial-{asked.number}",
+                    "kind": RunKind.TRIAL,
+                    "params": {**sweep.job.params, **asked.params},
+                    "sweep": None,
+                }
+            )
+            trial = RecordedRun(job, sweep.snapshot, sweep.datasets, token=f"{TOKEN}-{job.run_id}")
+            sweep.trials[asked.number] = self.runs[job.run_id] = trial
+        answer = {"run_id": trial.job.run_id, "token": trial.token, "state": trial.state}
+        return 200, json.dumps(answer).encode()
+
     @staticmethod
     def _metrics(run: RecordedRun, body: bytes) -> tuple[int, bytes]:
         batch = JobMetrics.model_validate_json(body)
+        run.progress = batch.progress or run.progress
         for position, point in enumerate(batch.points):
             run.metrics.setdefault(batch.sequence + position, (point.step, point.values))
         return 204, b""

@@ -24,7 +24,16 @@ from aiaas_hub.schemas.errors import (
     from_body,
 )
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import Job, JobEvent, JobLog, JobMetrics, JobUsage
+from aiaas_hub.schemas.runs import (
+    Job,
+    JobEvent,
+    JobLog,
+    JobMetrics,
+    JobUsage,
+    ParamValue,
+    Trial,
+    TrialCreate,
+)
 from aiaas_magics.errors import RunOver
 
 Result = TypeVar("Result")
@@ -53,16 +62,20 @@ class JobApi:
         self,
         base_url: str,
         run_id: str,
-        token_file: Path,
+        token: Path | str,
         *,
         patience: float = PATIENCE_SECONDS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        """`token` is the run token, or the file that holds it."""
+        self._base_url = base_url
         self._job = f"/runs/{run_id}/job"
         self._patience = patience
+        self._transport = transport
+        secret = token.read_text().strip() if isinstance(token, Path) else token
         self._http = httpx.Client(
             base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {token_file.read_text().strip()}"},
+            headers={"Authorization": f"Bearer {secret}"},
             timeout=_TIMEOUT,
             # The address is direct: a proxy of the user's environment has no business here.
             trust_env=False,
@@ -102,11 +115,11 @@ class JobApi:
         Raises `Unavailable` while the service cannot be reached.
         """
         try:
-            self._check(
-                self._http.post(f"{self._job}/usage", json=usage.model_dump(mode="json"))
-            )
+            self._check(self._http.post(f"{self._job}/usage", json=usage.model_dump(mode="json")))
         except (httpx.TransportError, _NotNow) as error:
-            raise Unavailable(f"The sample was not sent: {error or type(error).__name__}.") from error
+            raise Unavailable(
+                f"The sample was not sent: {error or type(error).__name__}."
+            ) from error
 
     def send_log(self, piece: JobLog) -> None:
         self._call("POST", f"{self._job}/log", json=piece.model_dump(mode="json"))
@@ -114,6 +127,21 @@ class JobApi:
     def event(self, event: JobEvent) -> None:
         """Report a change of state; like all calls it raises `RunOver` when the run is over."""
         self._call("POST", f"{self._job}/events", json=_EVENT.dump_python(event, mode="json"))
+
+    def begin_trial(self, number: int, params: dict[str, ParamValue]) -> Trial:
+        """The run of a sweep's trial; a repeat of the number gives the same one."""
+        body = TrialCreate(number=number, params=params).model_dump(mode="json")
+        return self._parse(Trial, self._call("POST", f"{self._job}/trials", json=body))
+
+    def of_trial(self, trial: Trial) -> JobApi:
+        """The calls of a trial's own run."""
+        return JobApi(
+            self._base_url,
+            trial.run_id,
+            trial.token,
+            patience=self._patience,
+            transport=self._transport,
+        )
 
     def upload(self, file: Path) -> Blob:
         def attempt() -> httpx.Response:

@@ -23,17 +23,19 @@ from typing import TYPE_CHECKING
 from aiaas_hub.schemas import assignments
 from aiaas_hub.schemas.assignments import Assignment, DriverEnd
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_hub.schemas.runs import Job, JobFailed, JobSucceeded, Resources, RunError
+from aiaas_hub.schemas.runs import Job, JobFailed, JobSucceeded, Resources, RunError, RunKind
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import node_cache, prune
 from aiaas_magics.runtime.failures import explain, worker_failures
 from aiaas_magics.runtime.logs import LogShipper
+from aiaas_magics.runtime.trial import TrialsFailed
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
 
+    from aiaas_magics.runtime.sweep import Sweep
     from aiaas_magics.runtime.trainer import Reserve, RunTrainer
 
 FAILED = 1
@@ -102,6 +104,7 @@ class Driver:
     def __init__(self) -> None:
         self._reserve: Reserve | None = None
         self._trainer: RunTrainer | None = None
+        self._sweep: Sweep | None = None
         self._logs: LogShipper | None = None
 
     def prepare(self, workers: int) -> None:
@@ -128,11 +131,16 @@ class Driver:
             directory = node_cache() / "snapshots" / job.snapshot.digest
             if not directory.is_dir():
                 snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
-            self._train(job, assignment, began)
+            if job.kind is RunKind.SWEEP:
+                self._run_sweep(job, assignment, api)
+            else:
+                self._train(job, assignment, began)
             prune()
         except RunOver as reason:
             print(f"[aiaas] stopping: {reason}", file=sys.stderr)  # noqa: T201 - the run's log
             over = True
+        except TrialsFailed as failed:
+            error = failed.error
         except AiaasError as problem:
             error = RunError(message=problem.message, remedy=problem.remedy)
         except Exception as problem:
@@ -206,11 +214,27 @@ class Driver:
                 # Ray forwards the words of workers elsewhere, and takes a moment for the last.
                 self._logs.settle()
 
+    def _run_sweep(self, job: Job, assignment: Assignment, api: JobApi) -> None:
+        import ray
+
+        connect()
+        if len([node for node in ray.nodes() if node["Alive"]]) == 1:
+            check_room(job.resources, ray.cluster_resources())
+        if self._reserve is not None:
+            # Trials have workers of their own, which serve several.
+            self._reserve.release()
+        from aiaas_magics.runtime.sweep import Sweep
+
+        self._sweep = Sweep(job, assignment, api)
+        self._sweep.run()
+
     def _stop(self) -> None:
         """Ask the run to end by itself, and end it after `STOP_SECONDS` if it has not."""
         threading.Timer(STOP_SECONDS, self._end_now).start()
         if self._trainer is not None:
             self._trainer.ask_to_stop()
+        if self._sweep is not None:
+            self._sweep.ask_to_stop()
 
     def _end_now(self) -> None:
         if self._logs is not None:

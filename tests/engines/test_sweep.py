@@ -1,0 +1,144 @@
+"""Sweeps on a real Ray head: Tune, trials in its workers, and a driver that died in between."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from job_service import TOKEN, JobService, RecordedRun
+
+from aiaas_hub.adapters.ray_local import RayLocal
+from aiaas_hub.domain.ports import JobState, JobSubmission
+from aiaas_hub.home import Home
+from aiaas_hub.schemas.runs import Distribution, RunState, SweepSpec
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+
+SQUARE = """
+import os
+
+
+def train(ctx):
+    print(f"trying {ctx.params.x} with {ctx.params.bonus}")
+    if ctx.params.x == 3:
+        raise ValueError("three is not tried")
+    for step in range(1, 4):
+        ctx.report(step=step, score=ctx.params.bonus - ctx.params.x ** 2 / step, pid=os.getpid())
+    ctx.checkpoint(x=ctx.params.x)
+"""
+
+SLOPES = """
+import time
+
+
+def train(ctx):
+    for step in range(1, 41):
+        time.sleep(0.1)
+        ctx.report(step=step, loss=ctx.params.slope * step)
+"""
+
+
+def run(engine: RayLocal, sweep: RecordedRun) -> JobState:
+    job = JobSubmission(f"{sweep.job.run_id}-1", "ada", sweep.job.resources, TOKEN)
+    engine.submit(job)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        status = engine.status(job.id)
+        assert status is not None
+        if status.state in (JobState.ENDED, JobState.FAILED, JobState.STOPPED):
+            return status.state
+        time.sleep(0.2)
+    raise AssertionError(f"{job.id} goes on: {sweep.log}")
+
+
+def test_a_grid_is_tried_by_workers_that_serve_several_trials(
+    ray_local: RayLocal, job_service: JobService, ray_home: Home
+) -> None:
+    spec = SweepSpec(
+        space={"x": Distribution(kind="choice", values=[1, 2, 3, 4])},
+        trials=4,
+        metric="score",
+        mode="max",
+        search="grid",
+        concurrency=2,
+    )
+    sweep = job_service.add("sweep-grid", SQUARE, params={"bonus": 100}, sweep=spec)
+    # A driver before this one has finished the first trial and begun the second.
+    journal = ray_home.runs / "sweep-grid" / "storage" / "sweep.jsonl"
+    journal.parent.mkdir(parents=True)
+    lines = [
+        {"number": 0, "params": {"x": 1}},
+        {"number": 0, "value": 99.5},
+        {"number": 1, "params": {"x": 2}},
+    ]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert run(ray_local, sweep) is JobState.ENDED, (sweep.events, sweep.log)
+    assert sweep.kinds == ["started", "succeeded"]
+    assert sorted(sweep.trials) == [1, 2, 3]
+    assert [sweep.trials[number].job.params["x"] for number in (1, 2, 3)] == [2, 3, 4]
+    assert [sweep.trials[number].kinds for number in (1, 2, 3)] == [
+        ["started", "succeeded"],
+        ["started", "failed"],
+        ["started", "succeeded"],
+    ]
+    second = sweep.trials[1]
+    assert [step for step, _ in second.metrics.values()] == [1, 2, 3]
+    assert [values["score"] for _, values in second.metrics.values()] == [
+        96,
+        98,
+        pytest.approx(100 - 4 / 3),
+    ]
+    assert "trying 2 with 100" in second.log
+    assert "trying" not in sweep.log
+    assert sweep.trials[2].error.message.startswith(
+        "Training failed at cell.py, line 8: ValueError: three is not tried"
+    )
+    assert "best: trial 0 (x=1), score 99.5" in sweep.log
+    written = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert {line["number"] for line in written if "value" in line} == {0, 1, 2, 3}
+    assert TOKEN not in journal.read_text() + sweep.log
+
+
+def test_asha_stops_what_lags_behind(ray_local: RayLocal, job_service: JobService) -> None:
+    spec = SweepSpec(
+        # By the estimator, whose values are chance: the slopes differ, and that is enough.
+        space={"slope": Distribution(kind="uniform", low=1, high=100)},
+        trials=3,
+        metric="loss",
+        mode="min",
+        search="bayesian",
+        scheduler="asha",
+        concurrency=2,
+    )
+    sweep = job_service.add("sweep-asha", SLOPES, sweep=spec)
+    assert run(ray_local, sweep) is JobState.ENDED, (sweep.events, sweep.log)
+    trials = [sweep.trials[number] for number in range(3)]
+    states = [trial.state for trial in trials]
+    assert set(states) == {RunState.SUCCEEDED, RunState.CANCELLED}
+    by_slope = sorted(trials, key=lambda trial: trial.job.params["slope"])
+    # Rungs compare in the order in which trials come by: the worst of three never is the first
+    # at all of them.
+    assert by_slope[0].state is RunState.SUCCEEDED
+    assert by_slope[-1].state is RunState.CANCELLED
+    assert len(by_slope[0].metrics) == 40
+    assert len(by_slope[-1].metrics) < 40
+
+
+def test_a_cell_that_cannot_run_is_not_tried_to_the_end(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    spec = SweepSpec(
+        space={"x": Distribution(kind="int", low=1, high=9)}, trials=50, metric="score"
+    )
+    sweep = job_service.add("sweep-broken", "import nowhere_at_all", sweep=spec)
+    assert run(ray_local, sweep) is JobState.FAILED
+    assert sweep.kinds == ["started", "failed"]
+    assert len(sweep.trials) < 10
+    assert sweep.error.message.startswith("All ")
+    assert "nowhere_at_all" in sweep.error.message
+    assert {trial.state for trial in sweep.trials.values()} <= {
+        RunState.FAILED,
+        RunState.CANCELLED,
+    }
