@@ -31,6 +31,9 @@ _STATE_COLOURS = {
     "retired": "var(--jp-ui-font-color2,#888)",
     "queued": "var(--jp-warn-color1,#c77700)",
 }
+# A notebook's file keeps what it shows.
+_SHOWN_LINES = 1000
+_SHOWN_CHARACTERS = 100_000
 _OTHER_STATE = "var(--jp-brand-color1,#2f80d0)"
 
 # Escape sequences and control characters: a log line or a name may hold any, and a terminal
@@ -51,7 +54,9 @@ class Rich(ABC):
     def __repr__(self) -> str:
         return clean(self._text())
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
         return {"text/html": self._html(), "text/plain": clean(self._text())}
 
 
@@ -69,15 +74,34 @@ class Note(Rich):
 
 
 class Text(str, Rich):
-    """A text of several lines, such as a log, that shows itself line by line."""
+    """A text of several lines, such as a log, that shows itself line by line.
+
+    Of a long one the end is shown, so that it does not fill the notebook's file.
+    """
 
     __slots__ = ()
 
     def _html(self) -> str:
-        return pre(str(self), limit="40em")
+        shown, cut = self._end()
+        return (f"<div>{muted(cut)}</div>" if cut else "") + pre(shown, limit="40em")
 
     def _text(self) -> str:
-        return clean(str(self))
+        shown, cut = self._end()
+        return clean(f"{cut}\n{shown}" if cut else shown)
+
+    def _end(self) -> tuple[str, str]:
+        """What is shown, and what is said of the rest."""
+        tail = str(self)[-_SHOWN_CHARACTERS:]
+        lines = tail.split("\n")
+        if len(tail) < len(self) and len(lines) > 1:
+            # The first one may have lost its head.
+            lines = lines[1:]
+        lines = lines[-_SHOWN_LINES:]
+        shown = "\n".join(lines)
+        if len(shown) == len(self):
+            return shown, ""
+        lines_in_all = self.count("\n") + 1
+        return shown, f"The last {len(lines):,} of {lines_in_all:,} lines; print(…) shows them all."
 
     __repr__ = Rich.__repr__
 
@@ -155,10 +179,43 @@ def code(value: object) -> str:
 
 
 def pre(text: str, *, limit: str = "16em") -> str:
+    return pre_html(escape(text), limit=limit)
+
+
+def pre_html(safe: str, *, limit: str) -> str:
+    """Lines of safe HTML; what is higher than `limit` scrolls, by keyboard as well."""
     return (
-        f'<pre style="{_MONO};font-size:85%;max-height:{limit};overflow:auto;margin:4px 0;'
-        f"padding:6px;border:{_BORDER};white-space:pre-wrap;background:transparent;"
-        f'color:inherit">{escape(text)}</pre>'
+        f'<pre tabindex="0" style="{_MONO};font-size:85%;max-height:{limit};overflow:auto;'
+        f"margin:4px 0;padding:6px;border:{_BORDER};white-space:pre-wrap;background:transparent;"
+        f'color:inherit">{safe}</pre>'
+    )
+
+
+def log(text: str, title: str = "") -> str:
+    """A few last lines. Not scrollable: what is drawn again loses its place."""
+    heading = f"<div>{muted(title)}</div>" if title else ""
+    return (
+        f'<div style="min-width:0">{heading}<pre style="{_MONO};font-size:85%;margin:4px 0;'
+        f"padding:6px;border:{_BORDER};overflow:hidden;white-space:pre-wrap;"
+        f'overflow-wrap:anywhere;background:transparent;color:inherit">{escape(text)}</pre></div>'
+    )
+
+
+def grid(boxes: Sequence[str]) -> str:
+    """Safe HTML beside each other, as many as the page is wide."""
+    style = "display:grid;grid-template-columns:repeat(auto-fit,minmax(20em,1fr));gap:0 8px"
+    return f'<div style="{style}">{"".join(boxes)}</div>'
+
+
+def bar(share: float, label: str, *, width: str = "12em") -> str:
+    """How much of a whole: `share` is 0 to 1, `label` says it to those who do not see it."""
+    percent = f"{100 * share:.0f}"
+    return (
+        f'<span role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}" '
+        f'aria-label="{escape(label)}" style="display:inline-block;vertical-align:middle;'
+        f"width:{width};height:.7em;margin-right:8px;border:{_BORDER};border-radius:4px;"
+        f'overflow:hidden"><span style="display:block;height:100%;width:{percent}%;'
+        f'background:{_OTHER_STATE}"></span></span>'
     )
 
 

@@ -8,7 +8,6 @@ VERBS = {
     "profile": "Look at the columns with '%aiaas preview NAME' and df.describe().",
     "sql": "Load the rows with '%aiaas load NAME --into df' and filter them with pandas.",
     "sweep": "Start one run for each setting with '%%aiaas train --param NAME=VALUE'.",
-    "resume": "Run the training cell again.",
     "compare": "Call Endpoint.predict on two endpoints and compare the arrays.",
     "traffic": "See the present split with '%aiaas endpoint NAME'.",
     "promote": "A published version that verifies gets all traffic at once.",
@@ -19,8 +18,6 @@ VERBS = {
 
 OPTIONS = {
     ("train", "--profile"): "Give --workers, --cpus-per-worker and --gpus-per-worker.",
-    ("train", "--plan"): "Submit the run and look at it with '%aiaas run ID'.",
-    ("train", "--smoke"): "Call train() in the notebook on a few rows first.",
     ("train", "--recipe"): "Write a training cell: '%%aiaas train --name NAME'.",
     ("preview", "--where"): "Load the rows and filter them with pandas.",
     ("load", "--where"): "Load the rows and filter them with pandas.",
@@ -28,8 +25,6 @@ OPTIONS = {
     ("publish", "--bake"): "Publish without it: a version that verifies gets all traffic.",
 }
 """(Verb, option) → what to do today."""
-
-SCRIPT = "Put the script's code into a cell: '%%aiaas train --name NAME'."
 
 
 def refuse(what: str, remedy: str) -> NoReturn:

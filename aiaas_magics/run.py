@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from aiaas_hub.schemas import runs as wire
-from aiaas_hub.schemas.errors import AiaasError
-from aiaas_magics import display, not_yet
+from aiaas_hub.schemas.errors import AiaasError, NotFound
+from aiaas_magics import display
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich, Text
-from aiaas_magics.errors import RunFailed
+from aiaas_magics.errors import RunFailed, invalid
+from aiaas_magics.log_tail import of_worker
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from aiaas_magics.comparison import Comparison
     from aiaas_magics.model import Model
 
 # `run.state` in a loop must not become a flood of requests.
 _FRESH_SECONDS = 0.5
 _LONGEST_WAIT = 2.0
+# Live runs are among the newest.
+_LOOKED_AT = 100
+
+
+MIME_TYPE = "application/vnd.aiaas.run+json"
+"""Of a run's display: a page that knows it shows the run as it is by now."""
 
 
 class Run(Rich):
-    """One submission of training code: follow it, read it, cancel it."""
+    """One submission of training code: follow it, read it, cancel it, go on from it."""
 
     def __init__(self, client: Client, record: wire.Run) -> None:
         self._client = client
         self._record = record
         self._read_at = time.monotonic()
+        self._shown_in: int | None = None
 
     @property
     def id(self) -> str:
@@ -69,9 +81,8 @@ class Run(Rich):
 
     @property
     def error(self) -> str:
-        """Why it failed; empty when it did not."""
-        error = self.refresh().error
-        return error.message if error else ""
+        """Why it failed and what to do about it; empty when it did not."""
+        return _error(self.refresh())
 
     @property
     def model(self) -> Model | None:
@@ -84,21 +95,30 @@ class Run(Rich):
         record = self._client.models.get(pinned.owner, pinned.name, pinned.version)
         return Model(self._client, record)
 
-    def logs(self) -> Text:
-        """All that the run has written so far."""
+    @property
+    def resumed_from(self) -> str | None:
+        """Id of the run whose last checkpoint this one began with."""
+        return self._record.resumed_from
+
+    def logs(self, worker: int | None = None) -> Text:
+        """All that the run has written so far, or what the worker of this rank has.
+
+        Raises `InvalidInput` if the run has no such worker.
+        """
         text, offset = [], 0
+        of_worker("", worker, self._record.resources.workers)
         while True:
             chunk = self._client.runs.logs(self.id, offset=offset)
             text.append(chunk.text)
             if chunk.complete or chunk.next_offset <= offset:
-                return Text("".join(text))
+                return Text(of_worker("".join(text), worker, self._record.resources.workers))
             offset = chunk.next_offset
 
     def metrics(self) -> pd.DataFrame:
         """One row for each report: `step`, `time` (seconds since the epoch) and the values."""
-        from aiaas_magics.run_metrics import RunMetrics
+        from aiaas_magics.run_metrics import table
 
-        return RunMetrics(self).to_pandas()
+        return table(self._points())
 
     def wait(self, timeout: float | None = None) -> Run:
         """Return when the run is over, however it ended; `.state` says how.
@@ -123,9 +143,17 @@ class Run(Rich):
         self._take(self._client.runs.cancel(self.id))
         return self
 
-    def resume(self, **params: wire.ParamValue) -> NoReturn:
-        """Go on from the last checkpoint: promised, not in this release."""
-        not_yet.refuse("Run.resume()", not_yet.VERBS["resume"])
+    def resume(self, **params: wire.ParamValue) -> Run:
+        """A new run of the same code and data, from this one's last checkpoint.
+
+        `params` are changed or added; the others stay. Returns once it is submitted. Raises
+        `Conflict` while this run is not over.
+        """
+        try:
+            changes = wire.RunResume(params=params)
+        except ValidationError as error:
+            raise invalid(error) from None
+        return Run(self._client, self._client.runs.resume(self.id, changes))
 
     def lineage(self) -> Rich:
         """Which code and data it came from."""
@@ -176,18 +204,26 @@ class Run(Rich):
                 return points
             since = page.next_since
 
+    @property
+    def data(self) -> dict[str, object]:
+        """MIME type → what a page needs to find the run again."""
+        return {MIME_TYPE: {"run": self.id, "version": 1}}
+
+    def shown_here(self) -> None:
+        """The cell that runs now shows this run: as its value a line is enough."""
+        self._shown_in = _cell()
+
     def _facts(self) -> list[tuple[str, str]]:
         record = self._record
-        error = ""
-        if record.error is not None:
-            error = f"{record.error.message} {record.error.remedy}".strip()
         return [
             ("now", waiting(record)),
-            ("error", error),
+            ("error", _error(record)),
             ("metrics", metrics_line(record.last_metrics)),
             ("datasets", ", ".join(map(str, record.datasets))),
             ("params", ", ".join(f"{k}={v}" for k, v in record.params.items())),
             ("workers", str(record.resources.workers)),
+            ("priority", "" if record.priority is wire.Priority.NORMAL else str(record.priority)),
+            ("resumed from", record.resumed_from or ""),
             ("attempt", str(record.attempt) if record.attempt > 1 else ""),
             ("time", timing(record)),
             ("model", str(record.model) if record.model else ""),
@@ -195,7 +231,9 @@ class Run(Rich):
 
     def _html(self) -> str:
         facts = [(label, display.escape(value)) for label, value in self._facts()]
-        return display.card(self._title, str(self._record.state), facts)
+        error = self._record.error
+        more = [display.pre(error.traceback)] if error is not None and error.traceback else []
+        return display.card(self._title, str(self._record.state), facts, *more)
 
     def _text(self) -> str:
         return display.text_card(f"Run {self._title}", str(self._record.state), self._facts())
@@ -204,11 +242,16 @@ class Run(Rich):
     def _title(self) -> str:
         return f"{self.name} · {self.id}"
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
         # A display must not fail: without the service it shows what was known last.
         with suppress(AiaasError):
             self.refresh()
-        return super()._repr_mimebundle_(include, exclude)
+        if self._shown_in is not None and self._shown_in == _cell():
+            brief = f"Run {self._title} [{self._record.state}]"
+            return {"text/html": display.muted(brief), "text/plain": display.clean(brief)}
+        return {**self.data, **super()._repr_mimebundle_(include, exclude)}
 
 
 class Runs:
@@ -227,6 +270,15 @@ class Runs:
         client = current_client()
         return Run(client, client.runs.get(id))
 
+    def compare(self, *runs: Run | str) -> Comparison:
+        """Runs side by side: parameters, metrics, curves, code, data, resources and times.
+
+        Takes runs or their ids, two to ten. Raises `InvalidInput` for another number of them.
+        """
+        from aiaas_magics.comparison import compare
+
+        return compare([run if isinstance(run, Run) else self.get(run) for run in runs])
+
 
 runs = Runs()
 
@@ -236,6 +288,15 @@ def newest(count: int) -> Listing[Run]:
     client = current_client()
     records = islice(client.runs.list(), count)
     return Listing((Run(client, record) for record in records), _COLUMNS, empty=_EMPTY)
+
+
+def newest_live() -> Run:
+    """The run that was started last and is not over. Raises `NotFound` if there is none."""
+    client = current_client()
+    for record in islice(client.runs.list(), _LOOKED_AT):
+        if not record.state.is_terminal and record.kind is not wire.RunKind.TRIAL:
+            return Run(client, record)
+    raise NotFound("None of your runs goes on.", remedy="'%aiaas runs' lists them with their ids.")
 
 
 _EMPTY = "No runs yet: start one with '%%aiaas train --name NAME'."
@@ -265,15 +326,42 @@ def metrics_line(values: dict[str, float]) -> str:
 
 
 def waiting(record: wire.Run) -> str:
-    """What goes on before training does."""
+    """What goes on before training does: the place in the queue and what would help, or a
+    reason."""
     if record.state.is_terminal:
         return ""
+    if record.state is wire.RunState.QUEUED and record.queue is not None:
+        place = record.queue
+        instead = f"; {place.running_instead}" if place.running_instead else ""
+        blocked = place.blocked_by.rstrip(".")
+        if blocked[1:2].islower():
+            blocked = blocked[0].lower() + blocked[1:]
+        return f"{_ordinal(place.position)} in the queue: {blocked}{instead}"
     if record.state is wire.RunState.STARTING and record.reason.startswith(_STARTING_REASONS):
         return (
             "Ray is starting the workers; the first run on a fresh platform takes about half a "
             "minute"
         )
     return record.reason
+
+
+def _error(record: wire.Run) -> str:
+    if record.error is None:
+        return ""
+    return f"{display.sentence(record.error.message)} {record.error.remedy}".strip()
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _cell() -> int | None:
+    """Number of the cell that runs now; None outside IPython."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    count: int | None = getattr(shell, "execution_count", None)
+    return count
 
 
 def timing(record: wire.Run) -> str:

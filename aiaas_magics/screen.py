@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Protocol
 
 
@@ -22,15 +23,19 @@ class Screen(Protocol):
 
 
 class NotebookScreen:
-    """One output of a cell, replaced at each change; what was shown last stays."""
+    """One output of a cell, replaced at each change; what was shown last stays.
 
-    def __init__(self) -> None:
+    `data`: MIME type → JSON, of the thing itself, for a page that can show it better.
+    """
+
+    def __init__(self, data: Mapping[str, object] | None = None) -> None:
+        self._data = dict(data or {})
         self._handle: object = None
 
     def show(self, view: View) -> None:
         from IPython.display import DisplayHandle
 
-        bundle = {"text/html": view.html(), "text/plain": view.text()}
+        bundle = {**self._data, "text/html": view.html(), "text/plain": view.text()}
         if isinstance(self._handle, DisplayHandle):
             self._handle.update(bundle, raw=True)
             return
@@ -53,9 +58,9 @@ class LineScreen:
             sys.stdout.flush()
 
 
-def screen() -> Screen:
-    """The screen for where this code runs."""
+def screen(data: Mapping[str, object] | None = None) -> Screen:
+    """The screen for where this code runs; `data` as of `NotebookScreen`."""
     # Only where IPython runs already: a script does not pay for importing it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return NotebookScreen() if getattr(shell, "kernel", None) is not None else LineScreen()
+    return NotebookScreen(data) if getattr(shell, "kernel", None) is not None else LineScreen()

@@ -1,112 +1,85 @@
-"""Submitting training code: a cell or a function becomes a snapshot, then a run."""
+"""Submitting training code: it becomes a snapshot, then a run; or is planned, or smoked, first."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from typing import Unpack
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from aiaas_hub.schemas import runs as wire
-from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.names import check_name, parse_reference
-from aiaas_magics import __version__, snapshot
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
+from aiaas_magics import __version__, environment, snapshot
 from aiaas_magics.client import current_client
 from aiaas_magics.errors import invalid
+from aiaas_magics.receipt import Receipt
+from aiaas_magics.request import Options, Request, of_function
 from aiaas_magics.run import Run
+from aiaas_magics.smoke_report import Smoke
+from aiaas_magics.smoke_report import smoke as smoke_code
+from aiaas_magics.snapshot import captures
+from aiaas_magics.snapshot.captures import Capture
 from aiaas_magics.watching import watch
 
+__all__ = [
+    "Request",
+    "follow",
+    "plan",
+    "plan_code",
+    "say_detached",
+    "smoke",
+    "smoke_code",
+    "submit",
+    "train",
+]
 
-@dataclass(frozen=True)
-class Request:
-    """What a run is asked to be, beside its code."""
-
-    name: str
-    datasets: Sequence[str] = ()
-    workers: int = 1
-    cpus_per_worker: float = 1
-    gpus_per_worker: float = 0
-    params: Mapping[str, wire.ParamValue] = field(default_factory=dict)
-    retries: int = 0
-
-    def check(self) -> wire.Resources:
-        """The resources; raises `InvalidInput` for what no platform would accept."""
-        check_name(self.name)
-        for dataset in self.datasets:
-            parse_reference(dataset)
-        for name, value in self.params.items():
-            if not isinstance(value, str | int | float | bool | None):
-                raise InvalidInput(
-                    f"Parameter {name!r} is a {type(value).__name__}.",
-                    remedy="Parameters are texts, numbers, booleans or None; pass data as a "
-                    "dataset.",
-                )
-            if isinstance(value, float) and not math.isfinite(value):
-                raise InvalidInput(
-                    f"Parameter {name!r} is {value}, which is not a finite number.",
-                    remedy="Give a finite number, or leave the parameter out and write "
-                    f"ctx.params.get({name!r}, …) in the code.",
-                )
-            if isinstance(value, int) and abs(value) > wire.MAX_INTEGER:
-                # As a number of the wire it would silently become another one.
-                raise InvalidInput(
-                    f"Parameter {name!r} is larger than {wire.MAX_INTEGER:,}.",
-                    remedy=f"Give it as a text, and write int(ctx.params[{name!r}]) in the code.",
-                )
-            try:
-                TypeAdapter(wire.ParamValue).validate_python(value)
-            except ValidationError:
-                raise InvalidInput(
-                    f"Parameter {name!r} is longer than a parameter may be.",
-                    remedy="Pass data as a dataset, and texts in the code.",
-                ) from None
-        if not 0 <= self.retries <= 100:
-            raise InvalidInput(f"retries is {self.retries}.", remedy="Give 0 to 100.")
-        try:
-            return wire.Resources(
-                workers=self.workers,
-                cpus_per_worker=self.cpus_per_worker,
-                gpus_per_worker=self.gpus_per_worker,
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            option = str(first["loc"][0]).replace("_", "-")
-            raise InvalidInput(
-                f"--{option} cannot be {first['input']!r}: {first['msg'].lower()}.",
-                remedy="Give a number that a machine can have.",
-            ) from None
+Maker = Callable[[], snapshot.Code]
+"""Makes the snapshot, or raises `InvalidInput`."""
 
 
-def submit(code: snapshot.Code, request: Request) -> Run:
+def submit(
+    code: snapshot.Code,
+    request: Request,
+    *,
+    kind: wire.RunKind = wire.RunKind.TRAIN,
+    sweep: wire.SweepSpec | None = None,
+) -> Run:
     """Upload the snapshot and create the run. Raises `InvalidInput` before anything is sent."""
-    create = _described(code, request)
+    captures.refuse(list(code.captured))
+    create = _described(request, code.described, kind, sweep)
     client = current_client()
+    there = client.runs.plan(create).environment
+    if there is not None:
+        environment.check(there)
+    _say(_notes(code, there))
     client.upload(code.content)
     return Run(client, client.runs.create(create))
 
 
-def _described(code: snapshot.Code, request: Request) -> wire.RunCreate:
-    resources = request.check()
+def plan_code(make: Maker, request: Request, captured: Sequence[Capture] = ()) -> Receipt:
+    """What a submission would be; what forbids it is told in the receipt, and not raised."""
+    problems = []
+    code: snapshot.Code | None = None
+    plan: wire.RunPlan | None = None
     try:
-        return wire.RunCreate(
-            name=request.name,
-            snapshot=wire.Snapshot(
-                digest=hashlib.sha256(code.content).hexdigest(),
-                entry=code.entry,
-                source=code.source,
-                python=snapshot.PYTHON,
-                client=__version__,
-            ),
-            datasets=list(request.datasets),
-            params=dict(request.params),
-            resources=resources,
-            retries=request.retries,
-        )
-    except ValidationError as error:
-        raise invalid(error) from error
+        code = make()
+    except InvalidInput as error:
+        problems.append(str(error))
+    captured = captured or (code.captured if code else ())
+    try:
+        create = _described(request, code.described if code else _no_code)
+        plan = current_client().runs.plan(create)
+        if plan.environment is not None:
+            environment.check(plan.environment)
+    except AiaasError as error:
+        problems.append(str(error))
+    said = " ".join(problems)
+    for one in captured:
+        if one.severity == "error" and one.problem not in said:
+            problems.append(f"{one.problem} {one.remedy}")
+    return Receipt(request, code, captured, plan, problems)
 
 
 def train(
@@ -119,36 +92,67 @@ def train(
     retries: int = 0,
     cpus_per_worker: float = 1,
     gpus_per_worker: float = 0,
+    priority: str = "normal",
+    time_limit: str | float | None = None,
+    stop_when: str | None = None,
+    patience: int | None = None,
     detach: bool = False,
 ) -> Run:
     """Run `fn(ctx)` on the platform's workers, and show it until it is over.
 
-    The function is sent by value, with what it uses from the notebook. `name` is the function's
-    own where none is given. With `detach=True` the call returns once the run is submitted.
+    The function is sent by value, with what it uses from the notebook and the modules beside it.
+    `name` is the function's own where none is given. `priority` is low, normal or high among my
+    own runs; `time_limit` is in seconds, or a text such as `2h`; `stop_when` is `accuracy>0.99`,
+    `loss` or `accuracy:max`, and `patience` the number of reports without a better value, for
+    code that asks `ctx.should_stop`. With `detach=True` the call returns once it is submitted.
 
     Raises `RunFailed` if the watched run ends without success, `InvalidInput` before anything is
     sent if it cannot be meant. An interrupt leaves the run alive and returns it.
     """
-    code_name = getattr(fn, "__name__", "train").strip("_<>")
-    request = Request(
-        name=code_name if name is None else name,
-        datasets=[dataset] if isinstance(dataset, str) else list(dataset or ()),
+    request = of_function(
+        fn,
+        name=name,
         workers=workers,
+        dataset=dataset,
+        params=params,
+        retries=retries,
         cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
-        params=dict(params or {}),
-        retries=retries,
+        priority=priority,
+        time_limit=time_limit,
+        stop_when=stop_when,
+        patience=patience,
     )
-    request.check()
     run = submit(snapshot.of_function(fn), request)
     return run if detach else follow(run)
 
 
-def follow(run: Run) -> Run:
+def plan(fn: Callable[..., object], **options: Unpack[Options]) -> Receipt:
+    """What `train` with the same options would send and do; nothing is sent but the question.
+
+    The receipt names what the function captures with its size, what cannot be sent and why,
+    files, the difference between environments, datasets' versions, the place in the queue and
+    the quota that is left.
+    """
+    captured = captures.of_function(fn) if callable(fn) else []
+    return plan_code(lambda: snapshot.of_function(fn), of_function(fn, **options), captured)
+
+
+def smoke(fn: Callable[..., object], **options: Unpack[Options]) -> Smoke:
+    """The first steps of `fn(ctx)`, here, on the first rows of the datasets, with the very bytes
+    that `train` with the same options would send.
+
+    Raises `SmokeFailed` with the user's own line if they fail; nothing is submitted.
+    """
+    request = of_function(fn, **options)
+    return smoke_code(snapshot.of_function(fn), request)
+
+
+def follow(run: Run, *, worker: int | None = None) -> Run:
     """Watch a run to its end and raise `RunFailed` if that is not success; an interrupt detaches
-    and says how to go on."""
+    and says how to go on. `worker` is whose log to show, where not all of them."""
     try:
-        watch(run)
+        watch(run, worker=worker)
     except KeyboardInterrupt:
         say_detached(run)
         return run
@@ -160,3 +164,57 @@ def say_detached(run: Run) -> None:
         f"Detached: run {run.id} goes on. Watch it again with '%aiaas attach {run.id}'; stop it "
         f"with '%aiaas cancel {run.id}'.\n"
     )
+
+
+def _described(
+    request: Request,
+    describe: Callable[[], wire.Snapshot],
+    kind: wire.RunKind = wire.RunKind.TRAIN,
+    sweep: wire.SweepSpec | None = None,
+) -> wire.RunCreate:
+    resources = request.check()
+    try:
+        return wire.RunCreate.model_validate(
+            {
+                "name": request.name,
+                "kind": kind,
+                "snapshot": describe(),
+                "datasets": list(request.datasets),
+                "params": dict(request.params),
+                "resources": resources,
+                "retries": request.retries,
+                "priority": request.priority,
+                "time_limit": request.time_limit,
+                "early_stop": request.early_stop,
+                "sweep": sweep,
+            }
+        )
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def _no_code() -> wire.Snapshot:
+    """For a question about all else."""
+    return wire.Snapshot(digest="0" * 64, python=snapshot.PYTHON, client=__version__)
+
+
+def _notes(code: snapshot.Code, there: wire.Environment | None) -> list[str]:
+    notes = [*code.notes]
+    notes += [f"{one.problem} {one.remedy}" for one in code.captured if one.severity == "warning"]
+    notes += [f"The code imports {name}, which is not installed here." for name in code.missing]
+    if there is not None:
+        found = environment.differences(code.packages, there)
+        notes += [f"{difference}." for difference in found if difference.matters]
+    data = [file for file in code.left_out if "dataset" in file.why]
+    if data:
+        names = ", ".join(file.name for file in data[:3])
+        notes.append(
+            f"Left out as data: {names}{', …' if len(data) > 3 else ''}. Pass it as a dataset, or "
+            "bring it back with '!NAME' in .aiaasignore."
+        )
+    return notes
+
+
+def _say(notes: Sequence[str]) -> None:
+    with suppress(OSError):
+        sys.stdout.write("".join(f"Note: {note}\n" for note in notes))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiaas_hub.schemas.errors import Unavailable
-from aiaas_hub.schemas.runs import Lineage, LogChunk, Metrics, Run, RunCreate
+from aiaas_hub.schemas.runs import Lineage, LogChunk, Metrics, Run, RunCreate, RunPlan, RunResume
 from aiaas_magics.client.transport import Transport, decode, segment
 
 # How long a watcher goes on without a word from the service before it gives up: longer than a
@@ -41,17 +41,27 @@ class RunsClient:
     def create(self, run: RunCreate) -> Run:
         return self._transport.call("POST", "/runs", Run, body=run)
 
+    def plan(self, run: RunCreate) -> RunPlan:
+        """What would happen to it if it were created now; its snapshot need not be there yet."""
+        return self._transport.call("POST", "/runs/plan", RunPlan, body=run)
+
     def cancel(self, run_id: str) -> Run:
         return self._transport.call("POST", f"{_path(run_id)}/cancel", Run)
 
-    def logs(self, run_id: str, *, offset: int = 0, limit: int | None = None) -> LogChunk:
-        query = {"offset": offset, "limit": limit}
+    def resume(self, run_id: str, changes: RunResume) -> Run:
+        return self._transport.call("POST", f"{_path(run_id)}/resume", Run, body=changes)
+
+    def logs(
+        self, run_id: str, *, offset: int = 0, limit: int | None = None, tail: int | None = None
+    ) -> LogChunk:
+        """From byte `offset`, or the last `tail` bytes in whole lines."""
+        query = {"offset": offset, "limit": limit, "tail": tail}
         return self._transport.call("GET", f"{_path(run_id)}/logs", LogChunk, query=query)
 
-    def metrics(self, run_id: str, *, since: int = 0) -> Metrics:
-        return self._transport.call(
-            "GET", f"{_path(run_id)}/metrics", Metrics, query={"since": since}
-        )
+    def metrics(self, run_id: str, *, since: int = 0, points: int | None = None) -> Metrics:
+        """The reports after `since`, or all of them thinned to about `points` of each metric."""
+        query = {"since": since, "points": points}
+        return self._transport.call("GET", f"{_path(run_id)}/metrics", Metrics, query=query)
 
     def lineage(self, run_id: str) -> Lineage:
         return self._transport.call("GET", f"{_path(run_id)}/lineage", Lineage)

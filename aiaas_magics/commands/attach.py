@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from aiaas_magics.commands.command import Call, Command, completed
+from aiaas_magics.commands.command import Call, Command, completed, rank
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    completed(parser.add_argument("name", metavar="ID", help="a run"), "run")
+    name = parser.add_argument(
+        "name", nargs="?", metavar="ID", help="a run; without it, the newest that goes on"
+    )
+    completed(name, "run")
+    parser.add_argument("--worker", type=rank, metavar="N", help="show this worker's log alone")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.run import runs
+    from aiaas_magics.run import newest_live, runs
     from aiaas_magics.submission import follow
 
-    return follow(runs.get(args.name))
+    return follow(newest_live() if args.name is None else runs.get(args.name), worker=args.worker)
 
 
 COMMAND = Command("attach", "watch a run again", add_arguments, run)

@@ -31,6 +31,8 @@ class Command:
     """Takes the parsed arguments; what it returns is the magic's value."""
     cell: bool = False
     """Whether it needs a cell: `%%aiaas VERB`."""
+    arguments: bool = False
+    """Whether words after `--` are for the code, as `args.arguments`."""
 
 
 @dataclass(frozen=True)
@@ -84,4 +86,11 @@ def positive(text: str) -> int:
     """Type of an argument that counts."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def rank(text: str) -> int:
+    """Type of an argument that names a worker."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a worker's number, counted from 0")
     return int(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from aiaas_hub.schemas import datasets, endpoints, models, platform, runs
 from aiaas_magics import display, plot
+from aiaas_magics.curves import MOST_POINTS, Curves, spans_decades
 from aiaas_magics.dataset import Dataset, Preview
 from aiaas_magics.display import Column, Listing, Note, Rich, Text
 from aiaas_magics.endpoint import Endpoint
@@ -17,8 +19,8 @@ from aiaas_magics.keys import Key
 from aiaas_magics.lineage import Lineage
 from aiaas_magics.model import Model
 from aiaas_magics.publishing import PublishView
-from aiaas_magics.run import Run
-from aiaas_magics.watching import RunView
+from aiaas_magics.run import MIME_TYPE, Run
+from aiaas_magics.run_view import RunView
 
 EVIL = "<img src=x onerror=alert(1)>'\"&\x1b[31m\x1b]0;title\x07\u202e"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,7 +57,7 @@ def a_signature() -> models.Signature:
 
 
 def an_endpoint() -> endpoints.Endpoint:
-    pinned = runs.PinnedModel(owner=EVIL, name="m", version=1)
+    pinned = models.PinnedModel(owner=EVIL, name="m", version=1)
     version = endpoints.EndpointVersion(
         version=1,
         model=pinned,
@@ -141,9 +143,9 @@ def check_html(html: str) -> None:
 @pytest.mark.parametrize("thing", things(), ids=lambda thing: type(thing).__name__)
 def test_what_others_wrote_is_text(thing: Rich) -> None:
     bundle = thing._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
-    check_html(bundle["text/html"])
-    assert "\x1b" not in bundle["text/plain"] + repr(thing)
+    assert set(bundle) - {MIME_TYPE} == {"text/html", "text/plain"}
+    check_html(str(bundle["text/html"]))
+    assert "\x1b" not in str(bundle["text/plain"]) + repr(thing)
     assert "canary" not in str(bundle) + repr(thing)
 
 
@@ -172,7 +174,7 @@ def test_a_run_that_starts_says_what_goes_on(reason: str) -> None:
 
 
 def test_an_active_picture_is_an_image_that_runs_nothing() -> None:
-    html = plot.html([runs.MetricPoint(step=s, time=0, values={"loss": 1 / s}) for s in (1, 2, 3)])
+    html = plot.html(panels({"loss": [1, 0.5, 0.25]}))
     assert html.startswith("<img alt=")
     assert 'src="data:image/svg+xml;base64,' in html
 
@@ -182,8 +184,7 @@ def test_a_plot_falls_back_to_text(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("matplotlib")
 
     monkeypatch.setattr(plot, "_svg", missing)
-    points = [runs.MetricPoint(step=s, time=0, values={"loss": 1 / s}) for s in (1, 2, 3)]
-    assert "loss: 1 █▂▁ 0.3333" in plot.html(points)
+    assert "loss: 1 █▂▁ 0.3333" in plot.html(panels({"loss": [1, 1 / 2, 1 / 3]}))
     assert plot.html([]) == ""
 
 
@@ -191,9 +192,10 @@ def test_a_plot_falls_back_to_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loss_that_is_no_number_is_shown(values: list[float]) -> None:
     points = [runs.MetricPoint(step=s, time=0, values={"loss": v}) for s, v in enumerate(values)]
     first, last = (display.number(value) for value in (values[0], values[-1]))
-    assert plot.text(points).startswith(f"loss: {first} ")
-    assert plot.text(points).endswith(f" {last}")
-    picture = plot.html(points).partition("base64,")[2].rstrip('">')
+    shown = panels({"loss": values})
+    assert plot.text(shown).startswith(f"loss: {first} ")
+    assert plot.text(shown).endswith(f" {last}")
+    picture = plot.html(shown).partition("base64,")[2].rstrip('">')
     title = "loss (nan)" if last == "nan" else "loss"
     assert f">{title}<" in base64.b64decode(picture).decode()
     view = RunView(a_run())
@@ -201,13 +203,163 @@ def test_a_loss_that_is_no_number_is_shown(values: list[float]) -> None:
     assert f"loss {last}" in view.line()
 
 
-def test_many_points_are_thinned_with_the_last_kept() -> None:
-    points = [runs.MetricPoint(step=s, time=0, values={"loss": s}) for s in range(50_000)]
-    steps, _ = plot.series(points)["loss"]
-    thin = plot._thin(steps, 600)
-    assert len(thin) <= 601
-    assert thin[-1] == 49_999
-    assert len(plot.html(points)) < 100_000
+def panels(metrics: dict[str, list[float]]) -> list[plot.Panel]:
+    return plot.panels(Curves(points_of(metrics)))
+
+
+def points_of(metrics: dict[str, list[float]]) -> list[runs.MetricPoint]:
+    """A metric's values are of the steps 0, 1, …, each reported by itself."""
+    return [
+        runs.MetricPoint(step=step, time=step, values={name: value})
+        for name, values in metrics.items()
+        for step, value in enumerate(values)
+    ]
+
+
+def svg(html: str) -> str:
+    return base64.b64decode(html.partition("base64,")[2].partition('"')[0]).decode()
+
+
+def test_many_points_are_thinned_with_what_matters_kept() -> None:
+    values = [1.0] * 50_000
+    values[12_345], values[23_456], values[34_567] = 99.0, -99.0, float("nan")
+    values[-1] = 7.0
+    curve = Curves(points_of({"loss": values}))["loss"]
+    assert len(curve.values) <= MOST_POINTS
+    assert curve.last == 7
+    assert curve.steps[-1] == 49_999
+    assert curve.best(lowest=True) == (-99, 23_456)
+    assert curve.best(lowest=False) == (99, 12_345)
+    assert any(math.isnan(value) for value in curve.values)
+    assert len(plot.html(plot.panels(Curves(points_of({"loss": values}))))) < 100_000
+
+
+def test_a_metric_that_is_reported_in_turn_with_another_is_kept() -> None:
+    curves = Curves()
+    for step in range(5000):
+        name = "loss" if step % 2 else "val_loss"
+        curves.add([runs.MetricPoint(step=step, time=step, values={name: step})])
+    assert len(curves["loss"].values) > 500
+    assert len(curves["val_loss"].values) > 500
+
+
+def test_training_and_validation_share_axes() -> None:
+    shown = panels({"train_loss": [2, 1], "val_loss": [3, 2], "loss/test": [4], "lr": [0.1]})
+    assert [(panel.title, list(panel.curves)) for panel in shown] == [
+        ("loss", ["test", "train", "val"]),
+        ("lr", ["lr"]),
+    ]
+    picture = svg(plot.html(shown))
+    assert ">train<" in picture
+    assert ">val<" in picture
+
+
+def test_a_range_of_decades_has_a_logarithmic_axis() -> None:
+    falling = [10.0 ** -(step / 3) for step in range(20)]
+    assert spans_decades(falling)
+    assert not spans_decades([*falling, 0.0])
+    assert not spans_decades([3.0, 2.0, 1.0])
+    # Its ticks are powers of ten, written as such.
+    assert "10" in svg(plot.html(panels({"loss": falling})))
+    assert svg(plot.html(panels({"loss": falling}))) != svg(
+        plot.html(panels({"loss": [*falling, 0.0]}))
+    )
+
+
+def test_more_metrics_than_are_drawn_are_named() -> None:
+    html = plot.html(panels({f"metric{n}": [1.0, 2.0] for n in range(9)}))
+    assert "not drawn: metric6, metric7, metric8" in html
+
+
+def running(**more: Any) -> runs.Run:
+    update = {"state": runs.RunState.RUNNING, "error": None, "reason": "", "finished_at": None}
+    return runs.Run.model_validate({**a_run().model_dump(), **update, **more})
+
+
+def test_progress_says_how_long_it_takes_yet() -> None:
+    view = RunView(running(progress={"step": 0, "total": 500}))
+    assert "step 0 of 500" in view.line()
+    assert "left" not in view.line()
+    points = [runs.MetricPoint(step=s, time=2.0 * s, values={"loss": 1}) for s in range(101)]
+    view.take(runs.Metrics(points=points, next_since=101))
+    assert "step 100 of 500 · 2.0 s a step · about 13 min 20 s left" in view.line()
+    assert 'aria-valuenow="20"' in view.html()
+    # A run that goes on from step 100 is not taken to have made all of them.
+    view = RunView(running(progress={"step": 100, "total": 500}))
+    points = [runs.MetricPoint(step=s, time=s, values={"loss": 1}) for s in range(100, 111)]
+    view.take(runs.Metrics(points=points, next_since=11))
+    assert "about 6 min 30 s left" in view.line()
+    view.take(running(state="succeeded", progress={"step": 500, "total": 500}))
+    assert "left" not in view.line()
+    assert "progressbar" not in view.html()
+    # Without a total there is no end to tell.
+    assert "of" not in RunView(running(name="x", progress={"step": 3}, last_metrics={})).line()
+
+
+@pytest.mark.parametrize(
+    ("position", "said"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd")],
+)
+def test_a_queued_run_says_what_it_waits_for(position: int, said: str) -> None:
+    place = {
+        "position": position,
+        "blocked_by": "Waits for 2 CPUs, which run-7 holds.",
+        "running_instead": "with --workers 1 it would start now",
+    }
+    record = running(state="queued", queue=place)
+    sentence = (
+        f"{said} in the queue: waits for 2 CPUs, which run-7 holds; "
+        "with --workers 1 it would start now"
+    )
+    for shown in (RunView(record).line(), RunView(record).html(), repr(Run(CLIENT, record))):
+        assert sentence in shown
+
+
+def test_workers_have_their_resources_and_their_own_logs() -> None:
+    usage = [
+        {"worker": rank, "host": EVIL, "cpu_percent": 99.6, "memory_bytes": 3 << 30,
+         "memory_total_bytes": 12 << 30, "gpu_percent": gpu, "gpu_memory_bytes": 1 << 30}
+        for rank, gpu in ((0, None), (1, 55.0))
+    ]  # fmt: skip
+    record = running(resources={"workers": 2}, usage=usage)
+    view = RunView(record)
+    for text in ("[0] zero\n[1] o", "ne\n[aiaas] saved\n[12] no\nunsigned\n[1] tail"):
+        view.take(runs.LogChunk(text=text, next_offset=1, complete=False))
+    html = view.html()
+    check_html(html)
+    assert "3.0 GiB of 12.0 GiB" in html
+    assert "55 % · 1.0 GiB" in html
+    for box in ("worker 0", "worker 1", "platform"):
+        assert box in html
+    assert view.log_tail.splitlines() == [
+        "[platform] saved", "[platform] unsigned", "[0] zero", "[1] one", "[1] tail", "[12] no",
+    ]  # fmt: skip
+    one = RunView(record, worker=1)
+    one.take(runs.LogChunk(text="[0] zero\n[1] one\n", next_offset=1, complete=False))
+    assert one.log_tail == "one"
+    # With one worker nothing is taken for a prefix.
+    alone = RunView(running())
+    alone.take(runs.LogChunk(text="[0] is a list\n", next_offset=1, complete=False))
+    assert alone.log_tail == "[0] is a list"
+
+
+def test_a_display_stays_small_whatever_a_run_writes() -> None:
+    view = RunView(running(resources={"workers": 64}))
+    for step in range(100):
+        lines = "".join(f"[{rank}] {'x' * 1000} {step}\n" for rank in range(64))
+        view.take(runs.LogChunk(text=lines, next_offset=1, complete=False))
+        points = [
+            runs.MetricPoint(step=step * 100 + i, time=i, values={f"m{k}": i for k in range(20)})
+            for i in range(100)
+        ]
+        view.take(runs.Metrics(points=points, next_since=1))
+    assert len(view.html()) < 250_000
+    assert len(view.text()) < 50_000
+    long = Text("".join(f"line {n}\n" for n in range(100_000)))
+    assert len(long._html()) < 150_000
+    assert "of 100,001 lines" in long._html()
+    assert repr(long).endswith("line 99999\n")
+    assert "lines;" not in Text("short\n")._html()
 
 
 def test_a_progress_bar_shows_its_last_state() -> None:
