@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from aiaas_magics.publishing import publish as publish
     from aiaas_magics.run import Run as Run
     from aiaas_magics.run import runs as runs
+    from aiaas_magics.submission import plan as plan
+    from aiaas_magics.submission import smoke as smoke
     from aiaas_magics.submission import train as train
 
 __version__ = "0.1.0"
@@ -33,9 +35,11 @@ _HOME = {
     "endpoints": "endpoint",
     "Model": "model",
     "models": "model",
+    "plan": "submission",
     "publish": "publishing",
     "Run": "run",
     "runs": "run",
+    "smoke": "submission",
     "train": "submission",
 }
 """Public name → the module that it lives in."""
@@ -48,8 +52,10 @@ __all__ = [
     "datasets",
     "endpoints",
     "models",
+    "plan",
     "publish",
     "runs",
+    "smoke",
     "train",
 ]
 

@@ -2,6 +2,7 @@
 
     AiaasError           aiaas_hub.schemas.errors has the service's own below it
     ├── RunFailed        a watched run ended without success
+    ├── SmokeFailed      the first steps failed, before anything was submitted
     ├── PublishFailed    a version did not come to serve
     ├── InvalidInput
     │   └── MissingParam the code asks for a parameter that its run does not have
@@ -33,6 +34,13 @@ class RunFailed(AiaasError):
     def __init__(self, run: Run, message: str, *, remedy: str) -> None:
         super().__init__(message, remedy=remedy)
         self.run = run
+
+
+class SmokeFailed(AiaasError):
+    """Code failed in its first steps, here; nothing was submitted."""
+
+    code = "smoke_failed"
+    status = 409
 
 
 class PublishFailed(AiaasError):

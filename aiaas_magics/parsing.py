@@ -30,6 +30,7 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
         # IPython's class does not take it. A shortened option would break when options are added.
         self.allow_abbrev = False
         self.verb = command.verb
+        self._takes_arguments = command.arguments
         command.add_arguments(self)
 
     def error(self, message: str) -> NoReturn:
@@ -37,6 +38,10 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         """Raises `UsageError`, or `NotYet` for an option that is promised."""
+        arguments: list[str] = []
+        if self._takes_arguments and "--" in words:
+            end = words.index("--")
+            words, arguments = words[:end], words[end + 1 :]
         for word in words:
             option = word.partition("=")[0]
             if (self.verb, option) in not_yet.OPTIONS:
@@ -45,6 +50,8 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
         args, rest = self.parse_known_args(words)
         if rest:
             self.error(f"{rest[0]!r} is not known here{self._did_you_mean(rest[0])}")
+        if self._takes_arguments:
+            args.arguments = arguments
         return args
 
     def _did_you_mean(self, word: str) -> str:

@@ -1,4 +1,4 @@
-"""`%%aiaas train`"""
+"""`%%aiaas train`, `%aiaas train SCRIPT`"""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import argparse
 import ast
 import json
 import math
-from typing import Any
+import re
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from aiaas_magics import not_yet
 from aiaas_magics.commands.command import Call, Command, completed, positive
+
+if TYPE_CHECKING:
+    from aiaas_magics.request import Request
+    from aiaas_magics.snapshot import Code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("script", nargs="?", metavar="SCRIPT", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "script",
+        nargs="?",
+        metavar="SCRIPT",
+        help="without a cell: a file .py with its folder, or a whole notebook .ipynb",
+    )
     parser.add_argument("--name", metavar="N", help="what to call the run and its model")
     dataset = parser.add_argument(
         "--dataset",
@@ -43,28 +53,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retries", type=int, default=0, metavar="N", help="attempts after a failure"
     )
+    parser.add_argument(
+        "--priority", choices=["low", "normal", "high"], default="normal", help="among my own runs"
+    )
+    parser.add_argument(
+        "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
+    )
+    parser.add_argument(
+        "--stop-when",
+        metavar="CONDITION",
+        help="'accuracy>0.99' stops once reached, 'loss' or 'accuracy:max' when it gets no better, "
+        "by ctx.should_stop",
+    )
+    parser.add_argument(
+        "--patience", type=positive, metavar="N", help="reports without a better value of it"
+    )
+    first = parser.add_mutually_exclusive_group()
+    first.add_argument(
+        "--plan", action="store_true", help="show what would be sent and happen; send nothing"
+    )
+    first.add_argument(
+        "--smoke", action="store_true", help="first steps on the first rows, here; send nothing"
+    )
     parser.add_argument("--detach", action="store_true", help="return once it is submitted")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    if args.script is not None and call.cell is not None:
-        raise UsageError(
-            f"{args.script!r} is no option of train: a run's name has one. "
-            f"Write '--name {args.script}'."
-            if args.name is None
-            else f"{args.script!r} is no option of train. See '%aiaas help train'."
-        )
-    if args.script is not None:
-        not_yet.refuse(f"'%aiaas train {args.script}'", not_yet.SCRIPT)
-    if call.cell is None:
-        raise UsageError(
-            "train needs a cell: write '%%aiaas train --name NAME' as its first line, and below "
-            "it the code that defines train(ctx)."
-        )
-    if args.name is None:
-        raise UsageError("The run has no name. Add '--name NAME'.")
-    from aiaas_magics import snapshot
-    from aiaas_magics.submission import Request, follow, submit
+    _check_what(args, call)
+    from aiaas_magics.submission import follow, plan_code, smoke_code, submit
+
+    request = request_of(args)
+    if args.plan:
+        return plan_code(lambda: code_of(args, call, strict=False), request)
+    code = code_of(args, call)
+    if args.smoke:
+        return smoke_code(code, request)
+    submitted = submit(code, request)
+    return submitted if args.detach else follow(submitted)
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """Raises `InvalidInput` for what no platform would accept."""
+    from aiaas_magics.request import Request, early_stop, seconds
 
     request = Request(
         name=args.name,
@@ -74,10 +104,56 @@ def run(args: argparse.Namespace, call: Call) -> object:
         gpus_per_worker=args.gpus_per_worker,
         params=dict(args.param),
         retries=args.retries,
+        priority=args.priority,
+        time_limit=seconds(args.time_limit),
+        early_stop=early_stop(args.stop_when, args.patience),
     )
     request.check()
-    submitted = submit(snapshot.of_cell(call.cell, call.line), request)
-    return submitted if args.detach else follow(submitted)
+    return request
+
+
+def code_of(args: argparse.Namespace, call: Call, *, strict: bool = True) -> Code:
+    """The snapshot of the cell, script, notebook or recipe that the line speaks of.
+
+    A cell that uses variables of the notebook is refused; without `strict` they are only found.
+    """
+    from dataclasses import replace
+
+    from aiaas_magics import snapshot
+    from aiaas_magics.snapshot import captures
+
+    if call.cell is None:
+        if args.script.endswith(".ipynb"):
+            return snapshot.of_notebook(args.script)
+        return snapshot.of_script(args.script, args.arguments)
+    code = snapshot.of_cell(call.cell, call.line)
+    captured = captures.of_cell(call.cell, call.shell.user_ns)
+    if strict:
+        captures.refuse(captured)
+    return replace(code, captured=tuple(captured))
+
+
+def _check_what(args: argparse.Namespace, call: Call) -> None:
+    """Raise `UsageError` unless it is one thing that is to be trained, and has a name."""
+    if args.script is not None and call.cell is not None:
+        raise UsageError(
+            f"{args.script!r} is no option of train: a run's name has one. "
+            f"Write '--name {args.script}'."
+            if args.name is None
+            else f"{args.script!r} is no option of train. See '%aiaas help train'."
+        )
+    if call.cell is None and args.script is None:
+        raise UsageError(
+            "train needs a cell: write '%%aiaas train --name NAME' as its first line, and below "
+            "it the code that defines train(ctx). Or give a file: '%aiaas train SCRIPT.py'."
+        )
+    if args.arguments and not (args.script or "").endswith(".py"):
+        raise UsageError("Only a script takes arguments after --. Give --param NAME=VALUE.")
+    if args.name is None and args.script is not None:
+        stem = PurePath(args.script).stem
+        args.name = re.sub(r"[^a-z0-9-]+", "-", stem.lower()).strip("-") or None
+    if args.name is None:
+        raise UsageError("The run has no name. Add '--name NAME'.")
 
 
 def parameter(text: str) -> tuple[str, Any]:
@@ -107,4 +183,6 @@ def _value(text: str) -> Any:
         return text
 
 
-COMMAND = Command("train", "train on the platform's workers", add_arguments, run, cell=True)
+COMMAND = Command(
+    "train", "train on the platform's workers", add_arguments, run, cell=True, arguments=True
+)
