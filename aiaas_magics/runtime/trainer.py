@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+    get_or_create_autoscaling_coordinator,
+)
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import (
@@ -73,7 +76,10 @@ class Reserve:
             timeout_s=DEFAULT_COLLECTIVE_TIMEOUT_S,
             warn_interval_s=DEFAULT_COLLECTIVE_WARN_INTERVAL_S,
         )
-        ray.get([worker.warm_up.remote() for worker in self._workers])
+        # Ray Train asks it for resources first of all; the first driver of a head starts it.
+        coordinator: Any = get_or_create_autoscaling_coordinator()
+        waits = [worker.warm_up.remote() for worker in self._workers]
+        ray.get([*waits, self._barrier.__ray_ready__.remote(), coordinator.__ray_ready__.remote()])
 
     def take_workers(self, count: int, resources: dict[str, float]) -> list[Any] | None:
         """`count` workers; None where there are fewer, or where each needs a GPU of its own,
