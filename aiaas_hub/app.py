@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
+from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
@@ -28,6 +30,8 @@ from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
 from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
+from aiaas_hub.domain.admission import Admission
+from aiaas_hub.domain.advancing import Advancing
 from aiaas_hub.domain.datasets import DatasetLimits, Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
@@ -35,8 +39,10 @@ from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.domain.publishing import Publisher
-from aiaas_hub.domain.runs import RunLimits, Runs
+from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
+from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
+from aiaas_hub.domain.trials import Trials
 from aiaas_hub.home import Home
 from aiaas_hub.reconcile import Reconciler
 from aiaas_hub.spawner.notebook_home import directory_name
@@ -117,7 +123,7 @@ def compose(
     """Put the parts together; starts nothing."""
     database = Database(config.records_url)
     database.migrate()
-    live = Live()
+    live = Live(config.max_streams_per_user)
     blobs = FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache")
     grants = SqlBlobGrants(database)
     logs = FileRunLogs(home.runs)
@@ -137,8 +143,11 @@ def compose(
         DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
     )
     models = Models(SqlModelRecords(database), blobs, grants)
-    limits = RunLimits(in_all=config.max_runs, per_user=config.max_runs_per_user)
-    runs = Runs(run_records, datasets, grants, engines.training, logs, tokens, live, PYTHON, limits)
+    admission = Admission(
+        run_records, engines.training, _queue_rules(config), config.max_queued_per_user
+    )
+    runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON)
+    advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
         endpoint_records, models, runs, engines.gateway, engines.serving, engines.signer, live
     )
@@ -146,16 +155,21 @@ def compose(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
     ordered = (engines.gateway, engines.serving, engines.training)
-    reconciler = Reconciler(ordered, runs, publisher, endpoint_records, tend=engines.training.tend)
+    reconciler = Reconciler(
+        ordered, advancing, publisher, endpoint_records, tend=engines.training.tend
+    )
     services = Services(
         datasets=datasets,
         runs=runs,
+        admission=admission,
+        trials=Trials(run_records, tokens, live),
         jobs=Jobs(run_records, datasets, models, logs, tokens, live),
         models=models,
         endpoints=endpoints,
         lineages=Lineages(endpoints, models, runs),
         blobs=blobs,
         grants=grants,
+        requests=SqlRequestRecords(database),
         run_records=run_records,
         endpoint_records=endpoint_records,
         live=live,
@@ -166,6 +180,23 @@ def compose(
         python=PYTHON,
     )
     return create_application(services, identity, prefix), reconciler, database
+
+
+def _queue_rules(config: ServiceConfig) -> QueueRules:
+    def limits(runs: int, workers: int | None, gpus: int | None) -> RunLimits:
+        return RunLimits(
+            runs,
+            UNLIMITED if workers is None else workers,
+            UNLIMITED if gpus is None else gpus,
+        )
+
+    return QueueRules(
+        per_user=limits(
+            config.max_runs_per_user, config.max_workers_per_user, config.max_gpus_per_user
+        ),
+        in_all=limits(config.max_runs, config.max_workers, config.max_gpus),
+        patience=timedelta(seconds=config.queue_patience_seconds),
+    )
 
 
 def main() -> None:

@@ -36,6 +36,34 @@ class ServiceConfig(Configurable):
 
     max_runs_per_user = Int(4, help="The same for one user.").tag(config=True)
 
+    max_workers = Int(
+        None, allow_none=True, help="Most workers of runs that are started; None: as many as fit."
+    ).tag(config=True)
+
+    max_workers_per_user = Int(None, allow_none=True, help="The same for one user.").tag(
+        config=True
+    )
+
+    max_gpus = Int(
+        None, allow_none=True, help="Most GPUs of runs that are started; None: as many as fit."
+    ).tag(config=True)
+
+    max_gpus_per_user = Int(None, allow_none=True, help="The same for one user.").tag(config=True)
+
+    max_queued_per_user = Int(200, help="Most runs of one user that wait in the queue.").tag(
+        config=True
+    )
+
+    queue_patience_seconds = Int(
+        300,
+        help="How long a run that does not fit lets smaller ones go ahead; then what becomes free "
+        "is kept for it.",
+    ).tag(config=True)
+
+    max_streams_per_user = Int(
+        64, help="Most streams of live state that one user may have open."
+    ).tag(config=True)
+
     ray_address = Unicode(
         os.environ.get("AIAAS_RAY_ADDRESS", ""),
         help="Address of the Jobs API of a Ray cluster that exists, http://HOST:8265; empty "

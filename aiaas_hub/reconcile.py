@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from aiaas_hub.domain.advancing import Advancing
 from aiaas_hub.domain.ports import Engine
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.records import EndpointRecords
-from aiaas_hub.domain.runs import Runs
 from aiaas_hub.schemas.errors import AiaasError, Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
@@ -78,7 +78,7 @@ class Reconciler:
     def __init__(
         self,
         engines: Sequence[Engine],
-        runs: Runs,
+        advancing: Advancing,
         publisher: Publisher,
         endpoint_records: EndpointRecords,
         pace: Pace | None = None,
@@ -86,7 +86,7 @@ class Reconciler:
     ) -> None:
         self._tend = tend
         self._engines = engines
-        self._runs = runs
+        self._advancing = advancing
         self._publisher = publisher
         self._endpoint_records = endpoint_records
         self._pace = pace or Pace()
@@ -163,7 +163,7 @@ class Reconciler:
                 self._loops[2].wake()
 
     def _advance_runs(self) -> float:
-        return self._pace.runs_busy if self._runs.advance_all() else self._pace.idle
+        return self._pace.runs_busy if self._advancing.advance_all() else self._pace.idle
 
     def _advance_endpoints(self) -> float:
         unsettled = self._endpoint_records.unsettled()

@@ -13,6 +13,7 @@ import numpy as np
 
 from aiaas_hub.api.identity import Principal
 from aiaas_hub.domain.ports import (
+    Capacity,
     JobState,
     JobStatus,
     JobSubmission,
@@ -30,6 +31,7 @@ class StandInTraining:
         self.jobs: dict[str, JobStatus] = {}
         self.submissions: list[JobSubmission] = []
         self.stopped: list[str] = []
+        self.has = Capacity(cpus=64, gpus=0)
 
     def start(self) -> None: ...
 
@@ -52,6 +54,9 @@ class StandInTraining:
         self.stopped.append(submission_id)
         if submission_id in self.jobs:
             self.jobs[submission_id] = JobStatus(JobState.STOPPED)
+
+    def capacity(self) -> Capacity:
+        return self.has
 
     def tend(self) -> None: ...
 

@@ -6,12 +6,13 @@ reach the service. Nothing waits there in advance: each run starts its driver.
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 
 from aiaas_hub.adapters import assigned
 from aiaas_hub.adapters.ray_jobs import RayJobs
-from aiaas_hub.domain.ports import JobState, JobStatus, JobSubmission
+from aiaas_hub.domain.ports import Capacity, JobState, JobStatus, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
@@ -60,6 +61,10 @@ class RayCluster:
 
     def stop(self, submission_id: str) -> None:
         self._jobs.stop(submission_id)
+
+    def capacity(self) -> Capacity:
+        # Others use it too, and it may grow: Ray says itself what a job waits for.
+        return Capacity(cpus=math.inf, gpus=math.inf)
 
     def tend(self) -> None:
         """Nothing: no workers are kept waiting on a cluster of others."""

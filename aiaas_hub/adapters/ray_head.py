@@ -13,8 +13,10 @@ from pathlib import Path
 import aiaas_hub
 from aiaas_hub.adapters import run_directory
 from aiaas_hub.adapters.supervisor import ProcessSpec
+from aiaas_hub.domain.ports import Capacity
 from aiaas_hub.home import MARKER, Home, write_private
 from aiaas_hub.loopback import ADDRESS, free_ports, is_free
+from aiaas_hub.spawner.gpus import nvidia_gpu_count
 
 NAME = "ray"
 _OBJECT_STORE_BYTES = 500_000_000
@@ -71,6 +73,13 @@ def choose_ports(home: Home) -> RayPorts:
     return ports
 
 
+def capacity() -> Capacity:
+    """What the head has: CPUs as it is told, GPUs as it will find them itself."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = nvidia_gpu_count() if visible is None else len([*filter(None, visible.split(","))])
+    return Capacity(cpus=max(os.cpu_count() or 1, _LEAST_CPUS), gpus=gpus)
+
+
 def head_process(home: Home, ports: RayPorts) -> ProcessSpec:
     """`ray start --head --block`, all of it on loopback and behind a token."""
     home.secret("ray_token")
@@ -91,7 +100,7 @@ def head_process(home: Home, ports: RayPorts) -> ProcessSpec:
             f"--ray-client-server-port={ports.client}",
             # Ray opens this directory to everybody (mode 777); the one around it is private.
             f"--temp-dir={run_directory.run_directory(home, NAME)}",
-            f"--num-cpus={max(os.cpu_count() or 1, _LEAST_CPUS)}",
+            f"--num-cpus={capacity().cpus:.0f}",
             f"--object-store-memory={_OBJECT_STORE_BYTES}",
             "--disable-usage-stats",
             # The autoscaler: one node has nothing to scale.

@@ -9,7 +9,7 @@ import time
 from aiaas_hub.adapters import assigned, ray_head, run_directory
 from aiaas_hub.adapters.ray_drivers import RayDrivers, Reserve
 from aiaas_hub.adapters.supervisor import Supervisor
-from aiaas_hub.domain.ports import JobState, JobStatus, JobSubmission
+from aiaas_hub.domain.ports import Capacity, JobState, JobStatus, JobSubmission
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import ADDRESS
 from aiaas_hub.schemas.errors import Unavailable
@@ -80,6 +80,9 @@ class RayLocal:
     def stop(self, submission_id: str) -> None:
         self._environment()
         self._drivers.stop(submission_id)
+
+    def capacity(self) -> Capacity:
+        return ray_head.capacity()
 
     def tend(self) -> None:
         if self.health().state is EngineState.READY:

@@ -36,6 +36,7 @@ def _platform() -> APIRouter:
             admin=caller.admin,
             gateway=api.gateway_url(),
             engines=list(api.engines()),
+            quota=api.admission.quota(caller.user),
             live_runs=api.run_records.count_live(caller.user),
             serving_endpoints=api.endpoint_records.count_serving(caller.user),
             version=aiaas_hub.__version__,

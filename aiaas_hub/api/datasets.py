@@ -10,8 +10,9 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
+from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, DataWriter, Reader, Scope
-from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit, Version
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
 from aiaas_hub.schemas.errors import NotYet
 from aiaas_hub.schemas.paging import Page
@@ -54,7 +55,7 @@ def add_dataset_version(
     body: DatasetVersionCreate,
     caller: DataWriter,
     api: Api,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey,
 ) -> Dataset:
     """Add an immutable version; content that the newest version has already changes nothing."""
     return api.datasets.create_version(

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 
+from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, EndpointWriter, Reader, Scope, identify
 from aiaas_hub.api.live import stream
-from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit, Version
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.domain.endpoints import topic
 from aiaas_hub.schemas.endpoints import (
     Endpoint,
@@ -50,7 +51,7 @@ def publish(
     body: PublishRequest,
     caller: EndpointWriter,
     api: Api,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey,
 ) -> Endpoint:
     """Start publishing; the answer's newest version goes from staging to serving or failed."""
     endpoint = api.endpoints.publish(
@@ -83,7 +84,7 @@ async def endpoint_events(
             events.append(("end", current))
         return events, current.state.is_settled
 
-    return stream(api.live, topic(owner, name), look, partial(identify, request))
+    return stream(api.live, _caller.user, topic(owner, name), look, partial(identify, request))
 
 
 @router.delete("/endpoints/{owner}/{name}")
@@ -113,7 +114,7 @@ def create_key(
     body: KeyCreate,
     caller: EndpointWriter,
     api: Api,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey,
 ) -> Key:
     """A key for callers outside; its token is in this answer and nowhere else."""
     return api.endpoints.create_key(owner, name, body, caller.user, idempotency_key)

@@ -13,7 +13,16 @@ from aiaas_hub.api.bearer import bearer
 from aiaas_hub.api.services import Api
 from aiaas_hub.schemas.errors import Unauthenticated
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import Job, JobEvent, JobLog, JobMetrics, Run
+from aiaas_hub.schemas.runs import (
+    Job,
+    JobEvent,
+    JobLog,
+    JobMetrics,
+    JobUsage,
+    Run,
+    Trial,
+    TrialCreate,
+)
 
 router = APIRouter(prefix="/runs/{run_id}/job", tags=["jobs"])
 
@@ -56,6 +65,19 @@ def job_dataset(index: int, job: Reporting, api: Api) -> StreamingResponse:
 def add_job_metrics(body: JobMetrics, job: Reporting, api: Api) -> Response:
     api.jobs.add_metrics(job.run, job.attempt, body)
     return Response(status_code=204)
+
+
+@router.post("/usage", status_code=204)
+def add_job_usage(body: JobUsage, job: Reporting, api: Api) -> Response:
+    """The latest sample of each worker is kept; there is no history."""
+    api.jobs.add_usage(job.run, job.attempt, body)
+    return Response(status_code=204)
+
+
+@router.post("/trials")
+def begin_trial(body: TrialCreate, job: Reporting, api: Api) -> Trial:
+    """A sweep begins a trial; a repeat with the same number gives the same one."""
+    return api.trials.begin(job.run, body)
 
 
 @router.post("/log", status_code=204)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio.to_thread
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from aiaas_hub.schemas.errors import Unauthenticated
+from aiaas_hub.schemas.errors import TooMany, Unauthenticated
 
 COALESCE_SECONDS = 0.25
 """A burst of changes becomes one event."""
@@ -22,9 +23,14 @@ FALLBACK_SECONDS = 5.0
 
 
 class Live:
-    """The `Notifier` port for one process: threads notify, coroutines wait."""
+    """The `Notifier` port for one process: threads notify, coroutines wait.
 
-    def __init__(self) -> None:
+    `max_streams`: how many streams one user may have open.
+    """
+
+    def __init__(self, max_streams: int) -> None:
+        self._max_streams = max_streams
+        self._streams: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = (
             defaultdict(set)
@@ -39,6 +45,25 @@ class Live:
 
     def subscribe(self, topic: str) -> Subscription:
         return Subscription(self, topic)
+
+    def require_room(self, user: str) -> None:
+        """Raise `TooMany` if the user has as many streams open as may be."""
+        if self._streams[user] >= self._max_streams:
+            raise TooMany(
+                f"You watch {self._max_streams} things at the same time already.",
+                remedy="Close a notebook or a panel that shows a live run, then try again.",
+            )
+
+    @contextmanager
+    def streaming(self, user: str) -> Iterator[None]:
+        """Count an open stream."""
+        self._streams[user] += 1
+        try:
+            yield
+        finally:
+            self._streams[user] -= 1
+            if not self._streams[user]:
+                del self._streams[user]
 
     def _add(self, topic: str, entry: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
         with self._lock:
@@ -83,14 +108,15 @@ Look = Callable[[], tuple[list[tuple[str, BaseModel]], bool]]
 
 
 def stream(
-    live: Live, topic: str, look: Look, identify: Callable[[], Awaitable[object]]
+    live: Live, user: str, topic: str, look: Look, identify: Callable[[], Awaitable[object]]
 ) -> EventSourceResponse:
     """Events of one object until `look` says that there will be no more, or until `identify`
-    raises `Unauthenticated`."""
+    raises `Unauthenticated`. Raises `TooMany` where the user has too many open."""
+    live.require_room(user)
 
     async def events() -> AsyncIterator[Any]:
         identified = time.monotonic()
-        with live.subscribe(topic) as subscription:
+        with live.streaming(user), live.subscribe(topic) as subscription:
             while True:
                 if time.monotonic() - identified > REIDENTIFY_SECONDS:
                     try:

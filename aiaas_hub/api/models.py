@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, ModelWriter, Reader, Scope
-from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit, Version
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.schemas.models import Model, ModelVersion, ModelVersionCreate
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import Lineage
@@ -38,7 +39,7 @@ def add_model_version(
     body: ModelVersionCreate,
     caller: ModelWriter,
     api: Api,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKey,
 ) -> ModelVersion:
     """Register an exported model from two uploads."""
     return api.models.add_version(

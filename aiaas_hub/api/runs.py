@@ -10,13 +10,26 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 
+from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, Scope, identify
 from aiaas_hub.api.live import stream
-from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, IdempotencyKey, Limit
+from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit
+from aiaas_hub.domain.records import RunFilter
 from aiaas_hub.domain.runs import MAX_LOG_READ, topic
 from aiaas_hub.schemas.errors import NotFound
 from aiaas_hub.schemas.paging import Page
-from aiaas_hub.schemas.runs import MAX_INTEGER, Lineage, LogChunk, Metrics, Run, RunCreate
+from aiaas_hub.schemas.runs import (
+    MAX_INTEGER,
+    Lineage,
+    LogChunk,
+    Metrics,
+    Run,
+    RunCreate,
+    RunKind,
+    RunPlan,
+    RunResume,
+    RunState,
+)
 
 router = APIRouter(tags=["runs"])
 
@@ -44,13 +57,18 @@ WritableRun = Annotated[Run, Depends(_run_for(Scope.RUNS_WRITE))]
 
 
 @router.post("/runs", status_code=201)
-def submit_run(
-    body: RunCreate, caller: Caller, api: Api, idempotency_key: IdempotencyKey = None
-) -> Run:
+def submit_run(body: RunCreate, caller: Caller, api: Api, idempotency_key: IdempotencyKey) -> Run:
     caller.require(Scope.RUNS_WRITE, caller.user)
     run = api.runs.submit(caller.user, body, caller.may_read, idempotency_key)
     api.wake()
     return run
+
+
+@router.post("/runs/plan")
+def plan_run(body: RunCreate, caller: Caller, api: Api) -> RunPlan:
+    """What would become of this run; changes nothing. Its snapshot need not have been sent."""
+    caller.require(Scope.RUNS_WRITE, caller.user)
+    return api.runs.plan(caller.user, body, caller.may_read)
 
 
 @router.get("/runs")
@@ -58,18 +76,23 @@ def list_runs(
     caller: Caller,
     api: Api,
     owner: str | None = None,
+    state: Annotated[list[RunState] | None, Query(max_length=len(RunState))] = None,
+    kind: Annotated[RunKind | None, Query(description="Default: all but trials")] = None,
+    name: Annotated[str | None, Query(max_length=64)] = None,
+    parent: Annotated[str | None, Query(max_length=32, description="Trials of this sweep")] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[Run]:
     """Newest first."""
     of = owner or caller.user
     caller.require(Scope.READ, of)
-    return api.runs.page(of, cursor, limit)
+    which = RunFilter(states=state or (), kind=kind, name=name, parent=parent)
+    return api.runs.page(of, which, cursor, limit)
 
 
 @router.get("/runs/{run_id}")
-def get_run(run: ReadableRun) -> Run:
-    return run
+def get_run(run: ReadableRun, api: Api) -> Run:
+    return api.runs.show(run.id)
 
 
 @router.post("/runs/{run_id}/cancel")
@@ -79,18 +102,51 @@ def cancel_run(run: WritableRun, api: Api) -> Run:
     return cancelled
 
 
+@router.post("/runs/{run_id}/resume", status_code=201)
+def resume_run(run: WritableRun, body: RunResume, api: Api, idempotency_key: IdempotencyKey) -> Run:
+    """A new run that goes on from the last checkpoint of one that is over, with the same code and
+    dataset versions."""
+    resumed = api.runs.resume(run, body, idempotency_key)
+    api.wake()
+    return resumed
+
+
 @router.get("/runs/{run_id}/logs")
 def run_logs(
     run: ReadableRun,
     api: Api,
     offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_LOG_READ)] = MAX_LOG_READ,
+    tail: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=MAX_LOG_READ,
+            description="The last so many bytes in whole lines; `offset` is then not looked at",
+        ),
+    ] = None,
 ) -> LogChunk:
-    return api.runs.logs(run.id, offset, limit)
+    return api.runs.logs(run.id, offset, limit, tail)
 
 
 @router.get("/runs/{run_id}/metrics")
-def run_metrics(run: ReadableRun, api: Api, since: Since = 0) -> Metrics:
+def run_metrics(
+    run: ReadableRun,
+    api: Api,
+    since: Since = 0,
+    points: Annotated[
+        int | None,
+        Query(
+            ge=4,
+            le=10_000,
+            description="All metrics from the beginning with at most so many points of each, "
+            "chosen so that their curves look the same; `since` is then not looked at",
+        ),
+    ] = None,
+) -> Metrics:
+    """Points in order from `since` on, or the whole curves downsampled."""
+    if points is not None:
+        return api.runs.curves(run.id, points)
     return api.runs.metrics(run.id, since)
 
 
@@ -98,6 +154,7 @@ def run_metrics(run: ReadableRun, api: Api, since: Since = 0) -> Metrics:
 async def run_events(
     run: ReadableRun,
     request: Request,
+    caller: Caller,
     api: Api,
     metrics_since: Since = 0,
     log_offset: Offset = 0,
@@ -109,7 +166,7 @@ async def run_events(
         nonlocal shown, metrics_since, log_offset
         events: list[tuple[str, BaseModel]] = []
         # The run first: what it reported before it ended is then read below.
-        current = api.runs.get(run.id)
+        current = api.runs.show(run.id)
         metrics = api.runs.metrics(run.id, metrics_since)
         log = api.runs.logs(run.id, log_offset, MAX_LOG_READ)
         # As text: a NaN among the metrics is unequal to itself.
@@ -128,7 +185,7 @@ async def run_events(
             events.append(("end", current))
         return events, over
 
-    return stream(api.live, topic(run.id), look, partial(identify, request))
+    return stream(api.live, caller.user, topic(run.id), look, partial(identify, request))
 
 
 @router.get("/runs/{run_id}/lineage")

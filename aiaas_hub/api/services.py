@@ -6,17 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 
 from aiaas_hub.api.live import Live
+from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore
-from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RunRecords
+from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.trials import Trials
 from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
 from aiaas_hub.schemas.platform import EngineHealth
 
@@ -25,12 +27,15 @@ from aiaas_hub.schemas.platform import EngineHealth
 class Services:
     datasets: Datasets
     runs: Runs
+    admission: Admission
     jobs: Jobs
+    trials: Trials
     models: Models
     endpoints: Endpoints
     lineages: Lineages
     blobs: BlobStore
     grants: BlobGrants
+    requests: RequestRecords
     run_records: RunRecords
     endpoint_records: EndpointRecords
     live: Live
@@ -50,13 +55,5 @@ def _services(request: Request) -> Services:
 Api = Annotated[Services, Depends(_services)]
 Cursor = Annotated[str | None, Query(max_length=64, description="`next_cursor` of the last page")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most items to answer")]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=8,
-        max_length=255,
-        description="A repeat with the same key gives the first answer's object again",
-    ),
-]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Default: the newest")]
 DEFAULT_LIMIT = DEFAULT_PAGE

@@ -10,7 +10,7 @@ from aiaas_hub.domain.ports import Notifier, RunLogs
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.domain.runs import require_live, topic
 from aiaas_hub.domain.tokens import RunTokens
-from aiaas_hub.schemas.errors import Conflict, NotFound, Unauthenticated
+from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import (
     Job,
@@ -19,7 +19,12 @@ from aiaas_hub.schemas.runs import (
     JobLog,
     JobMetrics,
     JobStarted,
+    JobStopped,
+    JobSucceeded,
+    JobUsage,
     Run,
+    RunError,
+    RunKind,
     RunState,
 )
 
@@ -60,12 +65,17 @@ class Jobs:
             attempt=run.attempt,
             name=run.name,
             owner=run.owner,
+            kind=run.kind,
+            resumed_from=run.resumed_from,
             snapshot=run.snapshot,
             datasets=run.datasets,
             dataset_digests=[self._datasets.content(pinned) for pinned in run.datasets],
             params=run.params,
             resources=run.resources,
             retries=run.retries,
+            time_limit=run.time_limit,
+            early_stop=run.early_stop,
+            sweep=run.sweep,
         )
 
     def dataset(self, run: Run, index: int) -> str:
@@ -75,7 +85,17 @@ class Jobs:
         return self._datasets.content(run.datasets[index])
 
     def add_metrics(self, run: Run, attempt: int, batch: JobMetrics) -> None:
-        if not self._records.append_metrics(run.id, attempt, batch.sequence, batch.points):
+        if not self._records.append_metrics(
+            run.id, attempt, batch.sequence, batch.points, batch.progress
+        ):
+            raise _over()
+        self._notifier.notify(topic(run.id))
+
+    def add_usage(self, run: Run, attempt: int, usage: JobUsage) -> None:
+        workers = run.resources.workers
+        if any(sample.worker >= workers for sample in usage.samples):
+            raise InvalidInput(f"The run's workers are 0 to {workers - 1}.")
+        if not self._records.add_usage(run.id, attempt, usage.samples, datetime.now(UTC)):
             raise _over()
         self._notifier.notify(topic(run.id))
 
@@ -92,35 +112,49 @@ class Jobs:
         )
 
     def report(self, run: Run, attempt: int, event: JobEvent) -> None:
+        """Raises `Conflict` if the attempt is over: a terminal state is never left."""
         now = datetime.now(UTC)
+        ongoing = [RunState.STARTING, RunState.RUNNING]
         if isinstance(event, JobStarted):
             if run.state is RunState.RUNNING:
                 return
             changed = self._records.transition(
                 run.id, attempt, [RunState.STARTING], RunState.RUNNING, started_at=now, reason=""
             )
-        elif isinstance(event, JobFailed):
-            changed = self._records.transition(
-                run.id,
-                attempt,
-                [RunState.STARTING, RunState.RUNNING],
-                RunState.FAILED,
-                finished_at=now,
-                reason="",
-                error=event.error.model_dump(),
-            )
         else:
+            state, reason, error = self._ending(run, event)
             changed = self._records.transition(
                 run.id,
                 attempt,
-                [RunState.STARTING, RunState.RUNNING],
-                RunState.SUCCEEDED,
+                ongoing,
+                state,
                 finished_at=now,
-                reason="",
+                reason=reason,
+                error=None if error is None else error.model_dump(),
             )
         if changed is None:
             raise _over()
         self._notifier.notify(topic(run.id))
+        if run.parent is not None:
+            self._notifier.notify(topic(run.parent))
+
+    def _ending(
+        self, run: Run, event: JobSucceeded | JobFailed | JobStopped
+    ) -> tuple[RunState, str, RunError | None]:
+        """State, reason and error with which a job ends that reports its end."""
+        if isinstance(event, JobSucceeded):
+            return RunState.SUCCEEDED, "", None
+        if isinstance(event, JobStopped):
+            if run.kind is not RunKind.TRIAL:
+                raise InvalidInput("Only a trial can be stopped early by its sweep.")
+            return RunState.CANCELLED, event.reason, None
+        live = self._records.live(run.id)
+        if live is not None and live.cancel_requested:
+            # It fell over what stopped it, which is not a failure of the user's code.
+            return RunState.CANCELLED, "", None
+        if live is not None and live.stop_error is not None:
+            return RunState.FAILED, "", live.stop_error
+        return RunState.FAILED, "", event.error
 
 
 def _over() -> Conflict:

@@ -58,6 +58,14 @@ class JobSubmission:
     """Id of the run whose last checkpoint this one begins with."""
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """What a training engine's nodes have in all, in use or not."""
+
+    cpus: float
+    gpus: float
+
+
 class Engine(Protocol):
     """A long-lived program that the service keeps alive."""
 
@@ -79,6 +87,10 @@ class TrainingEngine(Engine, Protocol):
 
     def stop(self, submission_id: str) -> None:
         """Ask the job to stop, then make it; nothing happens if it is over or unknown."""
+
+    def capacity(self) -> Capacity:
+        """Infinite where the engine is not ours alone: it then says itself what a job waits
+        for."""
 
     def tend(self) -> None:
         """Have workers ready for the runs to come, where this engine keeps any in reserve;

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from aiaas_hub.domain.downsampling import Curve
+from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersion
 from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, EndpointVersion, Key
 from aiaas_hub.schemas.models import Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
-from aiaas_hub.schemas.runs import MetricPoint, Run, RunState
+from aiaas_hub.schemas.runs import (
+    MetricPoint,
+    Progress,
+    Run,
+    RunError,
+    RunKind,
+    RunState,
+    WorkerUsage,
+)
 
 
 class BlobGrants(Protocol):
@@ -24,6 +34,13 @@ class BlobGrants(Protocol):
     def grant(self, owner: str, digest: str) -> None: ...
 
     def granted(self, owner: str, digest: str) -> bool: ...
+
+
+class RequestRecords(Protocol):
+    """What was asked with which idempotency key, for a day."""
+
+    def claim(self, user: str, address: str, key: str, body: str, now: datetime) -> bool:
+        """Whether the user sent nothing else with this key to this address (both hashed)."""
 
 
 class DatasetRecords(Protocol):
@@ -54,23 +71,63 @@ class LiveRun:
     ended_at: datetime | None
     """When the engine was first seen to have ended this attempt without a report."""
 
+    unseen_since: datetime | None
+    """Since when the engine could not be asked about this attempt."""
+    used_at: datetime | None
+    """When a worker last told what it uses."""
+    stop_error: RunError | None
+    """Set once the service has decided to end this attempt: the error that it will have."""
+
     @property
     def submission_id(self) -> str:
         return f"{self.run.id}-{self.run.attempt}"
 
 
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs to list; trials only where kind or parent ask for them."""
+
+    states: Sequence[RunState] = ()
+    """Empty: any."""
+    kind: RunKind | None = None
+    name: str | None = None
+    parent: str | None = None
+
+
 class RunRecords(Protocol):
-    def add(self, run: Run, idempotency_key: str | None) -> Run:
-        """The run, or the one that the same owner added with this key before."""
+    def add(self, run: Run, idempotency_key: str | None, trial: int | None = None) -> Run:
+        """The run, or the one that the same owner added with this key before, or the same sweep
+        with this number of a trial."""
 
     def get(self, run_id: str) -> Run | None: ...
 
-    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Run]: ...
+    def page(self, owner: str, which: RunFilter, cursor: str | None, limit: int) -> Page[Run]: ...
 
-    def live(self) -> Sequence[LiveRun]:
-        """Every run that is not over, oldest first."""
+    def started(self) -> Sequence[LiveRun]:
+        """Every run that is started and not over, and those to be cancelled in the queue, oldest
+        first; no trials."""
 
-    def count_live(self, owner: str) -> int: ...
+    def live(self, run_id: str) -> LiveRun | None:
+        """None for a run that is over."""
+
+    def contenders(self) -> Sequence[Contender]:
+        """The runs that hold resources or wait for them, oldest first."""
+
+    def last_starts(self, since: datetime) -> dict[str, datetime]:
+        """When a run of each owner was last started; owners without one since then are left
+        out."""
+
+    def start_times(self, limit: int) -> Sequence[timedelta]:
+        """Of the newest runs that started: from submission to the engine to the first worker."""
+
+    def unparented(self) -> Sequence[tuple[LiveRun, Run | None]]:
+        """Trials to be ended: those of sweeps that are over, with the sweep, and those that
+        someone cancelled."""
+
+    def count_live(self, owner: str) -> int:
+        """Without trials."""
+
+    def count_queued(self, owner: str) -> int: ...
 
     def transition(
         self,
@@ -88,12 +145,26 @@ class RunRecords(Protocol):
         """Set columns of a run that is not over; nothing happens to one that is."""
 
     def append_metrics(
-        self, run_id: str, attempt: int, sequence: int, points: Sequence[MetricPoint]
+        self,
+        run_id: str,
+        attempt: int,
+        sequence: int,
+        points: Sequence[MetricPoint],
+        progress: Progress | None = None,
     ) -> bool:
-        """False if this attempt is not the current one of a live run."""
+        """False if this attempt is not the current one of a live run. Raises `TooLarge` beyond
+        what is kept of a run."""
 
     def metrics(self, run_id: str, since: int, limit: int) -> tuple[Sequence[MetricPoint], int]:
         """Points from index `since` on and the index to go on with."""
+
+    def curves(self, run_id: str) -> tuple[dict[str, Curve], int]:
+        """All points by metric, and the index to go on with."""
+
+    def add_usage(
+        self, run_id: str, attempt: int, samples: Sequence[WorkerUsage], at: datetime
+    ) -> bool:
+        """Keep the latest of each worker; False if this attempt is not a live run's current."""
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""

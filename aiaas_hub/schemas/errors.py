@@ -7,6 +7,7 @@
     ├── NotFound          404  absent, or somebody else's: the two look the same
     ├── Conflict          409  the object's state does not allow this
     ├── TooLarge          413  more than this platform accepts
+    ├── TooMany           429  more at a time than this platform allows one user
     ├── NotYet            501  promised, and not built yet
     ├── Unavailable       503  an engine is not up; trying again later may work
     └── InternalError     500  our fault; the text says only the request's id
@@ -72,6 +73,11 @@ class TooLarge(AiaasError):
     status = 413
 
 
+class TooMany(AiaasError):
+    code = "too_many"
+    status = 429
+
+
 class NotYet(AiaasError):
     code = "not_yet"
     status = 501
@@ -109,6 +115,7 @@ _BY_CODE: dict[str, type[AiaasError]] = {
         NotFound,
         Conflict,
         TooLarge,
+        TooMany,
         NotYet,
         Unavailable,
         InternalError,

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
+from aiaas_hub.schemas.runs import Quota
+
 
 class EngineState(StrEnum):
     STARTING = "starting"
@@ -27,6 +29,8 @@ class Me(BaseModel):
     gateway: str
     """Base address of endpoints."""
     engines: list[EngineHealth]
+    quota: Quota | None = None
+    """What the user's runs hold, of what they may."""
     live_runs: int
     serving_endpoints: int
     version: str

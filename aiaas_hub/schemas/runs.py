@@ -299,6 +299,8 @@ class Run(BaseModel):
     kind: RunKind = RunKind.TRAIN
     parent: str | None = None
     """A trial's sweep."""
+    trial: int | None = None
+    """A trial's number in its sweep, from 0."""
     resumed_from: str | None = None
     """The run whose last checkpoint this one began with."""
     state: RunState

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from api_world import PREFIX, World, events
 
-import aiaas_hub.domain.runs
+import aiaas_hub.domain.advancing
 from aiaas_hub.domain.ports import JobState, JobStatus
 
 
@@ -56,6 +56,7 @@ def test_a_run_from_queued_to_succeeded(world: World) -> None:
     assert world.ok("GET", f"/runs/{run['id']}/metrics?since={metrics['next_since']}") == {
         "points": [],
         "next_since": 3,
+        "total": None,
     }
     chunk = world.ok("GET", f"/runs/{run['id']}/logs")
     assert chunk == {"text": "héllo\n", "next_offset": 7, "complete": True}
@@ -128,7 +129,7 @@ def test_cancel_while_queued_and_while_running(world: World) -> None:
 def test_success_is_never_inferred_from_the_end(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(aiaas_hub.domain.runs, "REPORT_GRACE", timedelta(0))
+    monkeypatch.setattr(aiaas_hub.domain.advancing, "REPORT_GRACE", timedelta(0))
     run = world.submit()
     world.run_token(run)
     world.training.jobs[f"{run['id']}-1"] = JobStatus(JobState.ENDED)

@@ -3,52 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
+from aiaas_hub.adapters.records import metrics
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
-from aiaas_hub.adapters.records.tables import MetricRow, ModelRow, ModelVersionRow, RunRow
-from aiaas_hub.domain.records import LiveRun
+from aiaas_hub.adapters.records.tables import ModelRow, ModelVersionRow, RunRow
+from aiaas_hub.domain.downsampling import Curve
+from aiaas_hub.domain.queueing import Contender
+from aiaas_hub.domain.records import LiveRun, RunFilter
 from aiaas_hub.domain.states import check_run_transition
+from aiaas_hub.schemas.errors import TooLarge
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.paging import Page
-from aiaas_hub.schemas.runs import MetricPoint, Run, RunError, RunState
+from aiaas_hub.schemas.runs import (
+    MetricPoint,
+    Priority,
+    Progress,
+    Resources,
+    Run,
+    RunError,
+    RunKind,
+    RunState,
+    WorkerUsage,
+)
+
+MAX_METRIC_NAMES = 200
+MAX_METRIC_VALUES = 10_000_000
+"""Of one run: drawing its curves takes a few hundred megabytes at the very most."""
 
 _LIVE = [state.value for state in RunState if not state.is_terminal]
-_SPEC = {"snapshot", "datasets", "params", "resources", "retries"}
+_TERMINAL = [state.value for state in RunState if state.is_terminal]
+_SPEC = {
+    "snapshot",
+    "datasets",
+    "params",
+    "resources",
+    "retries",
+    "priority",
+    "time_limit",
+    "early_stop",
+    "sweep",
+    "resumed_from",
+}
 
 
 class SqlRunRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, run: Run, idempotency_key: str | None) -> Run:
+    def add(self, run: Run, idempotency_key: str | None, trial: int | None = None) -> Run:
         with self._database.transaction() as session:
-            if idempotency_key is not None:
-                former = session.scalars(
-                    select(RunRow).where(
-                        RunRow.owner == run.owner, RunRow.idempotency_key == idempotency_key
-                    )
-                ).one_or_none()
-                if former is not None:
-                    return _run(session, former)
+            former = _added_before(session, run, idempotency_key, trial)
+            if former is not None:
+                return _run(session, former)
             row = RunRow(
                 id=run.id,
                 owner=run.owner,
                 name=run.name,
+                kind=run.kind.value,
+                parent=run.parent,
+                trial=trial,
                 idempotency_key=idempotency_key,
                 state=run.state.value,
                 reason=run.reason,
                 attempt=run.attempt,
                 spec=run.model_dump(mode="json", include=_SPEC),
                 created_at=run.created_at,
+                started_at=run.started_at,
                 cancel_requested=False,
                 last_metrics={},
+                usage=[],
                 metrics_base=0,
+                metrics_count=0,
                 log_base=0,
             )
             session.add(row)
@@ -60,28 +91,125 @@ class SqlRunRecords:
             row = _find(session, run_id)
             return None if row is None else _run(session, row)
 
-    def page(self, owner: str, cursor: str | None, limit: int) -> Page[Run]:
+    def page(self, owner: str, which: RunFilter, cursor: str | None, limit: int) -> Page[Run]:
         query = select(RunRow).where(RunRow.owner == owner)
+        if which.parent is not None:
+            query = query.where(RunRow.parent == which.parent)
+        elif which.kind is None:
+            query = query.where(RunRow.kind != RunKind.TRIAL)
+        if which.kind is not None:
+            query = query.where(RunRow.kind == which.kind)
+        if which.states:
+            query = query.where(RunRow.state.in_(which.states))
+        if which.name is not None:
+            query = query.where(RunRow.name == which.name)
         with self._database.reading() as session:
             return select_page(
                 session, query, RunRow.number, cursor, limit, lambda row: _run(session, row)
             )
 
-    def live(self) -> Sequence[LiveRun]:
-        query = select(RunRow).where(RunRow.state.in_(_LIVE)).order_by(RunRow.number)
+    def started(self) -> Sequence[LiveRun]:
+        query = (
+            select(RunRow)
+            .where(
+                RunRow.kind != RunKind.TRIAL,
+                RunRow.state.in_(_LIVE),
+                or_(RunRow.state != RunState.QUEUED, RunRow.cancel_requested),
+            )
+            .order_by(RunRow.number)
+        )
+        with self._database.reading() as session:
+            return [_live(session, row) for row in session.scalars(query)]
+
+    def live(self, run_id: str) -> LiveRun | None:
+        with self._database.reading() as session:
+            row = _find(session, run_id)
+            return _live(session, row) if row is not None and row.state in _LIVE else None
+
+    def contenders(self) -> Sequence[Contender]:
+        # Out of the middle of the JSON: all of it, with the sources, would be read at each look.
+        spec = RunRow.spec
+        query = (
+            select(
+                RunRow.id,
+                RunRow.owner,
+                RunRow.number,
+                RunRow.state,
+                RunRow.reason,
+                RunRow.created_at,
+                spec["priority"].as_string(),
+                spec[("resources", "workers")].as_integer(),
+                spec[("resources", "cpus_per_worker")].as_float(),
+                spec[("resources", "gpus_per_worker")].as_float(),
+                spec[("sweep", "concurrency")].as_integer(),
+            )
+            .where(
+                RunRow.kind != RunKind.TRIAL,
+                RunRow.state.in_(_LIVE),
+                or_(RunRow.state != RunState.QUEUED, RunRow.cancel_requested.is_(False)),
+            )
+            .order_by(RunRow.number)
+        )
+        with self._database.reading() as session:
+            return [_contender(*row) for row in session.execute(query)]
+
+    def last_starts(self, since: datetime) -> dict[str, datetime]:
+        query = (
+            select(RunRow.owner, func.max(RunRow.submitted_at))
+            .where(RunRow.submitted_at > since, RunRow.kind != RunKind.TRIAL)
+            .group_by(RunRow.owner)
+        )
+        with self._database.reading() as session:
+            return {owner: at for owner, at in session.execute(query) if at is not None}
+
+    def start_times(self, limit: int) -> Sequence[timedelta]:
+        query = (
+            select(RunRow.submitted_at, RunRow.started_at)
+            .where(
+                RunRow.submitted_at.is_not(None),
+                RunRow.started_at > RunRow.submitted_at,
+                RunRow.kind == RunKind.TRAIN,
+            )
+            .order_by(RunRow.submitted_at.desc())
+            .limit(limit)
+        )
         with self._database.reading() as session:
             return [
-                LiveRun(
-                    run=_run(session, row),
-                    submitted_at=row.submitted_at,
-                    cancel_requested=row.cancel_requested,
-                    ended_at=row.ended_at,
+                started - submitted
+                for submitted, started in session.execute(query)
+                if submitted is not None and started is not None
+            ]
+
+    def unparented(self) -> Sequence[tuple[LiveRun, Run | None]]:
+        parent = aliased(RunRow)
+        query = (
+            select(RunRow, parent)
+            .join(parent, parent.id == RunRow.parent)
+            .where(
+                RunRow.kind == RunKind.TRIAL,
+                RunRow.state.in_(_LIVE),
+                or_(parent.state.in_(_TERMINAL), RunRow.cancel_requested),
+            )
+            .order_by(RunRow.number)
+        )
+        with self._database.reading() as session:
+            return [
+                (
+                    _live(session, trial),
+                    None if sweep.state in _LIVE else _run(session, sweep),
                 )
-                for row in session.scalars(query)
+                for trial, sweep in session.execute(query)
             ]
 
     def count_live(self, owner: str) -> int:
-        query = select(func.count()).where(RunRow.owner == owner, RunRow.state.in_(_LIVE))
+        query = select(func.count()).where(
+            RunRow.owner == owner, RunRow.state.in_(_LIVE), RunRow.kind != RunKind.TRIAL
+        )
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
+
+    def count_queued(self, owner: str) -> int:
+        query = select(func.count()).where(RunRow.owner == owner, RunRow.state == RunState.QUEUED)
         with self._database.reading() as session:
             return session.scalar(query) or 0
 
@@ -105,7 +233,7 @@ class SqlRunRecords:
                 setattr(row, column, value)
             if next_attempt is not None:
                 row.attempt = next_attempt
-                row.metrics_base = _next_index(session, row.number)
+                row.metrics_base = metrics.next_index(session, row.number)
             return _run(session, row)
 
     def update(self, run_id: str, attempt: int, **values: Any) -> None:
@@ -116,46 +244,60 @@ class SqlRunRecords:
                     setattr(row, column, value)
 
     def append_metrics(
-        self, run_id: str, attempt: int, sequence: int, points: Sequence[MetricPoint]
+        self,
+        run_id: str,
+        attempt: int,
+        sequence: int,
+        points: Sequence[MetricPoint],
+        progress: Progress | None = None,
     ) -> bool:
         with self._database.transaction() as session:
             row = _find(session, run_id)
             if row is None or row.attempt != attempt or row.state not in _LIVE:
                 return False
-            if not points:
-                return True
-            rows = [
-                {
-                    "run_number": row.number,
-                    "index": row.metrics_base + sequence + position,
-                    # As JSON: PostgreSQL's has no NaN either.
-                    **point.model_dump(mode="json"),
-                }
-                for position, point in enumerate(points)
-            ]
-            dialect = session.get_bind().dialect.name
-            insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-            # A repeated batch is harmless: its points are there already.
-            session.execute(insert(MetricRow).on_conflict_do_nothing(), rows)
+            if progress is not None:
+                row.progress = progress.model_dump()
+            added = metrics.append(session, row.number, row.metrics_base + sequence, points)
             merged: dict[str, Any] = dict(row.last_metrics)
-            for added in rows:
-                merged.update(added["values"])
+            for point in added:
+                # As JSON: it has no NaN, and PostgreSQL's neither.
+                merged.update(point.model_dump(mode="json")["values"])
+            row.metrics_count += sum(len(point.values) for point in added)
+            if len(merged) > MAX_METRIC_NAMES or row.metrics_count > MAX_METRIC_VALUES:
+                raise TooLarge(
+                    f"A run keeps at most {MAX_METRIC_NAMES} metrics and "
+                    f"{MAX_METRIC_VALUES:,} values in all.",
+                    remedy="Report less often, or fewer of them.",
+                )
             row.last_metrics = merged
             return True
 
     def metrics(self, run_id: str, since: int, limit: int) -> tuple[Sequence[MetricPoint], int]:
         with self._database.reading() as session:
             row = _find(session, run_id)
+            return ([], since) if row is None else metrics.read(session, row.number, since, limit)
+
+    def curves(self, run_id: str) -> tuple[dict[str, Curve], int]:
+        with self._database.reading() as session:
+            row = _find(session, run_id)
             if row is None:
-                return [], since
-            found = session.scalars(
-                select(MetricRow)
-                .where(MetricRow.run_number == row.number, MetricRow.index >= since)
-                .order_by(MetricRow.index)
-                .limit(limit)
-            ).all()
-            points = [MetricPoint.model_validate(point, from_attributes=True) for point in found]
-            return points, found[-1].index + 1 if found else since
+                return {}, 0
+            # The end first: points that come between the two are then read again, never missed.
+            end = metrics.next_index(session, row.number)
+            return metrics.curves(session, row.number), end
+
+    def add_usage(
+        self, run_id: str, attempt: int, samples: Sequence[WorkerUsage], at: datetime
+    ) -> bool:
+        with self._database.transaction() as session:
+            row = _find(session, run_id)
+            if row is None or row.attempt != attempt or row.state not in _LIVE:
+                return False
+            latest = {sample["worker"]: sample for sample in row.usage}
+            latest.update({one.worker: one.model_dump(mode="json") for one in samples})
+            row.usage = [latest[worker] for worker in sorted(latest)]
+            row.used_at = at
+            return True
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""
@@ -170,11 +312,57 @@ def _find(session: Session, run_id: str) -> RunRow | None:
     return session.scalars(select(RunRow).where(RunRow.id == run_id)).one_or_none()
 
 
-def _next_index(session: Session, run_number: int) -> int:
-    highest = session.scalar(
-        select(func.max(MetricRow.index)).where(MetricRow.run_number == run_number)
+def _added_before(
+    session: Session, run: Run, idempotency_key: str | None, trial: int | None
+) -> RunRow | None:
+    query: Select[RunRow]
+    if trial is not None:
+        query = select(RunRow).where(RunRow.parent == run.parent, RunRow.trial == trial)
+    elif idempotency_key is not None:
+        query = select(RunRow).where(
+            RunRow.owner == run.owner, RunRow.idempotency_key == idempotency_key
+        )
+    else:
+        return None
+    return session.scalars(query).one_or_none()
+
+
+def _contender(
+    run_id: str,
+    owner: str,
+    order: int,
+    state: str,
+    reason: str,
+    since: datetime,
+    priority: str,
+    workers: int,
+    cpus: float,
+    gpus: float,
+    concurrency: int | None,
+) -> Contender:
+    return Contender(
+        id=run_id,
+        owner=owner,
+        order=order,
+        started=state != RunState.QUEUED,
+        reason=reason,
+        since=since,
+        priority=Priority(priority),
+        resources=Resources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus),
+        concurrency=concurrency or 1,
     )
-    return 0 if highest is None else highest + 1
+
+
+def _live(session: Session, row: RunRow) -> LiveRun:
+    return LiveRun(
+        run=_run(session, row),
+        submitted_at=row.submitted_at,
+        cancel_requested=row.cancel_requested,
+        ended_at=row.ended_at,
+        unseen_since=row.unseen_since,
+        used_at=row.used_at,
+        stop_error=None if row.stop_error is None else RunError.model_validate(row.stop_error),
+    )
 
 
 def _run(session: Session, row: RunRow) -> Run:
@@ -190,6 +378,9 @@ def _run(session: Session, row: RunRow) -> Run:
         id=row.id,
         owner=row.owner,
         name=row.name,
+        kind=RunKind(row.kind),
+        parent=row.parent,
+        trial=row.trial,
         state=RunState(row.state),
         reason=row.reason,
         attempt=row.attempt,
@@ -201,5 +392,7 @@ def _run(session: Session, row: RunRow) -> Run:
         else PinnedModel(owner=model.owner, name=model.name, version=model.version),
         error=None if row.error is None else RunError.model_validate(row.error),
         last_metrics=row.last_metrics,
+        progress=None if row.progress is None else Progress.model_validate(row.progress),
+        usage=row.usage,
         **row.spec,
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -41,6 +51,21 @@ class BlobGrantRow(Base):
     owner: Mapped[str] = mapped_column(String(255), primary_key=True)
 
 
+class RequestRow(Base):
+    """A request that carried an idempotency key."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index("requests_by_age", "created_at"),)
+
+    user: Mapped[str] = mapped_column(String(255), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of method and path."""
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body: Mapped[str] = mapped_column(String(64))
+    """SHA-256."""
+    created_at: Mapped[datetime]
+
+
 class DatasetRow(Base):
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("owner", "name"),)
@@ -74,8 +99,10 @@ class RunRow(Base):
     __tablename__ = "runs"
     __table_args__ = (
         UniqueConstraint("owner", "idempotency_key"),
+        UniqueConstraint("parent", "trial"),
         Index("runs_by_owner", "owner", "number"),
         Index("runs_by_state", "state"),
+        Index("runs_by_submission", "submitted_at"),
     )
 
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -83,35 +110,56 @@ class RunRow(Base):
     id: Mapped[str] = mapped_column(String(32), unique=True)
     owner: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    parent: Mapped[str | None] = mapped_column(String(32))
+    """A trial's sweep."""
+    trial: Mapped[int | None]
+    """Its number in that sweep."""
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
     attempt: Mapped[int]
     spec: Mapped[dict[str, Any]]
-    """What was submitted: snapshot, datasets, params, resources, retries."""
+    """What was submitted, and never changes."""
     created_at: Mapped[datetime]
     submitted_at: Mapped[datetime | None]
     """When the engine was known to have this attempt."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    """When the engine was first seen to have ended the attempt without a report."""
+    unseen_since: Mapped[datetime | None]
+    """Since when the engine could not be asked about the attempt."""
     finished_at: Mapped[datetime | None]
     cancel_requested: Mapped[bool]
+    stop_error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """The service's intent to end the attempt, as the error that it will have."""
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     last_metrics: Mapped[dict[str, Any]]
-    metrics_base: Mapped[int]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    usage: Mapped[list[Any]]
+    """The latest sample of each worker."""
+    used_at: Mapped[datetime | None]
+    """When the last sample came, by the service's clock."""
+    metrics_base: Mapped[int] = mapped_column(BigInteger)
     """Index of the current attempt's first metric point."""
+    metrics_count: Mapped[int] = mapped_column(BigInteger)
     log_base: Mapped[int] = mapped_column(BigInteger)
     """Byte at which the current attempt's log begins."""
 
 
-class MetricRow(Base):
-    __tablename__ = "metrics"
+class MetricChunkRow(Base):
+    """Some consecutive points of a run: a row for each would take a million rows apart to draw
+    one curve."""
+
+    __tablename__ = "metric_chunks"
 
     run_number: Mapped[int] = mapped_column(ForeignKey("runs.number"), primary_key=True)
-    index: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    step: Mapped[int] = mapped_column(BigInteger)
-    time: Mapped[float]
-    values: Mapped[dict[str, Any]]
+    first: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """Index of the first point."""
+    end: Mapped[int] = mapped_column(BigInteger)
+    """Index after the last one."""
+    points: Mapped[bytes] = mapped_column(LargeBinary)
+    """An Arrow stream, see `metrics.py`."""
 
 
 class ModelRow(Base):

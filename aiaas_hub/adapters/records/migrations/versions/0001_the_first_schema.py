@@ -18,6 +18,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("digest", "owner"),
     )
     op.create_table(
+        "requests",
+        sa.Column("user", sa.String(length=255), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("body", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("user", "address", "key"),
+    )
+    with op.batch_alter_table("requests", schema=None) as batch_op:
+        batch_op.create_index("requests_by_age", ["created_at"], unique=False)
+
+    op.create_table(
         "datasets",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(length=255), nullable=False),
@@ -58,6 +70,9 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=32), nullable=False),
         sa.Column("owner", sa.String(length=255), nullable=False),
         sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("parent", sa.String(length=32), nullable=True),
+        sa.Column("trial", sa.Integer(), nullable=True),
         sa.Column("idempotency_key", sa.String(length=255), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
@@ -67,19 +82,27 @@ def upgrade() -> None:
         sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("unseen_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cancel_requested", sa.Boolean(), nullable=False),
+        sa.Column("stop_error", sa.JSON(), nullable=True),
         sa.Column("error", sa.JSON(), nullable=True),
         sa.Column("last_metrics", sa.JSON(), nullable=False),
-        sa.Column("metrics_base", sa.Integer(), nullable=False),
+        sa.Column("progress", sa.JSON(), nullable=True),
+        sa.Column("usage", sa.JSON(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("metrics_base", sa.BigInteger(), nullable=False),
+        sa.Column("metrics_count", sa.BigInteger(), nullable=False),
         sa.Column("log_base", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
         sa.UniqueConstraint("id"),
         sa.UniqueConstraint("owner", "idempotency_key"),
+        sa.UniqueConstraint("parent", "trial"),
     )
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.create_index("runs_by_owner", ["owner", "number"], unique=False)
         batch_op.create_index("runs_by_state", ["state"], unique=False)
+        batch_op.create_index("runs_by_submission", ["submitted_at"], unique=False)
 
     op.create_table(
         "dataset_versions",
@@ -140,17 +163,16 @@ def upgrade() -> None:
         batch_op.create_index("endpoint_versions_by_state", ["state"], unique=False)
 
     op.create_table(
-        "metrics",
+        "metric_chunks",
         sa.Column("run_number", sa.Integer(), nullable=False),
-        sa.Column("index", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("step", sa.BigInteger(), nullable=False),
-        sa.Column("time", sa.Double(), nullable=False),
-        sa.Column("values", sa.JSON(), nullable=False),
+        sa.Column("first", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("end", sa.BigInteger(), nullable=False),
+        sa.Column("points", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_number"],
             ["runs.number"],
         ),
-        sa.PrimaryKeyConstraint("run_number", "index"),
+        sa.PrimaryKeyConstraint("run_number", "first"),
     )
     op.create_table(
         "model_versions",
@@ -184,7 +206,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_model_versions_run_id"))
 
     op.drop_table("model_versions")
-    op.drop_table("metrics")
+    op.drop_table("metric_chunks")
     with op.batch_alter_table("endpoint_versions", schema=None) as batch_op:
         batch_op.drop_index("endpoint_versions_by_state")
 
@@ -192,6 +214,7 @@ def downgrade() -> None:
     op.drop_table("endpoint_keys")
     op.drop_table("dataset_versions")
     with op.batch_alter_table("runs", schema=None) as batch_op:
+        batch_op.drop_index("runs_by_submission")
         batch_op.drop_index("runs_by_state")
         batch_op.drop_index("runs_by_owner")
 
@@ -199,5 +222,9 @@ def downgrade() -> None:
     op.drop_table("models")
     op.drop_table("endpoints")
     op.drop_table("datasets")
+    with op.batch_alter_table("requests", schema=None) as batch_op:
+        batch_op.drop_index("requests_by_age")
+
+    op.drop_table("requests")
     op.drop_table("blob_grants")
     # ### end Alembic commands ###

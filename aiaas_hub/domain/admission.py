@@ -1,0 +1,120 @@
+"""The queue as it stands: what the records and the engine say, judged by `queueing`."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiaas_hub.domain.ports import Capacity, TrainingEngine
+from aiaas_hub.domain.queueing import Contender, QueueRules, Verdict, beyond, decide, quota
+from aiaas_hub.domain.records import RunRecords
+from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable
+from aiaas_hub.schemas.platform import EngineState
+from aiaas_hub.schemas.runs import Quota, Run, RunCreate, RunState
+
+_RECENT = 20
+"""Runs from which the time of a start is told."""
+_CANDIDATE = ""
+"""Stands for a run that is not submitted yet; no run has this id."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    contenders: Sequence[Contender]
+    verdicts: Mapping[str, Verdict]
+    """Of those that wait, in the order of the queue."""
+
+
+class Admission:
+    def __init__(
+        self, records: RunRecords, engine: TrainingEngine, rules: QueueRules, max_queued: int
+    ) -> None:
+        self._records = records
+        self._engine = engine
+        self._rules = rules
+        self._max_queued = max_queued
+
+    def look(self, candidate: Contender | None = None) -> Queue:
+        """Everything that waits, and what for."""
+        now = datetime.now(UTC)
+        contenders = list(self._records.contenders())
+        if candidate is not None:
+            contenders.append(candidate)
+        reason, capacity = self._engine_state()
+        starts = self._records.last_starts(now - self._rules.patience)
+        verdicts = decide(contenders, self._rules, capacity, now, starts, reason)
+        return Queue(contenders, verdicts)
+
+    def placed(self, runs: Sequence[Run]) -> list[Run]:
+        """The same runs; those that are queued with their places."""
+        if not any(run.state is RunState.QUEUED for run in runs):
+            return list(runs)
+        verdicts = self.look().verdicts
+        placed = []
+        for run in runs:
+            place = verdicts[run.id].place if run.id in verdicts else None
+            if run.state is RunState.QUEUED and place is not None:
+                run = run.model_copy(update={"queue": place, "reason": place.blocked_by})
+            placed.append(run)
+        return placed
+
+    def require_possible(self, owner: str, request: RunCreate) -> None:
+        """Raise `InvalidInput` for a run that no wait would start, and `TooMany` where the
+        owner's line is full."""
+        concurrency = 1 if request.sweep is None else request.sweep.concurrency
+        for limits in (self._rules.per_user, self._rules.in_all):
+            sentence = beyond(request.resources, concurrency, limits)
+            if sentence:
+                raise InvalidInput(
+                    sentence, remedy="Ask for less, or ask the operator for a larger quota."
+                )
+        if self._records.count_queued(owner) >= self._max_queued:
+            raise TooMany(
+                f"You have {self._max_queued} runs in the queue already.",
+                remedy="Wait for some to start, or cancel some: see %aiaas runs.",
+            )
+
+    def judge(self, owner: str, request: RunCreate) -> tuple[Verdict, Quota]:
+        """What would become of a run submitted now, and what its owner holds."""
+        candidate = Contender(
+            id=_CANDIDATE,
+            owner=owner,
+            order=2**62,
+            started=False,
+            reason="",
+            since=datetime.now(UTC),
+            priority=request.priority,
+            resources=request.resources,
+            concurrency=1 if request.sweep is None else request.sweep.concurrency,
+        )
+        queue = self.look(candidate)
+        used = quota(queue.contenders, owner, self._rules.per_user)
+        return queue.verdicts[_CANDIDATE], used
+
+    def quota(self, owner: str) -> Quota:
+        return quota(self._records.contenders(), owner, self._rules.per_user)
+
+    def warm(self) -> bool:
+        try:
+            return self._engine.warm()
+        except Unavailable:
+            return False
+
+    def seconds_to_start(self) -> float | None:
+        """The median of recent runs, from submission to the first worker's call of `train`."""
+        times = self._records.start_times(_RECENT)
+        if not times:
+            return None
+        return round(statistics.median(time.total_seconds() for time in times), 1)
+
+    def _engine_state(self) -> tuple[str, Capacity]:
+        nothing = Capacity(cpus=0, gpus=0)
+        health = self._engine.health()
+        if health.state is not EngineState.READY:
+            return health.reason or "Ray is not up", nothing
+        try:
+            return "", self._engine.capacity()
+        except Unavailable as error:
+            return error.message, nothing
