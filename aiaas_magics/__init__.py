@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from aiaas_magics.submission import plan as plan
     from aiaas_magics.submission import smoke as smoke
     from aiaas_magics.submission import train as train
+    from aiaas_magics.sweeping import Sweep as Sweep
+    from aiaas_magics.sweeping import sweep as sweep
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,8 @@ _HOME = {
     "Run": "run",
     "runs": "run",
     "smoke": "submission",
+    "Sweep": "sweeping",
+    "sweep": "sweeping",
     "train": "submission",
 }
 """Public name → the module that it lives in."""
@@ -49,6 +53,7 @@ __all__ = [
     "Endpoint",
     "Model",
     "Run",
+    "Sweep",
     "datasets",
     "endpoints",
     "models",
@@ -56,6 +61,7 @@ __all__ = [
     "publish",
     "runs",
     "smoke",
+    "sweep",
     "train",
 ]
 

@@ -7,7 +7,6 @@ from typing import NoReturn
 VERBS = {
     "profile": "Look at the columns with '%aiaas preview NAME' and df.describe().",
     "sql": "Load the rows with '%aiaas load NAME --into df' and filter them with pandas.",
-    "sweep": "Start one run for each setting with '%%aiaas train --param NAME=VALUE'.",
     "compare": "Call Endpoint.predict on two endpoints and compare the arrays.",
     "traffic": "See the present split with '%aiaas endpoint NAME'.",
     "promote": "A published version that verifies gets all traffic at once.",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiaas_magics.comparison import Comparison
     from aiaas_magics.model import Model
+    from aiaas_magics.run_view import RunView
 
 # `run.state` in a loop must not become a flood of requests.
 _FRESH_SECONDS = 0.5
@@ -204,6 +205,12 @@ class Run(Rich):
                 return points
             since = page.next_since
 
+    def view(self, worker: int | None = None) -> RunView:
+        """How it looks while it is followed; `worker` is whose log to show."""
+        from aiaas_magics.run_view import RunView
+
+        return RunView(self._record, worker)
+
     @property
     def data(self) -> dict[str, object]:
         """MIME type → what a page needs to find the run again."""
@@ -261,14 +268,14 @@ class Runs:
         """Newest first."""
         client = current_client()
         return Listing(
-            (Run(client, record) for record in client.runs.list()),
+            (of_record(client, record) for record in client.runs.list()),
             _COLUMNS,
             empty=_EMPTY,
         )
 
     def get(self, id: str) -> Run:  # noqa: A002  (its public name)
         client = current_client()
-        return Run(client, client.runs.get(id))
+        return of_record(client, client.runs.get(id))
 
     def compare(self, *runs: Run | str) -> Comparison:
         """Runs side by side: parameters, metrics, curves, code, data, resources and times.
@@ -283,11 +290,20 @@ class Runs:
 runs = Runs()
 
 
+def of_record(client: Client, record: wire.Run) -> Run:
+    """The run as what it is: a `Sweep` if it is one."""
+    if record.kind is not wire.RunKind.SWEEP:
+        return Run(client, record)
+    from aiaas_magics.sweeping import Sweep
+
+    return Sweep(client, record)
+
+
 def newest(count: int) -> Listing[Run]:
     """My last runs: who has thousands does not want to wait for them all."""
     client = current_client()
     records = islice(client.runs.list(), count)
-    return Listing((Run(client, record) for record in records), _COLUMNS, empty=_EMPTY)
+    return Listing((of_record(client, record) for record in records), _COLUMNS, empty=_EMPTY)
 
 
 def newest_live() -> Run:
@@ -295,7 +311,7 @@ def newest_live() -> Run:
     client = current_client()
     for record in islice(client.runs.list(), _LOOKED_AT):
         if not record.state.is_terminal and record.kind is not wire.RunKind.TRIAL:
-            return Run(client, record)
+            return of_record(client, record)
     raise NotFound("None of your runs goes on.", remedy="'%aiaas runs' lists them with their ids.")
 
 

@@ -72,7 +72,7 @@ def watch(run: Run, on: Screen | None = None, *, worker: int | None = None) -> R
     if worker is not None:
         check_worker(worker, record.resources.workers)
     on = on or screen(run.data)
-    view = RunView(record, worker)
+    view = run.view(worker)
     feed = _Feed(run)
     feed.start()
     try:

@@ -23,6 +23,7 @@ from aiaas_hub.schemas.runs import (
     JobLog,
     JobMetrics,
     PinnedDataset,
+    Progress,
     Resources,
     RunError,
     RunKind,
@@ -30,6 +31,7 @@ from aiaas_hub.schemas.runs import (
     Snapshot,
     SweepSpec,
     TrialCreate,
+    WorkerUsage,
 )
 
 TOKEN = "run-token"
@@ -54,6 +56,8 @@ class RecordedRun:
     times: dict[str, float] = field(default_factory=dict)
     model: dict[str, Any] | None = None
     cancelled: bool = False
+    usage: list[WorkerUsage] = field(default_factory=list)
+    progress: Progress | None = None
     token: str = TOKEN
     trials: dict[int, RecordedRun] = field(default_factory=dict)
     """Of a sweep, by number."""

@@ -35,6 +35,10 @@ class RunsClient:
         """Newest first."""
         return self._transport.pages("/runs", Run)
 
+    def trials(self, sweep_id: str) -> Iterator[Run]:
+        """A sweep's, newest first."""
+        return self._transport.pages("/runs", Run, query={"parent": sweep_id})
+
     def get(self, run_id: str) -> Run:
         return self._transport.call("GET", _path(run_id), Run)
 

@@ -24,6 +24,7 @@ from aiaas_magics.commands import (
     retire,
     run,
     runs,
+    sweep,
     train,
 )
 from aiaas_magics.commands.command import Command
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Command] = {
         preview,
         load,
         train,
+        sweep,
         runs,
         run,
         attach,

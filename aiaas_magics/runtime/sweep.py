@@ -408,8 +408,10 @@ def _name(trial: Any) -> str:
 
 
 def _failure(trial: Any) -> RunError:
-    # A RayTaskError whose class is also that of its cause, or what Ray says of a dead worker.
-    error = trial.get_pickled_error()
+    # Tune has just written it, here; it comes to the sweep's directory later.
+    file = trial.pickled_error_file
+    error = ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
+    # A RayTaskError around its cause, or what Ray says of a dead worker.
     told = getattr(error, "cause", error)
     if isinstance(told, TrainingFailed):
         return told.error

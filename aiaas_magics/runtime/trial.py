@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.runs import (
     Job,
+    JobLog,
     JobMetrics,
     JobStarted,
     JobStopped,
@@ -149,8 +150,9 @@ class Trial:
         finally:
             sweep.close()
         directory = Path(shared.storage) / "trials" / str(self._number)
-        logs = LogShipper(api.send_log)
-        sender = MetricSender(self._sending(api), attempt_began=_began(directory))
+        began = _began(directory)
+        logs = LogShipper(_appending(api, directory))
+        sender = MetricSender(self._sending(api), attempt_began=began)
         usage = UsageSampler(api.send_usage, 0)
         usage.start()
         reporter.sender = sender
@@ -270,6 +272,21 @@ def _began(directory: Path) -> float:
         aside.write_text(repr(time.time()))
         aside.rename(file)
     return float(file.read_text())
+
+
+def _appending(api: JobApi, directory: Path) -> Callable[[JobLog], None]:
+    """Sends a log after what the same trial has written when it was tried before."""
+    file = directory / "log-bytes"
+    base = int(file.read_text()) if file.exists() else 0
+
+    def send(piece: JobLog) -> None:
+        offset = base + piece.offset
+        api.send_log(JobLog(offset=offset, text=piece.text))
+        aside = file.with_name(".log-bytes")
+        aside.write_text(str(offset + len(piece.text.encode())))
+        aside.rename(file)
+
+    return send
 
 
 def _code(api: JobApi, job: Job) -> Code:
