@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
+from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
@@ -45,6 +47,7 @@ from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.home import Home
 from aiaas_hub.reconcile import Reconciler
+from aiaas_hub.schemas.runs import Environment
 from aiaas_hub.spawner.notebook_home import directory_name
 
 if TYPE_CHECKING:
@@ -146,7 +149,12 @@ def compose(
     admission = Admission(
         run_records, engines.training, _queue_rules(config), config.max_queued_per_user
     )
-    runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON)
+
+    def workers_environment(packages: Iterable[str]) -> Environment | None:
+        # What a cluster of others has installed, only its operator knows.
+        return None if config.ray_address else own_environment(packages)
+
+    runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
         endpoint_records, models, runs, engines.gateway, engines.serving, engines.signer, live

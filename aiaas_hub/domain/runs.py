@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.admission import Admission
@@ -13,6 +14,7 @@ from aiaas_hub.domain.records import BlobGrants, RunFilter, RunRecords
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
+    Environment,
     LogChunk,
     Metrics,
     Run,
@@ -38,6 +40,10 @@ def topic(run_id: str) -> str:
     return f"runs/{run_id}"
 
 
+WorkersEnvironment = Callable[[Iterable[str]], Environment | None]
+"""The workers' versions of these distributions; None where nobody can tell."""
+
+
 class Runs:
     def __init__(
         self,
@@ -48,6 +54,7 @@ class Runs:
         logs: RunLogs,
         notifier: Notifier,
         python: str,
+        environment: WorkersEnvironment,
     ) -> None:
         self._records = records
         self._admission = admission
@@ -56,6 +63,7 @@ class Runs:
         self._logs = logs
         self._notifier = notifier
         self._python = python
+        self._environment = environment
 
     def submit(
         self, owner: str, request: RunCreate, may_read: MayRead, idempotency_key: str | None
@@ -91,6 +99,7 @@ class Runs:
             quota=quota,
             expected_start_seconds=self._admission.seconds_to_start() if starts else None,
             warm=self._admission.warm(),
+            environment=self._environment(request.snapshot.packages),
         )
 
     def resume(self, run: Run, change: RunResume, idempotency_key: str | None) -> Run:
@@ -164,6 +173,15 @@ class Runs:
             text = rest if newline else text
         complete = state.is_terminal and next_offset >= self._logs.size(run_id)
         return LogChunk(text=text, next_offset=next_offset, complete=complete)
+
+    def log_tail(self, run_id: str, length: int) -> LogChunk:
+        """The last `length` bytes at most, in whole lines."""
+        start = max(self._logs.size(run_id) - min(length, MAX_LOG_READ), 0)
+        chunk = self.logs(run_id, start, MAX_LOG_READ)
+        if start:
+            whole = chunk.text.partition("\n")[2]
+            chunk = chunk.model_copy(update={"text": whole})
+        return chunk
 
     def metrics(self, run_id: str, since: int) -> Metrics:
         points, next_since = self._records.metrics(run_id, since, MAX_METRICS_READ)
