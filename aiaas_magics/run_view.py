@@ -16,6 +16,7 @@ from aiaas_magics.run import metrics_line, timing, waiting
 # Beside each other they can be read; more of them are one after the other in `%aiaas logs`.
 _MOST_TAILS = 4
 _MOST_WORKERS = 16
+_MOST_METRICS = 12
 
 
 class RunView:
@@ -26,7 +27,6 @@ class RunView:
         self.trouble = ""
         self.curves = Curves()
         self._step: int | None = None
-        self._values: dict[str, float] = {}
         self._worker = worker
         self._tail = LogTail(record.resources.workers)
         self._plot: str | None = ""
@@ -47,7 +47,7 @@ class RunView:
         if not update.points:
             return
         self.curves.add(update.points)
-        self._step, self._values = update.points[-1].step, update.points[-1].values
+        self._step = update.points[-1].step
         self._plot = None
 
     @property
@@ -87,7 +87,9 @@ class RunView:
         return done, " · ".join(words)
 
     def _metrics(self) -> str:
-        return metrics_line(self._values or self.record.last_metrics)
+        """The last value of each metric: not all of them are in every report."""
+        last = {name: curve.last for name, curve in self.curves.items()} or self.record.last_metrics
+        return metrics_line(dict(list(last.items())[:_MOST_METRICS]))
 
     def line(self) -> str:
         record = self.record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -10,6 +9,7 @@ import httpx
 import pytest
 from api_world import World
 from notebook_shell import Notebook
+from run_reports import JobSide, beside, submit
 
 import aiaas_magics as aiaas
 from aiaas_hub.schemas import runs as wire
@@ -17,9 +17,6 @@ from aiaas_magics import screen, watching
 from aiaas_magics.client.runs import Disconnected, RunsClient
 from aiaas_magics.client.transport import Transport
 from aiaas_magics.errors import RunFailed
-from aiaas_magics.run import Run
-
-CELL = "def train(ctx):\n    pass\n"
 
 
 class Recorder:
@@ -32,44 +29,6 @@ class Recorder:
     def show(self, view: screen.View) -> None:
         self.html.append(view.html())
         self.lines.append(view.line())
-
-
-def submit(notebook: Notebook) -> Run:
-    run: Run = notebook.run(f"%%aiaas train --name cnn --detach\n{CELL}")
-    return run
-
-
-class JobSide:
-    """What the job of a run says about itself."""
-
-    def __init__(self, world: World, run: Run) -> None:
-        self._world = world
-        self._path = f"/runs/{run.id}/job"
-        self._token = world.run_token({"id": run.id})
-        self._sequence = self._offset = 0
-
-    def event(self, kind: str, **more: Any) -> None:
-        self._world.ok("POST", f"{self._path}/events", self._token, json={"kind": kind, **more})
-
-    def step(self, count: int = 1) -> None:
-        points = [
-            {"step": self._sequence + i + 1, "time": time.time(), "values": {"loss": 1.0}}
-            for i in range(count)
-        ]
-        body = {"sequence": self._sequence, "points": points}
-        self._world.ok("POST", f"{self._path}/metrics", self._token, json=body)
-        self._sequence += count
-
-    def log(self, text: str) -> None:
-        body = {"offset": self._offset, "text": text}
-        self._world.ok("POST", f"{self._path}/log", self._token, json=body)
-        self._offset += len(text.encode())
-
-
-def beside(work: Any) -> threading.Thread:
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
 
 
 def test_a_run_is_followed_to_its_end(world: World, notebook: Notebook) -> None:
@@ -115,7 +74,7 @@ def test_a_failed_run_is_one_sentence(world: World, notebook: Notebook) -> None:
     assert failure.value._render_traceback_() == [f"RunFailed: {said}"]
 
 
-def test_an_interrupt_detaches(
+def test_pain_no_progress_and_an_interrupt_that_does_not_say_how_to_cancel(
     world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     run = submit(notebook)
@@ -192,7 +151,7 @@ class Cut(httpx.SyncByteStream):
         self._response.close()
 
 
-def test_a_broken_stream_is_resumed_and_never_a_success(world: World, notebook: Notebook) -> None:
+def test_pain_a_log_that_ends_normally_at_a_disconnect(world: World, notebook: Notebook) -> None:
     run = submit(notebook)
     job = JobSide(world, run)
     job.event("started")
