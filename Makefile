@@ -40,14 +40,19 @@ $(VENV)/installed-test: requirements-test.lock $(VENV)/installed-local
 	@$(PIP) install --quiet --requirement requirements-test.lock --constraint requirements.lock
 	@touch $@
 
-.PHONY: up demo test check bench lock docs format clean
-up: $(VENV)/installed-local
+# Without a stamp where it could not be built: it is tried again next time.
+$(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labextension/style/*) \
+    $(VENV)/installed-local
+	@$(BIN)/python .ci/labextension.py build $@
+
+.PHONY: up demo test check bench lock docs labextension format clean
+up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
 
 demo: $(VENV)/installed-local
 	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
 
-test: $(VENV)/installed-test
+test: $(VENV)/installed-test $(VENV)/labextension
 	@exec $(BIN)/python -m pytest $(TESTS)
 
 check: $(VENV)/installed-test
@@ -57,6 +62,7 @@ check: $(VENV)/installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/locks.py check
 	$(BIN)/python .ci/docs.py --check
+	$(BIN)/python .ci/labextension.py check
 
 bench: $(VENV)/installed-test
 	$(BIN)/python tests/benchmarks/import_time.py | tee benchmarks.json
@@ -67,10 +73,13 @@ lock: $(VENV)/installed-test
 docs: $(VENV)/installed-test
 	$(BIN)/python .ci/docs.py
 
+labextension: $(VENV)/labextension
+
 format: $(VENV)/installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
 	rm -rf $(VENV) build dist benchmarks.json .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf labextension/built labextension/lib labextension/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

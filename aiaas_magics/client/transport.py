@@ -39,12 +39,12 @@ M = TypeVar("M", bound=BaseModel)
 Query = Mapping[str, "str | int | None"]
 
 _ATTEMPTS = 4
-_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # Storing and reading whole tables takes the service as long as they are large.
 _BULK_SECONDS = 600.0
 _BULK_PATHS = ("/blobs", "/versions", "/data")
 # The service sends a comment every 15 s, so three missed ones mean that the line is dead.
-_STREAM_TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=50.0)
+STREAM_TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=50.0)
 # Bodies are read from disk piece by piece: a data set need not fit in memory twice.
 _CHUNK = 1 << 20
 
@@ -101,7 +101,7 @@ class Transport:
         self,
         connection: Connection,
         *,
-        timeout: httpx.Timeout = _TIMEOUT,
+        timeout: httpx.Timeout = TIMEOUT,
         attempts: int = _ATTEMPTS,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -157,7 +157,7 @@ class Transport:
                 content=_stream_file(content) if isinstance(content, Path) else content,
                 timeout=self._timeout_of(path),
             )
-            _raise_for(response)
+            raise_for_error(response)
             return response
 
         response = self._repeat(send)
@@ -186,7 +186,7 @@ class Transport:
             ) as response:
                 if response.is_error:
                     response.read()
-                _raise_for(response)
+                raise_for_error(response)
                 with target.open("wb") as file:
                     for chunk in response.iter_bytes(_CHUNK):
                         file.write(chunk)
@@ -201,14 +201,14 @@ class Transport:
         """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         with (
-            _as_aiaas_errors(self.url),
+            as_aiaas_errors(self.url),
             self._http.stream(
-                "GET", path, params=_present(query), headers=headers, timeout=_STREAM_TIMEOUT
+                "GET", path, params=_present(query), headers=headers, timeout=STREAM_TIMEOUT
             ) as response,
         ):
             if response.is_error:
                 response.read()
-            _raise_for(response)
+            raise_for_error(response)
             yield (Event.of(event) for event in EventSource(response).iter_sse())
 
     def _timeout_of(self, path: str) -> httpx.Timeout:
@@ -218,7 +218,7 @@ class Transport:
         return httpx.Timeout(**{**limits, "read": _BULK_SECONDS})
 
     def _repeat(self, send: Callable[[], T]) -> T:
-        with _as_aiaas_errors(self.url):
+        with as_aiaas_errors(self.url):
             for attempt in Retrying(
                 retry=retry_if_exception(_is_passing),
                 stop=stop_after_attempt(self._attempts),
@@ -246,7 +246,7 @@ class Event:
 
 
 @contextmanager
-def _as_aiaas_errors(url: str) -> Iterator[None]:
+def as_aiaas_errors(url: str) -> Iterator[None]:
     """Say httpx's errors in our words. Which token was sent is in none of them."""
     try:
         yield
@@ -274,7 +274,8 @@ def _is_passing(error: BaseException) -> bool:
     )
 
 
-def _raise_for(response: httpx.Response) -> None:
+def raise_for_error(response: httpx.Response) -> None:
+    """Raise the `AiaasError` that an answer stands for, if it is no success; its body is read."""
     if response.is_success:
         return
     try:

@@ -1,0 +1,22 @@
+"""A Jupyter server extension: the way of JupyterLab's pages to the platform's service.
+
+The page asks its own notebook server, which asks the service with the server's own hub token: no
+token ever reaches a browser, and no page calls the service by cookie.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": "aiaas_magics.lab"}]
+
+
+def _load_jupyter_server_extension(server: ServerApp) -> None:
+    from aiaas_magics.lab.proxy import add_handlers
+
+    add_handlers(server.web_app)

@@ -1,0 +1,58 @@
+import {
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
+import { INotebookTracker } from '@jupyterlab/notebook';
+import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { ITranslator, nullTranslator } from '@jupyterlab/translation';
+
+import { keepCellRuns } from './cellRuns';
+import { MIME_TYPE, RunOutput } from './runOutput';
+import { IRuns, Runs } from './runs';
+import { Service } from './service';
+
+const runs: JupyterFrontEndPlugin<IRuns> = {
+  id: '@aiaas-hub/labextension:runs',
+  description: 'Follows runs through the notebook server.',
+  autoStart: true,
+  provides: IRuns,
+  activate: (app: JupyterFrontEnd) =>
+    new Runs(new Service(app.serviceManager.serverSettings))
+};
+
+const runOutput: JupyterFrontEndPlugin<void> = {
+  id: '@aiaas-hub/labextension:run-output',
+  description: 'Shows a run in a cell, live.',
+  autoStart: true,
+  requires: [IRuns, IRenderMimeRegistry],
+  optional: [ITranslator],
+  activate: (
+    _app: JupyterFrontEnd,
+    runs: IRuns,
+    rendermime: IRenderMimeRegistry,
+    translator: ITranslator | null
+  ) => {
+    const trans = (translator ?? nullTranslator).load('aiaas_hub');
+    rendermime.addFactory({
+      // It shows nothing of an untrusted notebook but the run that the service knows by the id.
+      safe: true,
+      mimeTypes: [MIME_TYPE],
+      // Before text/html, which is the same run as it was when it was saved.
+      defaultRank: 10,
+      createRenderer: () => new RunOutput(runs, rendermime, trans)
+    });
+  }
+};
+
+const cellRuns: JupyterFrontEndPlugin<void> = {
+  id: '@aiaas-hub/labextension:cell-runs',
+  description: "Keeps a run's id in its cell, and shows it again.",
+  autoStart: true,
+  requires: [IRuns, INotebookTracker],
+  activate: (_app: JupyterFrontEnd, runs: IRuns, notebooks: INotebookTracker) =>
+    keepCellRuns(notebooks, runs)
+};
+
+export { IRuns } from './runs';
+
+export default [runs, runOutput, cellRuns];

@@ -1,0 +1,145 @@
+/** The service, through the user's own notebook server: it adds the token, we never see one. */
+
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+import { createParser } from 'eventsource-parser';
+
+import { LogChunk, Metrics, Run } from './wire';
+
+/** A refusal, or silence: one sentence and what to do next. */
+export class ServiceError extends Error {
+  constructor(
+    message: string,
+    readonly remedy: string,
+    /** Of the answer; 0 where there was none. */
+    readonly status: number
+  ) {
+    super(message);
+  }
+
+  /** Asking again would not help. */
+  get isFinal(): boolean {
+    return this.status >= 400 && this.status < 500 && this.status !== 429;
+  }
+}
+
+export type RunEvent =
+  | { name: 'run' | 'end'; data: Run }
+  | { name: 'metrics'; data: Metrics }
+  | { name: 'log'; data: LogChunk };
+
+const NAMES = new Set(['run', 'end', 'metrics', 'log']);
+// A line that grows beyond this is no event of ours.
+const LONGEST_EVENT = 16 * 1024 * 1024;
+// The service is heard of every 15 s, if only to say that it is there.
+const SILENCE_MS = 50_000;
+
+export class Service {
+  constructor(private readonly _settings: ServerConnection.ISettings) {}
+
+  run(id: string, signal?: AbortSignal): Promise<Run> {
+    return this._json<Run>(path(id), { signal });
+  }
+
+  /** At most about so many points of each metric, its extremes among them. */
+  metrics(id: string, points: number, signal?: AbortSignal): Promise<Metrics> {
+    return this._json<Metrics>(`${path(id)}/metrics?points=${points}`, {
+      signal
+    });
+  }
+
+  /** The last bytes of the log, from a line's start. */
+  logTail(id: string, bytes: number, signal?: AbortSignal): Promise<LogChunk> {
+    return this._json<LogChunk>(`${path(id)}/logs?tail=${bytes}`, { signal });
+  }
+
+  cancel(id: string): Promise<Run> {
+    return this._json<Run>(`${path(id)}/cancel`, { method: 'POST' });
+  }
+
+  /** What happens to a run from there on. That it ends says nothing about the run. */
+  async *events(
+    id: string,
+    from: { metricsSince: number; logOffset: number },
+    signal: AbortSignal
+  ): AsyncGenerator<RunEvent> {
+    const silence = new AbortController();
+    const query = `metrics_since=${from.metricsSince}&log_offset=${from.logOffset}`;
+    const response = await this._request(`${path(id)}/events?${query}`, {
+      signal: AbortSignal.any([signal, silence.signal])
+    });
+    if (!response.body) {
+      return;
+    }
+    const arrived: RunEvent[] = [];
+    const parser = createParser({
+      maxBufferSize: LONGEST_EVENT,
+      onEvent: ({ event, data }) => {
+        // An event of a newer service is none of ours.
+        if (event !== undefined && NAMES.has(event)) {
+          arrived.push({ name: event, data: JSON.parse(data) } as RunEvent);
+        }
+      }
+    });
+    const reader = response.body.getReader();
+    const decoder = new TextDecoder();
+    try {
+      for (;;) {
+        const timer = setTimeout(() => silence.abort(), SILENCE_MS);
+        const { done, value } = await reader
+          .read()
+          .finally(() => clearTimeout(timer));
+        if (done) {
+          return;
+        }
+        parser.feed(decoder.decode(value, { stream: true }));
+        yield* arrived.splice(0);
+      }
+    } finally {
+      // Also when nobody reads on: the connection is one of the few that a browser has.
+      void reader.cancel().catch(() => undefined);
+    }
+  }
+
+  private async _json<T>(path: string, init: RequestInit): Promise<T> {
+    const response = await this._request(path, init);
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new ServiceError('The answer broke off.', 'Try again.', 0);
+    }
+  }
+
+  private async _request(path: string, init: RequestInit): Promise<Response> {
+    const url = URLExt.join(this._settings.baseUrl, 'aiaas/api/v1', path);
+    let response: Response;
+    try {
+      response = await ServerConnection.makeRequest(url, init, this._settings);
+    } catch (error) {
+      throw new ServiceError(
+        'Your notebook server cannot be reached.',
+        'Check that it is running.',
+        0
+      );
+    }
+    if (!response.ok) {
+      throw await refusal(response);
+    }
+    return response;
+  }
+}
+
+async function refusal(response: Response): Promise<ServiceError> {
+  // In the platform's own shape, or in Jupyter's.
+  const body = await response.json().catch(() => ({}));
+  const { message, remedy } = body.error ?? body;
+  return new ServiceError(
+    typeof message === 'string' ? message : `HTTP ${response.status}`,
+    typeof remedy === 'string' ? remedy : '',
+    response.status
+  );
+}
+
+function path(id: string): string {
+  return `runs/${encodeURIComponent(id)}`;
+}

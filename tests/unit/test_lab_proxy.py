@@ -1,0 +1,345 @@
+"""The way of JupyterLab's pages to the service: a real notebook server between two real ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from aiaas_hub.loopback import free_ports
+
+HUB_TOKEN = "canary-of-the-hub-token"
+SERVER_TOKEN = "token-of-the-notebook-server"
+# As the hub makes it of the name `eve<'&">`.
+BASE = "/user/eve%3C'%26%22%3E/"
+RUN = "run-abcdefghij"
+PATIENCE = 60
+
+
+@dataclass
+class TestService:
+    """What stands behind the proxy here: it keeps what it was asked."""
+
+    __test__ = False
+
+    url: str = ""
+    asked: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+    """The reader of an endless stream went away."""
+
+    @property
+    def last_path(self) -> str:
+        return self.asked[-1][1]
+
+
+def _handler(service: TestService) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _answer(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _begin_events(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            service.asked.append((self.command, self.path, dict(self.headers), body))
+            path = self.path.partition("?")[0].removeprefix("/api/v1/runs/")
+            if path == RUN:
+                answer = json.dumps({"id": RUN}).encode()
+                self._answer(200, answer, Set_Cookie="stolen=1", X_Internal="secret")
+            elif path == f"{RUN}/cancel":
+                self._answer(200, b'{"state":"cancelled"}')
+            elif path == f"{RUN}/logs":
+                self._answer(200, b"<script>alert(1)</script>", Content_Type="text/html")
+            elif path == f"{RUN}/events":
+                self._begin_events()
+                self.wfile.write(b"event: run\ndata: 1\n\n")
+                assert service.go_on.wait(PATIENCE)
+                self.wfile.write(b"event: end\ndata: 2\n\n")
+            elif path == "run-endless/events":
+                self._begin_events()
+                try:
+                    while not service.go_on.wait(0.05):
+                        self.wfile.write(b": still here\n\n")
+                except OSError:
+                    service.left.set()
+            elif path == "run-elsewhere":
+                self._answer(302, b"", Location="http://127.0.0.1:9/hub/login")
+            else:
+                error = {"code": "not_found", "message": "There is no such run.", "remedy": "Look."}
+                self._answer(404, json.dumps({"error": error}).encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+    return Handler
+
+
+@pytest.fixture
+def service(served: TestService) -> Iterator[TestService]:
+    served.asked.clear()
+    served.go_on.clear()
+    served.left.clear()
+    yield served
+    served.go_on.set()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[TestService]:
+    service = TestService()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(service))
+    server.daemon_threads = True
+    service.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield service
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@contextmanager
+def notebook_server(home: Path, **environ: str) -> Iterator[httpx.Client]:
+    """A visitor's client of a notebook server as the hub would start it, signed in by token."""
+    port = free_ports(1)[0]
+    extensions = {"aiaas_magics.lab": True}
+    command = [
+        *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"),
+        *(f"--port={port}", "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0"),
+        *(f"--ServerApp.base_url={BASE}", f"--IdentityProvider.token={SERVER_TOKEN}"),
+        *(f"--ServerApp.root_dir={home}", f"--ServerApp.jpserver_extensions={extensions}"),
+    ]
+    log = home / "server.log"
+    isolated = {
+        "JUPYTER_CONFIG_DIR": str(home),
+        "JUPYTER_DATA_DIR": str(home),
+        "JUPYTER_RUNTIME_DIR": str(home),
+        # None of the other extensions that this environment has.
+        "JUPYTER_NO_CONFIG": "1",
+        "JUPYTERHUB_API_TOKEN": HUB_TOKEN,
+    }
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**kept, **isolated, **environ}, stdout=output, stderr=output
+        )
+    try:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}{BASE}",
+            headers={"Authorization": f"token {SERVER_TOKEN}"},
+            timeout=PATIENCE,
+        ) as client:
+            for attempt in Retrying(
+                retry=retry_if_exception_type(httpx.ConnectError),
+                stop=stop_after_delay(PATIENCE),
+                wait=wait_fixed(0.1),
+            ):
+                with attempt:
+                    assert process.poll() is None, log.read_text()
+                    client.get("api").raise_for_status()
+            yield client
+        assert HUB_TOKEN not in log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def visitor(
+    served: TestService, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
+    with notebook_server(tmp_path_factory.mktemp("notebooks"), AIAAS_URL=served.url) as client:
+        yield client
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    error: dict[str, Any] = answer.json()["error"]
+    return error
+
+
+def test_a_page_gets_the_answer_and_none_of_its_headers(
+    visitor: httpx.Client, service: TestService
+) -> None:
+    answer = visitor.get(
+        f"aiaas/api/v1/runs/{RUN}", headers={"Cookie": "session=mine", "X-Forwarded-User": "admin"}
+    )
+    assert (answer.status_code, answer.json()) == (200, {"id": RUN})
+    assert "stolen" not in str(answer.headers)
+    assert "x-internal" not in answer.headers
+    [(method, path, headers, _)] = service.asked
+    assert (method, path) == ("GET", f"/api/v1/runs/{RUN}")
+    assert headers["Authorization"] == f"Bearer {HUB_TOKEN}"
+    sent = str(headers)
+    assert "session=mine" not in sent
+    assert SERVER_TOKEN not in sent
+    assert "X-Forwarded-User" not in headers
+
+
+def test_only_numbers_that_a_path_knows_are_passed_on(
+    visitor: httpx.Client, service: TestService
+) -> None:
+    visitor.get(f"aiaas/api/v1/runs/{RUN}/logs?tail=100&owner=bob&1700000000")
+    assert service.last_path == f"/api/v1/runs/{RUN}/logs?tail=100"
+    answer = visitor.get(f"aiaas/api/v1/runs/{RUN}/logs?tail=1%26owner%3Dbob")
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid")
+    assert len(service.asked) == 1
+
+
+def test_no_answer_becomes_a_page_of_the_notebook_server(
+    visitor: httpx.Client, service: TestService
+) -> None:
+    answer = visitor.get(f"aiaas/api/v1/runs/{RUN}/logs")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "aiaas/api/v1/runs/../admin/users",
+        "aiaas/api/v1/runs/%2e%2e/datasets",
+        f"aiaas/api/v1/runs/{RUN}%2f..%2f..%2fdatasets",
+        f"aiaas/api/v1/runs/{RUN}%3Fowner=bob",
+        "aiaas/api/v1/runs/RUN_upper",
+        f"aiaas/api/v1/runs/{'a' * 65}",
+        f"aiaas/api/v1/runs/{RUN}/job",
+        "aiaas/api/v1/runs",
+        "aiaas/api/v1/me",
+        "aiaas/api/v1/http://example.org/x",
+        "aiaas",
+    ],
+)
+def test_no_other_path_reaches_the_service(
+    visitor: httpx.Client, service: TestService, path: str
+) -> None:
+    # As it stands: httpx would resolve the dots before sending.
+    url = visitor.base_url.copy_with(raw_path=f"{BASE}{path}".encode())
+    assert visitor.get(url).status_code == 404
+    assert not service.asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", f"runs/{RUN}"),
+        ("PUT", f"runs/{RUN}"),
+        ("PATCH", f"runs/{RUN}"),
+        ("POST", f"runs/{RUN}"),
+        ("GET", f"runs/{RUN}/cancel"),
+        ("POST", f"runs/{RUN}/events"),
+    ],
+)
+def test_no_other_method_reaches_the_service(
+    visitor: httpx.Client, service: TestService, method: str, path: str
+) -> None:
+    assert visitor.request(method, f"aiaas/api/v1/{path}").status_code == 405
+    assert not service.asked
+
+
+def test_who_is_not_signed_in_gets_nothing(visitor: httpx.Client, service: TestService) -> None:
+    for headers in ({}, {"Authorization": "token wrong"}):
+        for method, path in (("GET", f"runs/{RUN}"), ("POST", f"runs/{RUN}/cancel")):
+            url = f"{visitor.base_url}aiaas/api/v1/{path}"
+            assert httpx.request(method, url, headers=headers).status_code == 403
+    assert not service.asked
+
+
+def test_a_cookie_alone_does_not_cancel(visitor: httpx.Client, service: TestService) -> None:
+    with httpx.Client(base_url=visitor.base_url, follow_redirects=True) as browser:
+        browser.get("login").raise_for_status()
+        token = browser.cookies["_xsrf"]
+        form = {"password": SERVER_TOKEN, "_xsrf": token}
+        browser.post("login?next=" + BASE + "api", data=form).raise_for_status()
+        assert browser.get(f"aiaas/api/v1/runs/{RUN}").is_success
+        service.asked.clear()
+
+        assert browser.post(f"aiaas/api/v1/runs/{RUN}/cancel").status_code == 403
+        assert not service.asked
+        headers = {"X-XSRFToken": browser.cookies["_xsrf"]}
+        sent = b"a body that nobody asked for"
+        answer = browser.post(f"aiaas/api/v1/runs/{RUN}/cancel", headers=headers, content=sent)
+    assert answer.json() == {"state": "cancelled"}
+    [(method, path, passed_on, body)] = service.asked
+    assert (method, path, body) == ("POST", f"/api/v1/runs/{RUN}/cancel", b"")
+    assert "Cookie" not in passed_on
+
+
+def test_events_arrive_while_the_stream_is_open(
+    visitor: httpx.Client, service: TestService
+) -> None:
+    path = f"aiaas/api/v1/runs/{RUN}/events?metrics_since=3&log_offset=7"
+    with visitor.stream("GET", path) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        lines = answer.iter_lines()
+        assert [next(lines), next(lines)] == ["event: run", "data: 1"]
+        # Only now does the service say more: had the first been held back, this were never seen.
+        service.go_on.set()
+        assert [line for line in lines if line] == ["event: end", "data: 2"]
+    assert service.last_path == f"/api/v1/runs/{RUN}/events?log_offset=7&metrics_since=3"
+
+
+def test_a_page_that_is_closed_ends_the_stream_of_the_service(
+    visitor: httpx.Client, service: TestService
+) -> None:
+    with visitor.stream("GET", "aiaas/api/v1/runs/run-endless/events") as answer:
+        assert next(answer.iter_lines()) == ": still here"
+    assert service.left.wait(PATIENCE)
+
+
+def test_errors_keep_their_shape(visitor: httpx.Client, service: TestService) -> None:
+    absent = visitor.get("aiaas/api/v1/runs/run-absent")
+    assert absent.status_code == 404
+    assert error_of(absent)["message"] == "There is no such run."
+    assert error_of(absent)["remedy"] == "Look."
+    # A redirect leads to a login page: it is not followed, and not handed to the browser.
+    elsewhere = visitor.get("aiaas/api/v1/runs/run-elsewhere")
+    assert elsewhere.status_code == 401
+    assert "location" not in elsewhere.headers
+    assert "token" in error_of(elsewhere)["message"]
+
+
+def test_a_service_that_is_down_and_one_that_is_nowhere(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with notebook_server(tmp_path, AIAAS_URL=nobody) as client:
+        for path in (f"runs/{RUN}", f"runs/{RUN}/events"):
+            answer = client.get(f"aiaas/api/v1/{path}")
+            assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
+            assert HUB_TOKEN not in answer.text
+
+
+def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
+    served: TestService, tmp_path: Path
+) -> None:
+    served.asked.clear()
+    with notebook_server(tmp_path, AIAAS_URL=served.url, JUPYTERHUB_USER="eve") as client:
+        answer = client.get(f"aiaas/api/v1/runs/{RUN}")
+    assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+    assert not served.asked
