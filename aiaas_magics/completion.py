@@ -87,6 +87,11 @@ def names(kind: str | None, namespace: dict[str, Any]) -> list[str]:
         return []
     if kind == "verb":
         return list(COMMANDS)
+    if kind == "recipe":
+        # Here, not above: it brings pydantic along.
+        from aiaas_magics.runtime.recipes import RECIPES
+
+        return list(RECIPES)
     if kind == "variable":
         return [name for name in namespace if not name.startswith("_")]
     read_at, known = _cache.get(kind, (float("-inf"), []))

@@ -17,7 +17,6 @@ VERBS = {
 
 OPTIONS = {
     ("train", "--profile"): "Give --workers, --cpus-per-worker and --gpus-per-worker.",
-    ("train", "--recipe"): "Write a training cell: '%%aiaas train --name NAME'.",
     ("preview", "--where"): "Load the rows and filter them with pandas.",
     ("load", "--where"): "Load the rows and filter them with pandas.",
     ("publish", "--canary"): "Publish without it: a version that verifies gets all traffic.",

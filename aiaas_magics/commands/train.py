@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCRIPT",
         help="without a cell: a file .py with its folder, or a whole notebook .ipynb",
     )
+    recipe = parser.add_argument(
+        "--recipe", metavar="NAME", help="without a cell: a built-in recipe; see 'help recipe'"
+    )
+    completed(recipe, "recipe")
     parser.add_argument("--name", metavar="N", help="what to call the run and its model")
     dataset = parser.add_argument(
         "--dataset",
@@ -122,6 +126,11 @@ def code_of(args: argparse.Namespace, call: Call, *, strict: bool = True) -> Cod
     from aiaas_magics import snapshot
     from aiaas_magics.snapshot import captures
 
+    if args.recipe is not None:
+        from aiaas_magics.runtime.recipes import find
+
+        find(args.recipe).check(dict(args.param))
+        return snapshot.of_recipe(args.recipe)
     if call.cell is None:
         if args.script.endswith(".ipynb"):
             return snapshot.of_notebook(args.script)
@@ -142,15 +151,20 @@ def _check_what(args: argparse.Namespace, call: Call) -> None:
             if args.name is None
             else f"{args.script!r} is no option of train. See '%aiaas help train'."
         )
-    if call.cell is None and args.script is None:
+    if args.recipe is not None and (call.cell is not None or args.script is not None):
+        raise UsageError(
+            "A recipe brings its own code. Write '%aiaas train --recipe NAME …' without a cell or "
+            "a script."
+        )
+    if call.cell is None and args.script is None and args.recipe is None:
         raise UsageError(
             "train needs a cell: write '%%aiaas train --name NAME' as its first line, and below "
             "it the code that defines train(ctx). Or give a file: '%aiaas train SCRIPT.py'."
         )
     if args.arguments and not (args.script or "").endswith(".py"):
         raise UsageError("Only a script takes arguments after --. Give --param NAME=VALUE.")
-    if args.name is None and args.script is not None:
-        stem = PurePath(args.script).stem
+    if args.name is None and call.cell is None:
+        stem = args.recipe or PurePath(args.script).stem
         args.name = re.sub(r"[^a-z0-9-]+", "-", stem.lower()).strip("-") or None
     if args.name is None:
         raise UsageError("The run has no name. Add '--name NAME'.")

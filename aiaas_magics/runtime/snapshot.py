@@ -114,7 +114,7 @@ def _extract(data: bytes, target: Path) -> None:
 
 def load(directory: Path, snapshot: Snapshot) -> Code:
     """Run the snapshot's code and return its `train`. Errors are the user's code's own."""
-    manifest = _manifest(directory)
+    manifest = read_manifest(directory)
     work = _work_copy(directory, snapshot)
     if work is not None:
         importable(work)
@@ -151,7 +151,7 @@ def own_files(directory: Path, snapshot: Snapshot) -> tuple[str, ...]:
     """What tracebacks call the user's own files of an unpacked snapshot."""
     own = directory / _FILES
     names = [path.relative_to(own).as_posix() for path in own.rglob("*.py")]
-    cells = [str(name) for name, _ in _manifest(directory).get("cells", [])]
+    cells = [str(name) for name, _ in read_manifest(directory).get("cells", [])]
     return (snapshot.entry, *cells, *names)
 
 
@@ -216,7 +216,7 @@ def _load_function(directory: Path, snapshot: Snapshot, files: tuple[str, ...]) 
     return Code(train, (filename, *files))
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
     except FileNotFoundError:

@@ -71,6 +71,7 @@ class Code:
             source=self.source,
             python=PYTHON,
             client=__version__,
+            packages=dict(self.packages),
         )
 
 
@@ -185,9 +186,9 @@ def of_notebook(path: str | Path) -> Code:
     )
 
 
-def of_recipe(name: str, version: str) -> Code:
+def of_recipe(name: str) -> Code:
     """Snapshot of a built-in recipe: the run has its code, so that this names it only."""
-    manifest = {"recipe": name, "version": version}
+    manifest = {"recipe": name, "version": __version__}
     return _made("recipe", "manifest.json", f"# recipe {name}\n", {}, Imports(), manifest=manifest)
 
 

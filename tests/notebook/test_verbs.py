@@ -181,7 +181,7 @@ def test_nothing_is_sent_of_a_cell_that_cannot_run(world: World, notebook: Noteb
         assert "not a finite number" in said
     assert "Write '--name mymodel'." in notebook.refuses(f"%%aiaas train mymodel\n{CELL}")
     assert "'y' is no option" in notebook.refuses(f"%%aiaas train y --name x\n{CELL}")
-    assert "not in this release" in notebook.refuses("%aiaas train script.py --name x")
+    assert "no file" in notebook.refuses("%aiaas train script.py --name x")
     assert "needs a cell" in notebook.refuses("%aiaas train --name x")
     assert "takes no cell" in notebook.refuses("%%aiaas runs\nx")
     assert not aiaas.runs.list()
