@@ -66,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
     )
     parser.add_argument("--detach", action="store_true", help="return once it is submitted")
+    # A sweep is of a cell; train's code may be others, too.
+    parser.set_defaults(script=None, recipe=None, arguments=[])
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
