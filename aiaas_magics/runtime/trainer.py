@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,11 @@ from ray.train.v2._internal.constants import (
 )
 from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor
 from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2._internal.execution.worker_group import WorkerGroup, worker_group
+from ray.train.v2._internal.execution.worker_group import (
+    WorkerGroup,
+    thread_runner,
+    worker_group,
+)
 from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker, Worker
 
 from aiaas_hub.schemas.errors import InvalidInput
@@ -44,6 +50,14 @@ if TYPE_CHECKING:
 class RunWorker(RayTrainWorker):  # type: ignore[misc]
     """Ray Train's worker, which can be made ready in advance and tells its output by itself."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Ray lets every library's INFO through to the run's log; Python's own default is better.
+        for name in ("", "ray", "ray.train"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # The runtime tells a failure itself, the user's own line first.
+        logging.getLogger(thread_runner.__name__).setLevel(logging.CRITICAL)
+
     def warm_up(self) -> None:
         """Import what training functions use, and what these import at their first step."""
         from aiaas_magics.runtime.warm_up import warm_up
@@ -56,6 +70,8 @@ class RunWorker(RayTrainWorker):  # type: ignore[misc]
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     def ask_to_stop(self) -> None:
         """Let `ctx.should_stop` become true."""

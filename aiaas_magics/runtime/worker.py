@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,37 @@ from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import node_cache
-from aiaas_magics.runtime.context import Context
+from aiaas_magics.runtime.context import Context, entered
 from aiaas_magics.runtime.failures import TrainingFailed
 from aiaas_magics.runtime.metrics import MetricSender
+from aiaas_magics.runtime.usage import UsageSampler
 
 
 def train_loop(config: dict[str, Any]) -> None:
     """Entry point of a worker. `config` has the job as JSON and when the attempt began."""
     import ray.train
 
-    # Ray lets every library's INFO through to the run's log; Python's own default is better there.
-    for name in ("", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     rank = ray.train.get_context().get_world_rank()
     job = Job.model_validate_json(config["job"])
     # From the driver, not from the environment: that one is the same for every run, so that
     # Ray may take any idle process.
     api = JobApi(config["api"], job.run_id, Path(config["token_file"]))
     sender = MetricSender(api.send_metrics, attempt_began=config["began"]) if rank == 0 else None
+    usage = UsageSampler(api.send_usage, rank)
+    usage.start()
     files: tuple[str, ...] = (job.snapshot.entry,)
     try:
         directory = node_cache() / "snapshots" / job.snapshot.digest
         if not directory.is_dir():
             snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
+        files = snapshot.own_files(directory, job.snapshot)
         code = snapshot.load(directory, job.snapshot)
         files = code.files
         context = Context(job, api, sender)
         if rank == 0:
             api.event(JobStarted())
-        code.train(context)
+        with entered(context):
+            code.train(context)
     except RunOver:
         raise
     except BaseException as error:
@@ -52,6 +53,7 @@ def train_loop(config: dict[str, Any]) -> None:
         )
         raise failed from None
     finally:
+        usage.close()
         if sender is not None:
             sender.close()
         api.close()
