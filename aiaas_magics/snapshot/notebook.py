@@ -13,7 +13,7 @@ from aiaas_hub.schemas.errors import InvalidInput
 SKIP_TAG = "skip-run"
 """Cells with this tag stay out of runs."""
 
-_COMMAND = re.compile(r"^(\s*)([%!?].*|.*[^\s#?]\?{1,2})$")
+_COMMAND = re.compile(r"^(\s*)([%!?].*|[^#]*[^\s#?]\?{1,2}\s*)$")
 _PYTHON_MAGICS = {"time", "timeit", "capture", "prun"}
 
 
@@ -58,36 +58,29 @@ def _plain(path: Path, number: int, source: str) -> Cell:
             # The lines keep their numbers.
             return _plain(path, number, f"# {magic}\n{rest}")
         return Cell(number, "", (magic,))
-    if _parses(source):
-        return Cell(number, source)
-    lines, skipped = [], []
-    for line in source.splitlines():
-        command = _COMMAND.match(line)
-        if command:
-            skipped.append(line.strip())
-            lines.append(f"{command[1]}pass  # {line.strip()}")
-        else:
-            lines.append(line)
-    plain = "\n".join(lines)
-    try:
-        ast.parse(plain)
-    except SyntaxError as error:
-        text = (error.text or "").strip()
-        raise InvalidInput(
-            f"Cell {number} of {path.name} does not compile: {error.msg} at line {error.lineno}: "
-            f"{text[:80]!r}.",
-            remedy=f"Correct it, or give the cell the tag '{SKIP_TAG}'; nothing was sent.",
-        ) from None
-    except ValueError as error:  # null bytes
-        raise InvalidInput(
-            f"Cell {number} of {path.name} is not Python: {error}.", remedy="Clear the cell."
-        ) from None
-    return Cell(number, plain, tuple(skipped))
+    lines = source.split("\n")
+    skipped: list[str] = []
+    while True:
+        try:
+            ast.parse("\n".join(lines))
+            return Cell(number, "\n".join(lines), tuple(skipped))
+        except SyntaxError as error:
+            # Only where Python stumbles: the same text may stand in a string.
+            at = (error.lineno or 1) - 1
+            command = _COMMAND.match(lines[at]) if at < len(lines) else None
+            if command is None:
+                raise _refusal(path, number, error) from None
+            skipped.append(lines[at].strip())
+            lines[at] = f"{command[1]}pass  # {lines[at].strip()}"
+        except ValueError as error:  # null bytes
+            raise InvalidInput(
+                f"Cell {number} of {path.name} is not Python: {error}.", remedy="Clear the cell."
+            ) from None
 
 
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
+def _refusal(path: Path, number: int, error: SyntaxError) -> InvalidInput:
+    return InvalidInput(
+        f"Cell {number} of {path.name} does not compile: {error.msg} at line {error.lineno}: "
+        f"{(error.text or '').strip()[:80]!r}.",
+        remedy=f"Correct it, or give the cell the tag '{SKIP_TAG}'; nothing was sent.",
+    )

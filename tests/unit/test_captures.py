@@ -1,0 +1,200 @@
+"""The closure linter: what code takes from the notebook is named, with the edit that fixes it."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics import snapshot
+from aiaas_magics.snapshot import captures
+from aiaas_magics.snapshot.captures import Capture
+
+
+def notebook(source: str, **variables: Any) -> Any:
+    """The function `fit` of a notebook's cell."""
+    namespace = {"__name__": "__main__", **variables}
+    exec(source, namespace)  # noqa: S102 - as a kernel does
+    return namespace["fit"]
+
+
+def found(source: str, **variables: Any) -> dict[str, Capture]:
+    return {one.name: one for one in captures.of_function(notebook(source, **variables))}
+
+
+USES = "def fit(ctx):\n    return thing\n"
+
+
+def test_a_large_table_is_named_with_the_code_to_paste() -> None:
+    frame = pd.DataFrame({"x": np.zeros(1_000_000)})
+    one = found("def fit(ctx):\n    return df.sum()\n", df=frame)["df"]
+    assert one.severity == "warning"
+    assert "df (DataFrame, 7.6 MiB)" in one.problem
+    assert "aiaas.datasets.put('df', df)" in one.remedy
+    assert "ctx.dataset('df').to_pandas()" in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.zeros(300_000), "ndarray"),
+        (torch.zeros(300_000), "Tensor"),
+        (pd.Series(np.zeros(300_000)), "Series"),
+        ([b"x" * 2_000_000], "list"),
+        (torch.nn.Linear(1000, 1000), "Linear"),
+    ],
+)
+def test_large_things_of_every_kind_are_warned_of(value: Any, kind: str) -> None:
+    one = found(USES, thing=value)["thing"]
+    assert (one.severity, one.type) == ("warning", kind)
+    assert one.size is not None
+    assert one.size > captures.LARGE
+    assert one.remedy
+
+
+def test_what_is_small_is_listed_with_its_size() -> None:
+    one = found(USES, thing=torch.zeros(3))["thing"]
+    assert one.severity == "fine"
+    assert one.size is not None
+
+
+def impossible() -> list[Any]:
+    return [
+        (lambda: threading.Lock(), "is a lock", "inside"),
+        (lambda: (n for n in range(3)), "is a generator", "list(thing)"),
+        (lambda: sqlite3.connect(":memory:"), "connection to a database", "inside"),
+        (lambda: httpx.Client(), "client with open connections", "inside"),
+        (lambda: open(__file__), "is an open file", "with open("),
+        (lambda: threading.Thread(), "threads", "inside"),
+        (lambda: sys._getframe(), "cannot be sent", "inside"),
+    ]
+
+
+@pytest.mark.parametrize(("make", "says", "remedy"), impossible())
+def test_what_cannot_travel_is_refused_by_name(make: Any, says: str, remedy: str) -> None:
+    thing = make()
+    try:
+        with pytest.raises(InvalidInput, match=rf"^thing .*{says}.*Nothing was sent") as refusal:
+            snapshot.of_function(notebook(USES, thing=thing))
+        assert remedy in refusal.value.remedy
+    finally:
+        if hasattr(thing, "close"):
+            thing.close()
+
+
+def test_the_part_that_cannot_travel_is_found_inside() -> None:
+    config = {"lr": 0.1, "sync": {"locks": [1, threading.Lock()]}}
+    with pytest.raises(InvalidInput) as refusal:
+        snapshot.of_function(notebook(USES, thing=config))
+    assert refusal.value.message.startswith("thing['sync']['locks'][1] (lock) is a lock")
+
+
+def test_all_that_cannot_travel_is_told_at_once() -> None:
+    source = "def helper():\n    return a\ndef fit(ctx):\n    return helper(), b\n"
+    with pytest.raises(InvalidInput, match=r"Likewise: helper\.a") as refusal:
+        snapshot.of_function(notebook(source, a=threading.Lock(), b=threading.Lock()))
+    assert refusal.value.message.startswith("b (lock)")
+
+
+def test_closures_defaults_methods_and_nested_functions_are_looked_into() -> None:
+    source = (
+        "def make():\n"
+        "    inner = big\n"
+        "    def fit(ctx, other=big):\n"
+        "        def deeper():\n            return table\n"
+        "        return inner, [table for _ in range(2)], Net().weight()\n"
+        "    return fit\n"
+        "class Net:\n"
+        "    size = big\n"
+        "    def weight(self):\n        return weights\n"
+        "fit = make()\n"
+    )
+    big, table, weights = (np.zeros(200_000) for _ in range(3))
+    names = set(found(source, big=big, table=table, weights=weights))
+    assert names == {"inner", "default 1", "table", "Net.size", "Net.weights"}
+
+
+def test_a_secret_is_noticed() -> None:
+    one = found("def fit(ctx):\n    return API_KEY\n", API_KEY="abc")["API_KEY"]
+    assert one.severity == "warning"
+    assert "secret" in one.problem
+    assert "abc" not in f"{one}"
+
+
+def test_a_function_that_is_installed_is_not_looked_into() -> None:
+    assert captures.of_function(np.linalg.norm) == []
+
+
+CELL = """
+import math
+from collections import Counter as C
+
+RATE = 1
+def helper(x):
+    global made
+    made = RATE
+    return [y for y in x if (n := y)] + [np.zeros(3), made]
+
+class Net:
+    size = RATE
+    def forward(self, x, *args, **kwargs):
+        try:
+            return helper(df[x]), print, C
+        except ValueError as error:
+            return error, __name__
+
+def train(ctx):
+    with open("x") as file:
+        lr, (a, b) = 1, (2, 3)
+    for i in range(lr):
+        del i
+    return lambda z: z + math.pi + rate + unknown
+"""
+
+
+def test_free_names_of_a_cell() -> None:
+    assert captures.free_names(CELL) == ({"np", "df", "rate", "unknown"}, True)
+    assert captures.free_names("from math import *\nx = pi\n") == ({"pi"}, False)
+
+
+def test_a_variable_of_the_notebook_is_named_with_what_to_do(tmp_path: Path) -> None:
+    class Config:
+        pass
+
+    Config.__module__ = "__main__"
+    namespace = {
+        "np": np,
+        "df": pd.DataFrame({"x": [1]}),
+        "rate": 0.1,
+        "Linear": torch.nn.Linear,
+        "config": Config(),
+        "os": ModuleType("os"),
+        "display": print,
+    }
+    cell = "def train(ctx):\n    return np, df, rate, Linear, config, os, display, missing\n"
+    told = {one.name: one for one in captures.of_cell(cell, namespace)}
+    assert all(one.severity == "error" for one in told.values())
+    assert told["np"].remedy == "Add 'import numpy as np' to the cell."
+    assert told["os"].remedy == "Add 'import os' to the cell."
+    assert "from torch.nn.modules.linear import Linear" in told["Linear"].remedy
+    assert told["df"].problem.startswith("df is a variable of the notebook (DataFrame")
+    assert "aiaas.datasets.put('df', df)" in told["df"].remedy
+    assert "--param rate={rate}" in told["rate"].remedy
+    assert "ctx.params['rate']" in told["rate"].remedy
+    assert "aiaas.train(train" in told["config"].remedy
+    assert "print" in told["display"].remedy
+    assert "neither in the cell nor" in told["missing"].problem
+
+
+def test_a_star_import_may_bring_any_name() -> None:
+    assert captures.of_cell("from math import *\ndef train(ctx):\n    return pi\n", {}) == []
