@@ -22,6 +22,7 @@ from aiaas_hub.schemas.runs import (
     Job,
     JobLog,
     JobMetrics,
+    JobUsage,
     PinnedDataset,
     Progress,
     Resources,
@@ -196,7 +197,7 @@ class JobService:
             "POST job/metrics": lambda: self._metrics(run, body),
             "POST job/log": lambda: self._log(run, body),
             "POST job/events": lambda: self._event(run, body),
-            "POST job/usage": lambda: (204, b""),
+            "POST job/usage": lambda: self._usage(run, body),
             "POST job/trials": lambda: self._trial(run, body),
             "PUT job/model": lambda: self._model(run, body),
         }
@@ -225,6 +226,11 @@ class JobService:
         run.progress = batch.progress or run.progress
         for position, point in enumerate(batch.points):
             run.metrics.setdefault(batch.sequence + position, (point.step, point.values))
+        return 204, b""
+
+    @staticmethod
+    def _usage(run: RecordedRun, body: bytes) -> tuple[int, bytes]:
+        run.usage += JobUsage.model_validate_json(body).samples
         return 204, b""
 
     @staticmethod

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import ModelHandOver
 from aiaas_hub.schemas.names import parse_reference
-from aiaas_hub.schemas.runs import Job, ParamValue
-from aiaas_magics.errors import MissingParam, invalid
-from aiaas_magics.runtime.api import JobApi
+from aiaas_hub.schemas.runs import Job, Progress
+from aiaas_magics.errors import invalid
+from aiaas_magics.runtime import checkpoints, stopping
 from aiaas_magics.runtime.cache import fetch
 from aiaas_magics.runtime.datasets import RunDataset
-from aiaas_magics.runtime.metrics import MetricSender
+from aiaas_magics.runtime.early_stopping import EarlyStopping
+from aiaas_magics.runtime.parallel import Parallel, Precision, Strategy
+from aiaas_magics.runtime.params import Params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,41 +29,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_STATE_FILE = "state.pt"
+    from aiaas_magics.runtime.surroundings import MetricSink, RunService, Surroundings
 
-
-class Params(Mapping[str, ParamValue]):
-    """The run's parameters: `ctx.params["lr"]`, `ctx.params.lr`, `ctx.params.get("lr", 0.1)`."""
-
-    def __init__(self, values: Mapping[str, ParamValue]) -> None:
-        self._values = dict(values)
-
-    def __getitem__(self, name: str) -> ParamValue:
-        try:
-            return self._values[name]
-        except KeyError:
-            known = ", ".join(sorted(self._values)) or "none"
-            raise MissingParam(
-                f"The run has no parameter {name!r}; it has: {known}.",
-                remedy=f"Add `--param {name}=…`, or write ctx.params.get({name!r}, default).",
-            ) from None
-
-    def __getattr__(self, name: str) -> ParamValue:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self[name]
-        except MissingParam as error:
-            raise AttributeError(str(error)) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"Params({self._values})"
+_current: Context | None = None
 
 
 class Context:
@@ -73,20 +44,30 @@ class Context:
         device: the `torch.device` this worker trains on.
     """
 
-    def __init__(self, job: Job, api: JobApi, sender: MetricSender | None) -> None:
-        import ray.train
-        import ray.train.torch
+    def __init__(
+        self,
+        job: Job,
+        api: RunService,
+        sender: MetricSink | None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        if surroundings is None:
+            from aiaas_magics.runtime.ray_surroundings import RaySurroundings
 
-        worker = ray.train.get_context()
+            surroundings = RaySurroundings()
         self.params = Params(job.params)
-        self.rank: int = worker.get_world_rank()
-        self.world_size: int = worker.get_world_size()
-        self.device: torch.device = ray.train.torch.get_device()
+        self.rank: int = surroundings.rank
+        self.world_size: int = surroundings.world_size
+        self.device: torch.device = surroundings.device
+        self._surroundings = surroundings
         self._job = job
         self._api = api
         self._sender = sender
         self._step = 0
-        self._sharded: dict[int, nn.Module] = {}
+        self._parallel = Parallel(self.world_size, self.rank, self.device)
+        self._early = EarlyStopping(job.early_stop) if job.early_stop else None
+        self._ends = None if job.time_limit is None else time.monotonic() + job.time_limit
+        self._stopping = False
 
     def __repr__(self) -> str:
         return (
@@ -132,31 +113,55 @@ class Context:
         path = fetch(key, lambda target: self._api.download_dataset(index, target))
         return RunDataset(str(pinned[index]), path, self.rank, self.world_size)
 
-    def prepare(self, model: nn.Module, strategy: Literal["ddp", "fsdp"] = "ddp") -> nn.Module:
-        """Move the model to this worker's device and join it with the other workers' copies."""
-        if strategy not in ("ddp", "fsdp"):
-            raise InvalidInput(
-                f"{strategy!r} is not a strategy of ctx.prepare.", remedy="Use 'ddp' or 'fsdp'."
-            )
-        if strategy == "fsdp" and self.device.type == "cpu":
-            raise InvalidInput(
-                "The strategy 'fsdp' needs a GPU for each worker.",
-                remedy="Use strategy='ddp', or add --gpus-per-worker 1 where there are GPUs.",
-            )
-        if self.world_size == 1:
-            # Nothing to join, and importing Ray's way of it costs seconds.
-            return model.to(self.device)
-        if strategy == "ddp" and self.device.type == "cpu":
-            from torch.nn.parallel import DistributedDataParallel
+    def prepare(
+        self,
+        model: nn.Module,
+        strategy: Strategy = "ddp",
+        precision: Precision | None = None,
+    ) -> nn.Module:
+        """Move the model to this worker's device and join it with the other workers' copies.
 
-            return DistributedDataParallel(model)
-        from ray.train.torch import prepare_model
+        With `strategy="fsdp"` each worker keeps a part of every weight instead of a copy, and
+        the model itself is changed and returned; make the optimizer afterwards. `precision` is
+        what `ctx.autocast()` computes in; the weights stay float32. It counts for the run, as
+        the last call gave it. Raises `InvalidInput` for any other value.
+        """
+        return self._parallel.prepare(model, strategy, precision)
 
-        original = copy.deepcopy(model).cpu() if strategy == "fsdp" else None
-        prepared: nn.Module = prepare_model(model, parallel_strategy=strategy)
-        if original is not None:
-            self._sharded[id(prepared)] = original
-        return prepared
+    def autocast(self) -> AbstractContextManager[Any]:
+        """`with ctx.autocast():` around forward and loss, in the precision of `ctx.prepare`.
+
+        Does nothing without one.
+        """
+        return self._parallel.autocast()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """`loss.backward()`, scaled as float16 and `ctx.accumulate` need it.
+
+        `loss` has one element, the mean over the batch's rows.
+        """
+        self._parallel.backward(loss)
+
+    def step(self, optimizer: torch.optim.Optimizer, max_norm: float | None = None) -> None:
+        """`optimizer.step()` and `zero_grad()`, after `ctx.backward`.
+
+        Gradients are clipped to the norm `max_norm` first, if it is given. In float16 a step
+        whose gradients overflowed is left out.
+        """
+        self._parallel.step(optimizer, max_norm)
+
+    def accumulate(self, model: nn.Module, step: int, every: int) -> AbstractContextManager[bool]:
+        """Sum up gradients over `every` batches; `step` counts batches from 1.
+
+            with ctx.accumulate(model, step, every=4) as last:
+                ctx.backward(loss(model(x), y))
+                if last:
+                    ctx.step(optimizer)
+
+        True in the last batch of each group. Before it workers do not exchange gradients, and
+        `ctx.backward` divides by `every`. Raises `InvalidInput` if `every` is below 1.
+        """
+        return self._parallel.accumulate(model, step, every)
 
     def report(self, step: int | None = None, **metrics: Any) -> None:
         """Send metrics; cheap enough for every step. Worker 0's values are the run's.
@@ -165,84 +170,111 @@ class Context:
         """
         self._step = self._step + 1 if step is None else int(step)
         values = {name: _number(name, value) for name, value in metrics.items()}
+        if self._early is not None:
+            self._early.observe(values)
         if self._sender is not None and values:
             try:
                 self._sender.put(self._step, values)
             except ValidationError as error:
                 raise invalid(error) from error
 
+    def progress(self, step: int, total: int | None = None) -> None:
+        """Say how far the run is: `step` of `total` steps of whatever kind. Worker 0's counts."""
+        if self._sender is not None:
+            try:
+                self._sender.progress(Progress(step=step, total=total))
+            except ValidationError as error:
+                raise invalid(error) from error
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to save and return now: the run's early stop, its time limit, a cancel.
+
+        Every worker asks, equally often, and all get the same answer; once true it stays true.
+        """
+        reason = self._reason_to_stop()
+        if self.world_size > 1 and not self._stopping:
+            reason = self._first_reason(reason)
+        if reason is not None and not self._stopping:
+            self._stopping = True
+            if self.rank == 0:
+                print(f"[aiaas] stopping: {reason}", flush=True)  # noqa: T201 - the run's log
+        return self._stopping
+
     def checkpoint(self, **state: Any) -> None:
         """Save state to go on from after a failure; every worker calls it, worker 0's is kept.
 
         Modules and optimizers are saved as their state dicts, other values as they are.
         """
-        import ray.train
-        import torch
-
         if not state:
             raise InvalidInput(
                 "ctx.checkpoint() was called with nothing to save.",
                 remedy="Write ctx.checkpoint(model=model, optimizer=optimizer, epoch=epoch).",
             )
-        plain = {name: self._plain(value) for name, value in state.items()}
+        plain = {name: self._parallel.state_of(value) for name, value in state.items()}
         metrics = {"step": self._step}
         if self.rank != 0:
-            ray.train.report(metrics)
+            self._surroundings.report(metrics, None)
             return
         with tempfile.TemporaryDirectory(prefix="aiaas-checkpoint-") as directory:
-            torch.save(plain, Path(directory) / _STATE_FILE)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(directory))
+            checkpoints.write(Path(directory), plain)
+            self._surroundings.report(metrics, Path(directory))
 
-    def restore(self) -> dict[str, Any] | None:
-        """The state of the last checkpoint of this run, on the CPU, or None at the first start."""
-        import pickle
+    def restore(self, **into: Any) -> dict[str, Any] | None:
+        """The state of the last checkpoint of this run, on the CPU, or None at the first start.
 
-        import ray.train
-        import torch
-
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
-            return None
-        with checkpoint.as_directory() as directory:
-            file = Path(directory) / _STATE_FILE
-            if not file.exists():
+        Objects given by their names of `ctx.checkpoint` take their part of it, in place:
+        `state = ctx.restore(model=model, optimizer=optimizer)`. Sharded models and their
+        optimizers need it so. Raises `InvalidInput` if the checkpoint has no such part.
+        """
+        with self._surroundings.last_checkpoint() as directory:
+            if directory is None:
+                return None
+            state = checkpoints.read(directory)
+        for name, target in into.items():
+            if name not in state:
                 raise InvalidInput(
-                    "The last checkpoint was not made by ctx.checkpoint().",
-                    remedy="Read it with ray.train.get_checkpoint().",
+                    f"The last checkpoint has no {name!r}; it has: {', '.join(state)}.",
+                    remedy=f"Save it: ctx.checkpoint({name}={name}, …).",
                 )
-            try:
-                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError:
-                # Objects of the user's own classes, written by this very run.
-                state = torch.load(file, map_location="cpu", weights_only=False)
+            self._parallel.load(target, state[name])
         return state
+
+    def whole(self, model: nn.Module) -> nn.Module:
+        """The module as it was before `ctx.prepare`, with the weights of now.
+
+        Every worker calls it. Of a sharded model worker 0 gets a copy on the CPU and the others
+        one without values.
+        """
+        return self._parallel.whole(model)
 
     def save_model(
         self,
-        model: nn.Module,
-        example_input: Any,
+        model: Any,
+        example_input: Any = None,
         eval_input: Any = None,
         labels: Sequence[str] | None = None,
     ) -> None:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
-        Every worker may call it; worker 0's model counts. `example_input` is what `forward`
-        takes: a tensor or array with a leading batch dimension, a tuple of them, or a dict by
-        parameter name. `eval_input`, of the same form, holds the rows that publishing compares
-        outputs on. `labels` are the class names of the first output's last axis.
+        Every worker may call it; worker 0's model counts. `model` is a torch module, a Keras 3
+        model on the torch backend, a fitted scikit-learn estimator, or ONNX itself: a
+        `ModelProto` or the path of a file. `example_input` is what the model takes: a tensor or
+        array with a leading batch dimension, a tuple of them, or a dict by input name; for an
+        estimator also a DataFrame. `eval_input`, of the same form, holds the rows that
+        publishing compares outputs on. `labels` are the class names of the first output's last
+        axis.
 
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.
         """
-        from aiaas_magics.runtime.export import export_torch
+        from aiaas_magics.runtime.sources import export
 
-        module = self._whole(model)
+        source = self._parallel.whole(model) if _is_module(model) else model
         if self.rank != 0:
             return
         with tempfile.TemporaryDirectory(prefix="aiaas-model-") as directory:
-            exported = export_torch(
-                module, example_input, eval_input, labels, directory=Path(directory)
-            )
+            exported = export(source, example_input, eval_input, labels, directory=Path(directory))
             version = self._api.hand_over(
                 ModelHandOver(
                     onnx=self._api.upload(exported.onnx_path).digest,
@@ -258,44 +290,53 @@ class Context:
             flush=True,
         )
 
-    def _plain(self, value: Any) -> Any:
-        from torch import nn
+    def _reason_to_stop(self) -> str | None:
+        if stopping.asked():
+            return "the run was asked to"
+        if self._ends is not None and time.monotonic() >= self._ends:
+            return f"the time limit of {self._job.time_limit:g} s is over"
+        return None if self._early is None or self.rank != 0 else self._early.reason
 
-        if isinstance(value, nn.Module):
-            if id(value) in self._sharded:
-                return _gathered(value)
-            return _unwrapped(value).state_dict()
-        if hasattr(value, "state_dict") and callable(value.state_dict):
-            return value.state_dict()
-        return value
+    def _first_reason(self, mine: str | None) -> str | None:
+        """Any worker's reason, the same on all of them."""
+        import torch
+        import torch.distributed as dist
 
-    def _whole(self, model: nn.Module) -> nn.Module:
-        original = self._sharded.get(id(model))
-        if original is None:
-            return _unwrapped(model)
-        original.load_state_dict(_gathered(model))
-        return original
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    from torch.nn.parallel import DistributedDataParallel
-
-    if isinstance(model, DistributedDataParallel):
-        inner: nn.Module = model.module
-        return inner
-    return model
+        flag = torch.tensor([int(mine is not None)], device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        if not flag.item():
+            return None
+        return mine or "another worker was asked to"
 
 
-def _gathered(model: nn.Module) -> dict[str, Any]:
-    """The whole state of a sharded model on the CPU; all workers call it together."""
-    from torch.distributed.checkpoint.state_dict import (
-        StateDictOptions,
-        get_model_state_dict,
-    )
+def current() -> Context:
+    """The context of the run whose worker this is: for scripts, which no one passes it to.
 
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state: dict[str, Any] = get_model_state_dict(model, options=options)
-    return state
+    Raises `InvalidInput` outside a run.
+    """
+    if _current is None:
+        raise InvalidInput(
+            "There is no run here: this code runs by itself.",
+            remedy="Submit it with '%aiaas train SCRIPT.py --name NAME'.",
+        )
+    return _current
+
+
+@contextmanager
+def entered(context: Context) -> Iterator[Context]:
+    """Make it the one that `current` gives, meanwhile."""
+    global _current
+    former, _current = _current, context
+    try:
+        yield context
+    finally:
+        _current = former
+
+
+def _is_module(model: Any) -> bool:
+    from torch import nn
+
+    return isinstance(model, nn.Module)
 
 
 def _number(name: str, value: Any) -> float:

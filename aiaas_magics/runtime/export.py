@@ -9,13 +9,12 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.models import DType, Signature
-from aiaas_magics.runtime.exported import compare, first_line, load, signature_of
+from aiaas_hub.schemas.models import DType
+from aiaas_magics.runtime.exported import ExportedModel, first_line, prove
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,20 +24,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
-MAX_EVALUATION_ROWS = 256
-_BATCHES = (1, 3)
 _DTYPES = frozenset(get_args(DType))
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    onnx_path: Path
-    evaluation_path: Path
-    """safetensors: `input.<name>` and the source model's `output.<name>`, row by row."""
-    signature: Signature
-    export_max_abs: float
-    """Largest absolute difference seen between the source model and onnxruntime."""
-    framework: str
 
 
 def export_torch(
@@ -69,20 +55,18 @@ def export_torch(
         _, names = _call(module, _sized(example, 2))
         onnx_path = directory / "model.onnx"
         _export(module, _sized(example, max(2, _rows(example))), free, names, onnx_path)
-        session = load(onnx_path, names)
-        signature = signature_of(session, labels)
-        evaluation = _sized(rows, min(_rows(rows), MAX_EVALUATION_ROWS))
-        outputs, _ = _call(module, evaluation)
-        worst = 0.0
-        for size in sorted({*_BATCHES, _rows(evaluation)}):
-            batch = _sized(evaluation, size)
-            expected = outputs if size == _rows(evaluation) else _call(module, batch)[0]
-            worst = max(worst, compare(session, batch, expected, size))
-    evaluation_path = directory / "evaluation.safetensors"
-    _write_evaluation(evaluation_path, evaluation, outputs)
-    return ExportedModel(
-        onnx_path, evaluation_path, signature, worst, f"torch {torch.__version__.split('+')[0]}"
-    )
+
+        def answer(batch: Arrays) -> Arrays:
+            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+            return _call(module, tensors)[0]
+
+        return prove(
+            onnx_path,
+            {name: tensor.numpy() for name, tensor in rows.items()},
+            answer,
+            labels,
+            f"torch {torch.__version__.split('+')[0]}",
+        )
 
 
 def _named_inputs(model: nn.Module, given: Any, argument: str) -> dict[str, torch.Tensor]:
@@ -299,16 +283,6 @@ def _export(
             remedy="Use torch operations that do not depend on the values or the number of rows "
             "in forward, then save the model again.",
         ) from error
-
-
-def _write_evaluation(path: Path, inputs: dict[str, torch.Tensor], outputs: Arrays) -> None:
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    arrays = {f"input.{name}": tensor.numpy() for name, tensor in inputs.items()}
-    arrays.update({f"output.{name}": array for name, array in outputs.items()})
-    # safetensors writes the memory as it lies, whatever the strides say.
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 def _dtype(tensor: torch.Tensor) -> str:

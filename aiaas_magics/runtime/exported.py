@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ from aiaas_magics.errors import invalid
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
     Arrays = dict[str, NDArray[np.generic]]
 
 TOLERANCE = 1e-3
 """Largest difference allowed, relative to the largest absolute output value."""
+MAX_EVALUATION_ROWS = 256
+_BATCHES = (1, 3)
 _FLOOR = 1e-6
 _ORT_TYPES = {
     "tensor(bool)": "bool",
@@ -35,7 +37,59 @@ _ORT_TYPES = {
 }
 
 
+@dataclass(frozen=True)
+class ExportedModel:
+    onnx_path: Path
+    evaluation_path: Path
+    """safetensors: `input.<name>` and the source model's `output.<name>`, row by row."""
+    signature: Signature
+    export_max_abs: float
+    """Largest absolute difference seen between the source model and onnxruntime."""
+    framework: str
+
+
+def prove(
+    onnx_path: Path,
+    rows: Arrays,
+    answer: Callable[[Arrays], Arrays],
+    labels: Sequence[str] | None,
+    framework: str,
+) -> ExportedModel:
+    """Compare the exported model with `answer`, the source model's, on `rows` (leading dimension:
+    the rows) at batch 1, 3 and all of them, at most `MAX_EVALUATION_ROWS`.
+
+    The evaluation rows are written beside `onnx_path`. Raises `InvalidInput` if the exported
+    model does not load, has no free batch dimension, or an output differs by more than
+    `TOLERANCE` of the output's scale.
+    """
+    evaluation = sized(rows, min(row_count(rows), MAX_EVALUATION_ROWS))
+    outputs = answer(evaluation)
+    session = load(onnx_path, list(outputs))
+    signature = signature_of(session, labels)
+    worst = 0.0
+    for size in sorted({*_BATCHES, row_count(evaluation)}):
+        batch = sized(evaluation, size)
+        expected = outputs if size == row_count(evaluation) else answer(batch)
+        worst = max(worst, compare(session, batch, expected, size))
+    evaluation_path = onnx_path.with_name("evaluation.safetensors")
+    _write_evaluation(evaluation_path, evaluation, outputs)
+    return ExportedModel(onnx_path, evaluation_path, signature, worst, framework)
+
+
+def row_count(arrays: Arrays) -> int:
+    return int(next(iter(arrays.values())).shape[0])
+
+
+def sized(arrays: Arrays, rows: int) -> Arrays:
+    """The first `rows` rows, begun again from the top where there are fewer."""
+    import numpy as np
+
+    index = np.arange(rows) % row_count(arrays)
+    return {name: array[index] for name, array in arrays.items()}
+
+
 def load(path: Path, output_names: list[str]) -> Any:
+    """A session on the CPU. Raises `InvalidInput` if there is none or its outputs are others."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -91,13 +145,11 @@ def signature_of(session: Any, labels: Sequence[str] | None) -> Signature:
         raise invalid(error) from error
 
 
-def compare(session: Any, inputs: dict[str, torch.Tensor], expected: Arrays, size: int) -> float:
+def compare(session: Any, inputs: Arrays, expected: Arrays, size: int) -> float:
     import numpy as np
 
     try:
-        answers = session.run(
-            list(expected), {name: tensor.numpy() for name, tensor in inputs.items()}
-        )
+        answers = session.run(list(expected), inputs)
     except Exception as error:
         raise InvalidInput(
             f"The exported model fails on {size} rows: {first_line(error)}",
@@ -133,3 +185,13 @@ def compare(session: Any, inputs: dict[str, torch.Tensor], expected: Arrays, siz
 def first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
+
+
+def _write_evaluation(path: Path, inputs: Arrays, outputs: Arrays) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays = {f"input.{name}": array for name, array in inputs.items()}
+    arrays.update({f"output.{name}": array for name, array in outputs.items()})
+    # safetensors writes the memory as it lies, whatever the strides say.
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from aiaas_hub.schemas.errors import AiaasError
-from aiaas_hub.schemas.runs import JobMetrics, MetricPoint
+from aiaas_hub.schemas.runs import JobMetrics, MetricPoint, Progress
 
 INTERVAL_SECONDS = 0.5
 CAPACITY = 100_000
@@ -36,6 +36,7 @@ class MetricSender:
         self._interval = interval
         self._capacity = capacity
         self._pending: list[MetricPoint] = []
+        self._progress: Progress | None = None
         self._sequence = max(0, int((time.time() - attempt_began) * 1000))
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -53,6 +54,12 @@ class MetricSender:
             if len(self._pending) > self._capacity:
                 # The newest stays: it is the one that is looked at.
                 self._pending = self._pending[len(self._pending) % 2 ^ 1 :: 2]
+
+    def progress(self, progress: Progress) -> None:
+        """How far the run is; only the latest is sent."""
+        with self._lock:
+            if not self._stopped:
+                self._progress = progress
 
     def close(self, timeout: float = 60) -> None:
         """Send what is left, waiting at most `timeout` seconds; a repeat does nothing."""
@@ -81,4 +88,7 @@ class MetricSender:
     def _take(self) -> JobMetrics | None:
         with self._lock:
             points, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
-        return JobMetrics(sequence=self._sequence, points=points) if points else None
+            progress, self._progress = self._progress, None
+        if not points and progress is None:
+            return None
+        return JobMetrics(sequence=self._sequence, points=points, progress=progress)

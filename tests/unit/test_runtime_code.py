@@ -25,9 +25,10 @@ from aiaas_hub.schemas.runs import JobMetrics, JobSucceeded, Resources, Snapshot
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import cache, driver, failures, snapshot
 from aiaas_magics.runtime.api import JobApi
-from aiaas_magics.runtime.context import Params, _number
+from aiaas_magics.runtime.context import _number
 from aiaas_magics.runtime.datasets import RunDataset
 from aiaas_magics.runtime.metrics import MetricSender
+from aiaas_magics.runtime.params import Params
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 

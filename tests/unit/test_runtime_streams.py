@@ -10,10 +10,8 @@ import time
 
 import pytest
 
-from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.runs import JobLog, JobMetrics
 from aiaas_magics.errors import RunOver
-from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.logs import LogBuffer
 from aiaas_magics.runtime.metrics import MetricSender
 
@@ -190,18 +188,3 @@ def test_metrics_of_a_run_that_is_over_stop_quietly() -> None:
     sender.close()
     sender.put(2, {"loss": 1})
     assert sink.batches == []
-
-
-def test_what_is_no_metric_is_refused_in_a_sentence() -> None:
-    sink = Sink()
-    sink.open.set()
-    sender = MetricSender(sink, attempt_began=time.time())
-    context = Context.__new__(Context)  # of a worker, which only Ray makes
-    context._sender, context._step = sender, 0
-    for metrics, step in (({"x" * 300: 1.0}, 1), ({f"m{n}": 1.0 for n in range(500)}, 1),
-                          ({"loss": 1.0}, 10**20)):  # fmt: skip
-        with pytest.raises(InvalidInput, match="is not valid"):
-            context.report(step=step, **metrics)
-    context.report(step=1, loss=float("nan"))
-    sender.close()
-    assert [list(batch.points[0].values) for batch in sink.batches] == [["loss"]]

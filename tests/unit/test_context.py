@@ -1,0 +1,320 @@
+"""`ctx` in this process, and in two that are joined by gloo: no Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contexts import LocalRun, local_run
+from torch import nn
+from two_workers import in_two_workers
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.runs import EarlyStop, WorkerUsage
+from aiaas_magics.runtime.api import JobApi
+from aiaas_magics.runtime.context import Context, current, entered
+from aiaas_magics.runtime.early_stopping import EarlyStopping
+from aiaas_magics.runtime.surroundings import LocalSurroundings
+from aiaas_magics.runtime.usage import UsageSampler
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[LocalRun]:
+    with local_run(tmp_path) as local:
+        yield local
+
+
+@pytest.fixture
+def api(run: LocalRun) -> Iterator[JobApi]:
+    with closing(JobApi(run.service.url, run.recorded.job.run_id, run.recorded.token)) as calls:
+        yield calls
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+def rows(seed: int = 0, count: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] > x[:, 1]).long()
+
+
+def test_what_is_no_metric_is_refused_in_a_sentence(run: LocalRun) -> None:
+    with run.attempt() as ctx:
+        for metrics, step in (
+            ({"x" * 300: 1.0}, 1),
+            ({f"m{n}": 1.0 for n in range(500)}, 1),
+            ({"loss": 1.0}, 10**20),
+        ):
+            with pytest.raises(InvalidInput, match="is not valid"):
+                ctx.report(step=step, **metrics)
+        with pytest.raises(InvalidInput, match="not a number but str"):
+            ctx.report(loss="low")
+        ctx.report(step=1, loss=torch.tensor([0.5], requires_grad=True))
+    assert run.points == [(1, {"loss": 0.5})]
+
+
+def test_progress_arrives_and_a_step_below_zero_is_refused(run: LocalRun) -> None:
+    with run.attempt() as ctx:
+        ctx.progress(1, total=10)
+        ctx.progress(3, total=10)
+        with pytest.raises(InvalidInput, match="step is not valid"):
+            ctx.progress(-1)
+    assert run.recorded.progress is not None
+    assert (run.recorded.progress.step, run.recorded.progress.total) == (3, 10)
+
+
+def test_a_checkpoint_goes_back_into_model_and_optimizer(run: LocalRun) -> None:
+    x, y = rows()
+    with run.attempt() as ctx:
+        assert ctx.restore() is None
+        model = ctx.prepare(net())
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        nn.functional.cross_entropy(model(x), y).backward()
+        ctx.step(optimizer)
+        ctx.checkpoint(model=model, optimizer=optimizer, epoch=7)
+        after = model(x)
+    with run.attempt() as ctx:
+        other = net()
+        fresh = torch.optim.Adam(other.parameters(), lr=0.5)
+        state = ctx.restore(model=other, optimizer=fresh)
+        assert state is not None
+        assert state["epoch"] == 7
+        assert torch.equal(other(x), after)
+        assert fresh.param_groups[0]["lr"] == 0.1
+        with pytest.raises(InvalidInput, match="has no 'schedule'; it has: model, optimizer"):
+            ctx.restore(schedule=fresh)
+        with pytest.raises(InvalidInput, match="nothing to save"):
+            ctx.checkpoint()
+
+
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16"])
+def test_every_precision_learns_and_keeps_float32_weights(run: LocalRun, precision: Any) -> None:
+    x, y = rows(count=256)
+    with run.attempt() as ctx:
+        model = ctx.prepare(net(), precision=precision)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+        for _ in range(60):
+            with ctx.autocast():
+                logits = model(x)
+                loss = nn.functional.cross_entropy(logits, y)
+            ctx.backward(loss)
+            ctx.step(optimizer, max_norm=1.0)
+        expected = {None: torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        assert logits.dtype == expected
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        assert (model(x).argmax(1) == y).float().mean() > 0.9
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(run: LocalRun) -> None:
+    x, y = rows()
+    with run.attempt() as ctx:
+        model, whole = ctx.prepare(net()), net()
+        nn.functional.cross_entropy(whole(x), y).backward()
+        lasts = []
+        for step, (part, truth) in enumerate(zip(x.split(16), y.split(16), strict=True), 1):
+            with ctx.accumulate(model, step, every=4) as last:
+                ctx.backward(nn.functional.cross_entropy(model(part), truth))
+                lasts.append(last)
+        for one, other in zip(model.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+        assert lasts == [False, False, False, True]
+        with pytest.raises(InvalidInput, match="over 0 batches"), ctx.accumulate(model, 1, 0):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"strategy": "zero"}, "not a strategy"), ({"precision": "int8"}, "not a precision")],
+)
+def test_an_unknown_way_to_prepare_is_refused(
+    run: LocalRun, options: dict[str, Any], says: str
+) -> None:
+    with run.attempt() as ctx, pytest.raises(InvalidInput, match=says) as refusal:
+        ctx.prepare(net(), **options)
+    assert "Use " in refusal.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "stops_after"),
+    [
+        (EarlyStop(metric="loss", patience=2), [3.0, 2.0, 2.5, 2.0, 1.0], 4),
+        (EarlyStop(metric="loss", patience=2), [3.0, 2.0, 2.5, 1.9, 1.8, 1.7], None),
+        (EarlyStop(metric="loss", patience=2, min_delta=0.5), [3.0, 2.8, 2.7, 1.0], 3),
+        (EarlyStop(metric="loss", patience=1), [float("nan"), 1.0], 1),
+        (EarlyStop(metric="loss", patience=9, threshold=0.1), [3.0, 0.1], 2),
+        (EarlyStop(metric="acc", mode="max", patience=2), [0.5, 0.6, 0.6, 0.55], 4),
+        (EarlyStop(metric="acc", mode="max", threshold=0.9), [0.5, 0.95], 2),
+    ],
+)
+def test_early_stop_counts_reports_without_an_improvement(
+    rule: EarlyStop, values: list[float], stops_after: int | None
+) -> None:
+    early = EarlyStopping(rule)
+    stopped = None
+    for count, value in enumerate(values, 1):
+        early.observe({"other": 0.0})
+        early.observe({rule.metric: value})
+        if early.reason is not None and stopped is None:
+            stopped = count
+    assert stopped == stops_after
+
+
+def test_a_run_stops_early_and_says_why_once(
+    run: LocalRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = EarlyStop(metric="accuracy", mode="max", threshold=0.9)
+    with run.attempt(early_stop=rule) as ctx:
+        assert not ctx.should_stop
+        ctx.report(accuracy=0.95)
+        assert ctx.should_stop
+        ctx.report(accuracy=0.1)
+        assert ctx.should_stop
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["[aiaas] stopping: accuracy reached 0.95 (the threshold is 0.9)"]
+
+
+def test_a_run_stops_at_its_time_limit(run: LocalRun, capsys: pytest.CaptureFixture[str]) -> None:
+    with run.attempt(time_limit=3600) as ctx:
+        assert not ctx.should_stop
+    with run.attempt(time_limit=0) as ctx:
+        assert ctx.should_stop
+    assert "time limit of 0 s is over" in capsys.readouterr().out
+
+
+def test_a_script_finds_the_context_of_its_run_and_no_other(run: LocalRun) -> None:
+    with pytest.raises(InvalidInput, match="There is no run here"):
+        current()
+    with run.attempt() as ctx, entered(ctx):
+        assert current() is ctx
+    with pytest.raises(InvalidInput, match="There is no run here"):
+        current()
+
+
+def test_a_worker_tells_what_it_uses(run: LocalRun, api: JobApi) -> None:
+    sampler = UsageSampler(api.send_usage, 3, interval=0.01)
+    sampler.start()
+    until(lambda: len(run.recorded.usage) >= 2)
+    sampler.close()
+    until(lambda: not sampler.is_alive)
+    sample: WorkerUsage = run.recorded.usage[-1]
+    assert sample.worker == 3
+    assert 10_000_000 < sample.memory_bytes < sample.memory_total_bytes
+    assert sample.gpu_percent is None
+
+
+def test_a_sampler_goes_on_without_the_service_and_ends_with_the_run(
+    run: LocalRun, api: JobApi
+) -> None:
+    run.service.unavailable = True
+    sampler = UsageSampler(api.send_usage, 0, interval=0.01)
+    sampler.start()
+    time.sleep(0.1)
+    assert sampler.is_alive
+    run.service.unavailable = False
+    until(lambda: bool(run.recorded.usage))
+    run.recorded.cancelled = True
+    until(lambda: not sampler.is_alive)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def train_together(ctx: Context, strategy: Any, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Train on a half each, checkpoint, and go on in a model and optimizer of other values."""
+    torch.manual_seed(ctx.rank)
+    mine = slice(ctx.rank, None, ctx.world_size)
+    data, truth = torch.from_numpy(x[mine]), torch.from_numpy(y[mine])
+
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+        blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.into, self.blocks, self.out = nn.Linear(4, 8), blocks, nn.Linear(8, 2)
+
+            def forward(self, features: torch.Tensor) -> torch.Tensor:
+                hidden = self.into(features)
+                for block in self.blocks:
+                    hidden = torch.tanh(block(hidden))
+                return self.out(hidden)
+
+        model = ctx.prepare(Net(), strategy=strategy, precision="bf16")
+        return model, torch.optim.AdamW(model.parameters(), lr=0.03)
+
+    model, optimizer = fresh()
+    for step in range(1, 81):
+        with ctx.accumulate(model, step, every=2) as last, ctx.autocast():
+            ctx.backward(nn.functional.cross_entropy(model(data).float(), truth))
+            if last:
+                ctx.step(optimizer, max_norm=5.0)
+    ctx.checkpoint(model=model, optimizer=optimizer, epoch=1)
+    with torch.no_grad():
+        accuracy = float((model(data).argmax(1) == truth).float().mean())
+        before = model(data)
+        again, its_optimizer = fresh()
+        state = ctx.restore(model=again, optimizer=its_optimizer)
+        assert state is not None
+        difference = float((again(data) - before).abs().max())
+    whole = ctx.whole(model)
+    # Only one worker has a reason; both stop.
+    ctx.report(loss=0.0 if ctx.rank == 0 else 1.0)
+    stops = ctx.should_stop
+    if ctx.rank == 0:
+        with torch.no_grad():
+            difference = max(difference, float((whole(data) - before).abs().max()))
+    ctx.save_model(model, data[:2], data)
+    moments = sum(len(group["params"]) for group in its_optimizer.param_groups)
+    return {
+        "accuracy": accuracy,
+        "difference": difference,
+        "stops": stops,
+        "epoch": state["epoch"],
+        "kept": sum(parameter.numel() for parameter in _local(model)),
+        "restored": len(its_optimizer.state) == moments,
+    }
+
+
+def _local(model: nn.Module) -> list[torch.Tensor]:
+    return [getattr(parameter, "_local_tensor", parameter) for parameter in model.parameters()]
+
+
+def test_two_workers_train_one_model(run: LocalRun) -> None:
+    x, y = (tensor.numpy() for tensor in rows(count=128))
+    job = run.recorded.job.model_copy(
+        update={"early_stop": EarlyStop(metric="loss", threshold=0.5)}
+    )
+
+    def both(ctx: Context) -> dict[str, Any]:
+        return {strategy: train_together(ctx, strategy, x, y) for strategy in ("ddp", "fsdp")}
+
+    results = in_two_workers(run, job, both)
+
+    everything = 4 * 8 + 8 + 2 * (8 * 8 + 8) + 8 * 2 + 2
+    for strategy, kept in (("ddp", 2 * everything), ("fsdp", everything)):
+        for worker in (result[strategy] for result in results):
+            assert worker["accuracy"] > 0.85
+            assert worker["difference"] < 1e-5
+            assert worker["stops"] is True
+            assert worker["epoch"] == 1
+            assert worker["restored"]
+        assert sum(result[strategy]["kept"] for result in results) == kept
+    (answer,) = run.model().run(None, {"features": x[:5]})
+    assert answer.shape == (5, 2)
+
+
+def test_another_directory_has_no_checkpoint(tmp_path: Path) -> None:
+    with LocalSurroundings(tmp_path).last_checkpoint() as directory:
+        assert directory is None
