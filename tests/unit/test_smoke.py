@@ -60,7 +60,7 @@ def test_a_loop_without_an_end_is_ended_while_it_goes_well() -> None:
 @pytest.mark.parametrize(
     ("cell", "says", "line"),
     [
-        ("import nothing_of_that_name\ndef train(ctx): ...\n", "nothing_of_that_name", "cell.py, line 1"),
+        ("import nothing_of_it\ndef train(ctx): ...\n", "nothing_of_it", "cell.py, line 1"),
         (
             "import torch\ndef train(ctx):\n    net = torch.nn.Linear(3, 2)\n"
             "    return net(torch.ones(2, 4))\n",
@@ -135,7 +135,8 @@ def test_a_plain_script_is_smoked(tmp_path: Path, capsys: pytest.CaptureFixture[
     script = tmp_path / "main.py"
     script.write_text(
         "import sys\nfrom aiaas_magics.runtime.context import current\n"
-        "if __name__ == '__main__':\n    current().report(loss=1)\n    print('args', sys.argv[1:])\n"
+        "if __name__ == '__main__':\n"
+        "    current().report(loss=1)\n    print('args', sys.argv[1:])\n"
     )
     seen = smoke(snapshot.of_script(script, ["--fast"]), Request("x"))
     assert seen.report.finished

@@ -1,0 +1,190 @@
+"""Planning, smoking and submitting from a notebook, before the real service."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from api_world import World
+from notebook_shell import Notebook
+
+import aiaas_magics
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics import environment
+from aiaas_magics.receipt import Receipt
+
+CELL = "def train(ctx):\n    ctx.report(step=1, rows=len(ctx.dataset().to_pandas()))\n"
+BARE = "def train(ctx):\n    ctx.report(step=1, loss=0.5)\n"
+
+
+def uploads(world: World) -> int:
+    blobs = world.home.artifacts / "blobs"
+    return sum(path.is_file() for path in blobs.rglob("*"))
+
+
+def test_a_plan_sends_nothing_and_tells_all(world: World, notebook: Notebook) -> None:
+    world.dataset(rows=7)
+    before = uploads(world)
+    receipt = notebook.run(
+        f"%%aiaas train --name cnn --dataset digits --workers 2 --plan\nimport numpy\n{CELL}"
+    )
+    assert isinstance(receipt, Receipt)
+    assert receipt.ok, receipt
+    assert uploads(world) == before
+    assert world.ok("GET", "/runs")["items"] == []
+    text = repr(receipt)
+    assert text.startswith("Plan of cnn [ready]")
+    for part in ("alice/digits@1", "2 workers, each 1 CPUs", "cell.py", "quota left", "as here"):
+        assert part in text
+    assert receipt.bytes == len(receipt.code.content)  # type: ignore[union-attr]
+    assert "<script" not in receipt._repr_mimebundle_()["text/html"]
+
+
+def test_a_plan_tells_what_would_be_refused(world: World, notebook: Notebook) -> None:
+    notebook.run("import pandas as pd\ndf = pd.DataFrame({'x': [1, 2]})")
+    receipt = notebook.run(
+        "%%aiaas train --name cnn --dataset nothing --plan\ndef train(ctx):\n    return df\n"
+    )
+    assert not receipt.ok
+    said = " ".join(receipt.problems)
+    assert "no dataset nothing" in said
+    assert "df is a variable of the notebook (DataFrame" in said
+    assert "[failed]" in repr(receipt)
+    notebook.run("import threading\nlock = threading.Lock()\ndef fit(ctx):\n    return lock, df\n")
+    receipt = aiaas_magics.plan(notebook.shell.user_ns["fit"])
+    assert receipt.name == "fit"
+    assert {one.name: one.severity for one in receipt.captured} == {"lock": "error", "df": "fine"}
+    assert receipt.problems[0].startswith("lock (lock) is a lock")
+
+
+def test_a_cell_that_uses_the_notebook_is_refused_before_it_is_sent(
+    world: World, notebook: Notebook
+) -> None:
+    notebook.run("import numpy as np\nrate = 0.1")
+    before = uploads(world)
+    for option in ("", "--smoke "):
+        said = notebook.refuses(
+            f"%%aiaas train --name x {option}\ndef train(ctx):\n    return np.zeros(3) * rate\n"
+        )
+        assert said.startswith("np is imported in another cell")
+        assert "Likewise: rate." in said
+        assert "Add 'import numpy as np' to the cell." in said
+    assert uploads(world) == before
+
+
+def test_a_smoke_gets_the_first_rows(
+    world: World, notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.dataset(rows=3000)
+    before = uploads(world)
+    seen = notebook.run(f"%%aiaas train --name cnn --dataset digits --smoke\n{CELL}")
+    assert seen.metrics == {"rows": 1000}
+    assert "the first 1,000 of 3,000 rows of alice/digits@1" in repr(seen)
+    assert uploads(world) == before
+    failing = "def train(ctx):\n    ctx.dataset().to_pandas()['nothing']\n"
+    said = notebook.refuses(f"%%aiaas train --name cnn --dataset digits --smoke\n{failing}")
+    # The magic's own line counts, as in the notebook.
+    assert "at cell.py, line 3: there is no column 'nothing'" in said
+    assert "cell.py, line 3, in train" in capsys.readouterr().out
+
+
+def test_scripts_notebooks_and_recipes_are_submitted(
+    world: World, notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("Fit_It.py").write_text("if __name__ == '__main__':\n    print('hi')\n")
+    Path("n.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": ["!ls\n", BARE], "metadata": {}}]})
+    )
+    run = notebook.run("%aiaas train Fit_It.py --detach -- --lr 0.1")
+    assert (run.name, run._record.snapshot.entry) == ("fit-it", "Fit_It.py")
+    assert notebook.run("%aiaas train n.ipynb --name other --detach").name == "other"
+    world.dataset("table")
+    line = "%aiaas train --recipe tabular --dataset table --param target=label"
+    run = notebook.run(f"{line} --detach")
+    assert run.name == "tabular"
+    assert run.params == {"target": "label"}
+    assert "did you mean" in notebook.refuses(f"{line} --param epoch=3")
+    assert "did you mean 'tabular'" in notebook.refuses("%aiaas train --recipe tabula --name x")
+    assert "brings its own code" in notebook.refuses(f"%%aiaas train --recipe tabular\n{BARE}")
+    assert "Only a script" in notebook.refuses("%aiaas train n.ipynb --name x -- --lr 1")
+    assert "target" in notebook.run("%aiaas help recipe tabular")
+    assert "causal-lm" in notebook.run("%aiaas help recipe")
+
+
+def test_what_a_run_is_asked_to_be_arrives(world: World, notebook: Notebook) -> None:
+    run = notebook.run(
+        "%%aiaas train --name x --priority high --time-limit 30m --stop-when accuracy:max "
+        f"--patience 4 --detach\n{BARE}"
+    )
+    asked = run._record
+    assert (asked.priority, asked.time_limit) == ("high", 1800)
+    stop = asked.early_stop
+    assert (stop.metric, stop.mode, stop.patience, stop.threshold) == ("accuracy", "max", 4, None)
+    run = notebook.run(f"%%aiaas train --name x --stop-when loss<0.1 --detach\n{BARE}")
+    stop = run._record.early_stop
+    assert (stop.metric, stop.mode, stop.threshold) == ("loss", "min", 0.1)
+    assert stop.patience == 1_000_000
+    for wrong in ("--time-limit soon", "--stop-when <3", "--stop-when loss<x", "--patience 3"):
+        assert notebook.refuses(f"%%aiaas train --name x {wrong} --detach\n{BARE}")
+
+
+def test_pain_version_skew_is_told_before_the_upload(
+    world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = uploads(world)
+    monkeypatch.setattr(environment, "PYTHON", "3.10")
+    said = notebook.refuses(f"%%aiaas train --name x --detach\n{BARE}")
+    assert "runs Python 3.10" in said
+    monkeypatch.undo()
+    monkeypatch.setenv("AIAAS_URL", str(world.client.base_url.join("/services/aiaas/")))
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "user:alice")
+    monkeypatch.setattr(environment, "__version__", "7.3.1")
+    said = notebook.refuses(f"%%aiaas train --name x --detach\n{BARE}")
+    assert "pip install aiaas-hub==" in said
+    assert uploads(world) == before
+
+
+def test_another_version_of_a_library_is_named(
+    world: World,
+    notebook: Notebook,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from importlib.metadata import version
+
+    from aiaas_magics.snapshot import imports
+
+    monkeypatch.setattr(
+        imports, "_distribution", lambda name: {name: "0.0.1", "nothing-of-it": "1"}
+    )
+    cell = f"import numpy\n{BARE}"
+    receipt = notebook.run(f"%%aiaas train --name x --plan\n{cell}")
+    found = {difference.package: difference.there for difference in receipt.differences}
+    assert found == {"numpy": version("numpy"), "nothing-of-it": None}
+    assert "numpy is 0.0.1 here, the workers have" in repr(receipt)
+    capsys.readouterr()
+    notebook.run(f"%%aiaas train --name x --detach\n{cell}")
+    out = capsys.readouterr().out
+    assert "Note: nothing-of-it is 1 here, the workers have none." in out
+
+
+def test_a_large_capture_is_told_and_sent(
+    world: World, notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run("import numpy as np\nweights = np.zeros(300_000)\ndef fit(ctx):\n    weights\n")
+    run = aiaas_magics.train(notebook.shell.user_ns["fit"], detach=True)
+    assert run.state == "queued"
+    said = capsys.readouterr().out
+    assert "Note: weights (ndarray, 2.3 MiB) travels with the function each time." in said
+    assert "aiaas.datasets.put('weights'" in said
+
+
+def test_what_cannot_travel_is_refused_in_a_sentence(world: World) -> None:
+    lock = threading.Lock()
+    before = uploads(world)
+    with pytest.raises(InvalidInput, match="lock"):
+        aiaas_magics.train(lambda ctx: lock, name="x", detach=True)
+    assert uploads(world) == before
