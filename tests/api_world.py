@@ -28,6 +28,7 @@ from standins import (
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.records.database import Database
+from aiaas_hub.api.services import Services
 from aiaas_hub.app import PYTHON, Engines, compose
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.home import Home
@@ -51,6 +52,11 @@ class World:
     identity: StandInIdentity
     home: Home
     blobs: FsspecBlobs
+    services: Services
+
+    @property
+    def base(self) -> str:
+        return f"{PREFIX}api/v1"
 
     def call(self, method: str, path: str, token: str | None = "user:alice", **kwargs: Any) -> Any:
         headers = kwargs.pop("headers", {})
@@ -159,6 +165,7 @@ def serving(home: Home, url: str) -> Iterator[World]:
             identity,
             home,
             FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache"),
+            app.state.services,
         )
     server.should_exit = True
     thread.join()

@@ -1,0 +1,178 @@
+"""The queue over HTTP: places, plans, quotas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from api_world import World
+
+import aiaas_hub.app
+from aiaas_hub.domain.ports import Capacity
+from aiaas_hub.domain.queueing import QueueRules, RunLimits
+
+SNAPSHOT = {"digest": "0" * 64, "python": aiaas_hub.app.PYTHON, "client": "0"}
+
+
+def plan(world: World, token: str = "user:alice", **changes: Any) -> Any:
+    body = {"name": "cnn", "snapshot": SNAPSHOT, **changes}
+    return world.ok("POST", "/runs/plan", token, json=body)
+
+
+def seen(world: World, run: Any, token: str = "user:alice") -> Any:
+    return world.ok("GET", f"/runs/{run['id']}", token)
+
+
+def test_why_a_run_waits_and_what_would_start_instead(world: World) -> None:
+    world.training.has = Capacity(cpus=4, gpus=0)
+    theirs = world.submit("user:bob", resources={"workers": 3})
+    world.tick()
+    mine = world.submit(resources={"workers": 2})
+    assert mine["queue"] == {
+        "position": 1,
+        "blocked_by": "waits for 1 CPU: another user's run holds 3 of 4",
+        "running_instead": "with --workers 1 it would start now",
+    }
+    world.tick()
+    shown = seen(world, mine)
+    assert (shown["state"], shown["reason"]) == ("queued", mine["queue"]["blocked_by"])
+    assert shown["queue"] == mine["queue"]
+    listed = world.ok("GET", "/runs")["items"]
+    assert listed[0]["queue"] == mine["queue"]
+    assert theirs["id"] not in str(listed)
+    # What it does not hold any more is given away at once.
+    world.ok("POST", f"/runs/{theirs['id']}/cancel", "user:bob")
+    world.tick(2)
+    shown = seen(world, mine)
+    assert (shown["state"], shown["queue"]) == ("starting", None)
+
+
+def test_a_small_run_in_the_gap_says_so(world: World) -> None:
+    world.training.has = Capacity(cpus=4, gpus=0)
+    world.submit("user:bob", resources={"workers": 2})
+    world.tick()
+    world.submit(resources={"workers": 4})
+    small = world.submit("user:carol")
+    world.tick()
+    shown = seen(world, small, "user:carol")
+    assert (shown["state"], "ahead of a bigger run" in shown["reason"]) == ("starting", True)
+
+
+def test_priorities_order_ones_own_runs(world: World) -> None:
+    world.training.has = Capacity(cpus=1, gpus=0)
+    first = world.submit()
+    world.tick()
+    low, high = world.submit(priority="low"), world.submit(priority="high")
+    assert seen(world, low)["queue"]["position"] == 2
+    world.ok("POST", f"/runs/{first['id']}/cancel")
+    world.tick(2)
+    assert [seen(world, run)["state"] for run in (low, high)] == ["queued", "starting"]
+
+
+def test_a_plan_changes_nothing_and_tells_all(world: World) -> None:
+    world.dataset()
+    world.training.has = Capacity(cpus=4, gpus=0)
+    told = plan(world, datasets=["digits"], resources={"workers": 2})
+    assert told["datasets"] == [{"owner": "alice", "name": "digits", "version": 1}]
+    assert told["queue"] is None
+    assert told["expected_start_seconds"] is None  # no run was started yet
+    assert told["quota"]["runs"] == {"used": 0, "limit": 4}
+    assert told["environment"]["python"] == aiaas_hub.app.PYTHON
+    assert world.ok("GET", "/runs")["items"] == []
+
+    run = world.submit(resources={"workers": 3})
+    token = world.run_token(run)
+    world.call("POST", f"/runs/{run['id']}/job/events", token, json={"kind": "started"})
+    told = plan(world)
+    assert told["expected_start_seconds"] >= 0
+    assert told["quota"]["workers"] == {"used": 3, "limit": None}
+    assert world.ok("GET", "/me")["quota"] == told["quota"]
+    told = plan(world, resources={"workers": 2})
+    assert told["queue"]["blocked_by"] == f"waits for 1 CPU: your {run['id']} holds 3 of 4"
+    assert told["expected_start_seconds"] is None
+    theirs = plan(world, "user:bob", resources={"workers": 2})
+    assert theirs["queue"]["blocked_by"] == "waits for 1 CPU: another user's run holds 3 of 4"
+    assert theirs["quota"]["runs"]["used"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"datasets": ["nothing"]}, 404, "no dataset"),
+        ({"kind": "trial"}, 400, "kind"),
+        ({"kind": "sweep"}, 400, "what it sweeps"),
+        ({"time_limit": 0}, 400, "time_limit"),
+        ({"time_limit": 1e9}, 400, "time_limit"),
+        ({"priority": "urgent"}, 400, "priority"),
+        ({"early_stop": {"metric": "loss", "patience": 0}}, 400, "patience"),
+        ({"resources": {"workers": 9}}, 400, "at most 8"),
+        ({"resources": {"gpus_per_worker": 1}}, 400, "at most 0"),
+    ],
+)
+def test_what_could_never_start_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, changes: Any, status: int, words: str
+) -> None:
+    rules = QueueRules(per_user=RunLimits(workers=8, gpus=0))
+    monkeypatch.setattr(world.services.admission, "_rules", rules)
+    body = {"name": "cnn", "snapshot": {**SNAPSHOT, "digest": world.upload(b"x")}, **changes}
+    for path in ("/runs", "/runs/plan"):
+        answer = world.call("POST", path, json=body)
+        assert answer.status_code == status, answer.text
+        assert words in answer.json()["error"]["message"]
+    assert world.ok("GET", "/runs")["items"] == []
+
+
+def test_a_line_is_not_endless(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.services.admission, "_max_queued", 2)
+    world.submit()
+    world.submit()
+    body = {"name": "cnn", "snapshot": {**SNAPSHOT, "digest": world.upload(b"x")}}
+    answer = world.call("POST", "/runs", json=body)
+    assert answer.status_code == 429
+    assert answer.json()["error"]["code"] == "too_many"
+    world.submit("user:bob")
+
+
+def test_lists_are_filtered(world: World) -> None:
+    cancelled = world.submit()
+    world.ok("POST", f"/runs/{cancelled['id']}/cancel")
+    world.tick()
+    other = world.submit(name="other")
+
+    def ids(query: str) -> list[str]:
+        return [run["id"] for run in world.ok("GET", f"/runs?{query}")["items"]]
+
+    assert ids("state=cancelled") == [cancelled["id"]]
+    assert ids("state=queued&state=cancelled") == [other["id"], cancelled["id"]]
+    assert ids("name=other") == [other["id"]]
+    assert ids("kind=sweep") == []
+    assert world.call("GET", "/runs?state=nonsense").status_code == 400
+
+
+def test_a_key_with_another_body_is_refused(world: World) -> None:
+    """On each route that takes a key."""
+    world.dataset("thing")
+    world.model("thing")
+    ended = world.submit()
+    world.ok("POST", f"/runs/{ended['id']}/cancel")
+    world.tick()
+    x, y = world.upload(b"x"), world.upload(b"y")
+    handed = world.hand_over()
+    for path, body, other in (
+        ("/runs", {"name": "a", "snapshot": {**SNAPSHOT, "digest": x}}, {"name": "b"}),
+        (f"/runs/{ended['id']}/resume", {"params": {"lr": 1}}, {"params": {"lr": 2}}),
+        ("/models/alice/new/versions", handed, {"onnx": y}),
+        ("/endpoints/alice/thing/publish", {"model": "thing"}, {"model": "cnn"}),
+        ("/endpoints/alice/thing/keys", {}, {"note": "another"}),
+    ):
+        headers = {"Idempotency-Key": "the-same-key"}
+        first = world.ok("POST", path, json=body, headers=dict(headers))
+        again = world.ok("POST", path, json=body, headers=dict(headers))
+        assert again.get("id", again.get("name")) == first.get("id", first.get("name"))
+        answer = world.call("POST", path, json={**body, **other}, headers=dict(headers))
+        assert answer.status_code == 409, path
+        assert "Idempotency-Key" in answer.json()["error"]["message"]
+    fresh = world.call("POST", "/datasets/alice/thing/versions", json={"blob": x}, headers=headers)
+    assert fresh.status_code == 400  # not Parquet, but a key is taken by what was asked first
+    other = world.call("POST", "/datasets/alice/thing/versions", json={"blob": y}, headers=headers)
+    assert other.status_code == 409

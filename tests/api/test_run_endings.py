@@ -1,0 +1,178 @@
+"""How a run is gone on with, and how one ends that does not end itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from api_world import World
+
+import aiaas_hub.domain.advancing as advancing
+from aiaas_hub.domain.ports import JobState, JobStatus
+
+ERROR = {"message": "Terminated.", "remedy": "", "traceback": ""}
+
+
+def started(world: World, **changes: Any) -> tuple[Any, str]:
+    run = world.submit(**changes)
+    token = world.run_token(run)
+    report(world, run, token, {"kind": "started"})
+    return run, token
+
+
+def report(world: World, run: Any, token: str, event: Any) -> int:
+    answer = world.call("POST", f"/runs/{run['id']}/job/events", token, json=event)
+    status: int = answer.status_code
+    return status
+
+
+def seen(world: World, run: Any) -> Any:
+    return world.ok("GET", f"/runs/{run['id']}")
+
+
+def held(world: World) -> float:
+    used: float = world.ok("GET", "/me")["quota"]["runs"]["used"]
+    return used
+
+
+def test_resuming_goes_on_with_the_same_code_and_data(world: World) -> None:
+    world.dataset()
+    run, token = started(
+        world,
+        datasets=["digits"],
+        params={"lr": 0.1, "batch": 64},
+        resources={"workers": 2},
+        time_limit=60,
+        early_stop={"metric": "loss"},
+    )
+    refused = world.call("POST", f"/runs/{run['id']}/resume", json={})
+    assert (refused.status_code, "only one that is over" in refused.text) == (409, True)
+    report(world, run, token, {"kind": "failed", "error": ERROR})
+    world.dataset(rows=7)  # a newer version, which the resumed run does not take
+    body = {"params": {"batch": 32}, "time_limit": 120}
+    resumed = world.ok("POST", f"/runs/{run['id']}/resume", json=body)
+    assert resumed["id"] != run["id"]
+    assert resumed["resumed_from"] == run["id"]
+    assert resumed["params"] == {"lr": 0.1, "batch": 32}
+    assert resumed["time_limit"] == 120
+    for same in ("name", "snapshot", "datasets", "resources", "early_stop", "owner"):
+        assert resumed[same] == run[same], same
+    second = world.run_token(resumed)
+    assert world.training.submissions[-1].resumed_from == run["id"]
+    job = world.call("GET", f"/runs/{resumed['id']}/job", second).json()
+    assert (job["resumed_from"], job["time_limit"]) == (run["id"], 120)
+    assert job["early_stop"]["metric"] == "loss"
+
+
+def test_a_run_over_its_time_limit_is_ended_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, token = started(world, time_limit=7200)
+    world.tick(2)
+    assert seen(world, run)["state"] == "running"
+    began = datetime.now(UTC) - timedelta(hours=2, seconds=30)
+    world.services.run_records.update(run["id"], 1, started_at=began)
+    world.tick(2)
+    assert seen(world, run)["state"] == "running"  # it may still stop by itself
+    world.services.run_records.update(run["id"], 1, started_at=began - timedelta(seconds=30))
+    # The job's own last words, when it is stopped, do not hide why it was.
+    monkeypatch.setattr(world.training, "stop", lambda _id: None)
+    world.tick()
+    assert report(world, run, token, {"kind": "failed", "error": ERROR}) == 204
+    shown = seen(world, run)
+    assert shown["state"] == "failed"
+    assert shown["error"]["message"] == "The run was stopped after its time limit of 2 h."
+    assert f"%aiaas resume {run['id']}" in shown["error"]["remedy"]
+    assert held(world) == 0
+
+
+def test_the_service_stops_what_does_not_report_either(world: World) -> None:
+    run, token = started(world, time_limit=1)
+    began = datetime.now(UTC) - timedelta(seconds=62)
+    world.services.run_records.update(run["id"], 1, started_at=began)
+    world.tick(2)
+    assert world.training.stopped == [f"{run['id']}-1"]
+    assert seen(world, run)["error"]["message"].endswith("time limit of 1 s.")
+    assert report(world, run, token, {"kind": "succeeded"}) == 409
+
+
+def test_success_before_the_stop_is_success_and_a_failure_is_a_cancel(world: World) -> None:
+    done, first = started(world)
+    fell, second = started(world)
+    for run in (done, fell):
+        world.ok("POST", f"/runs/{run['id']}/cancel")
+    assert report(world, done, first, {"kind": "succeeded"}) == 204
+    assert report(world, fell, second, {"kind": "failed", "error": ERROR}) == 204
+    world.tick(2)
+    assert (seen(world, done)["state"], seen(world, done)["error"]) == ("succeeded", None)
+    assert (seen(world, fell)["state"], seen(world, fell)["error"]) == ("cancelled", None)
+    assert held(world) == 0
+
+
+def test_workers_that_never_start_are_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once, again = world.submit(), world.submit(retries=1)
+    world.tick(2)
+    assert [seen(world, run)["state"] for run in (once, again)] == ["starting"] * 2
+    monkeypatch.setattr(advancing, "START_LIMIT", timedelta(0))
+    world.tick()
+    monkeypatch.undo()
+    world.tick()
+    shown = seen(world, once)
+    assert (shown["state"], "did not start within" in shown["error"]["message"]) == ("failed", True)
+    assert sorted(world.training.stopped)[:2] == sorted(f"{r['id']}-1" for r in (once, again))
+    shown = seen(world, again)
+    assert (shown["state"], shown["attempt"]) == ("starting", 2)
+
+
+def test_an_engine_out_of_reach_does_not_hold_a_run_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, token = started(world)
+    retried, _ = started(world, retries=1)
+    cancelled, _ = started(world)
+    alive, living = started(world)
+    world.ok("POST", f"/runs/{cancelled['id']}/cancel")
+    world.training.ready = False
+    world.tick()
+    assert seen(world, lost)["state"] == "running"
+    sample = {
+        "worker": 0,
+        "host": "here",
+        "cpu_percent": 1,
+        "memory_bytes": 1,
+        "memory_total_bytes": 2,
+    }
+    ago = datetime.now(UTC) - advancing.REACH_LIMIT
+    for run in (lost, retried, cancelled, alive):
+        world.services.run_records.update(run["id"], 1, unseen_since=ago)
+    told = world.call("POST", f"/runs/{alive['id']}/job/usage", living, json={"samples": [sample]})
+    assert told.status_code == 204
+    world.tick()
+    assert seen(world, lost)["state"] == "lost"
+    assert f"%aiaas resume {lost['id']}" in seen(world, lost)["error"]["remedy"]
+    assert (seen(world, retried)["state"], seen(world, retried)["attempt"]) == ("queued", 2)
+    assert seen(world, cancelled)["state"] == "cancelled"
+    # Its workers tell of themselves: it is Ray that cannot be asked.
+    assert seen(world, alive)["state"] == "running"
+    assert report(world, lost, token, {"kind": "succeeded"}) == 409
+    world.training.ready = True
+    world.tick()
+    found = world.services.run_records.live(alive["id"])
+    assert found is not None
+    assert found.unseen_since is None
+
+
+def test_each_ending_gives_back_what_was_held(world: World) -> None:
+    runs = [started(world, resources={"workers": 2}) for _ in range(3)]
+    assert held(world) == 3
+    report(world, *runs[0], {"kind": "succeeded"})
+    report(world, *runs[1], {"kind": "failed", "error": ERROR})
+    world.training.jobs[f"{runs[2][0]['id']}-1"] = JobStatus(JobState.FAILED)
+    del world.training.jobs[f"{runs[2][0]['id']}-1"]
+    world.tick()
+    assert [seen(world, run)["state"] for run, _ in runs] == ["succeeded", "failed", "lost"]
+    quota = world.ok("GET", "/me")["quota"]
+    assert (quota["runs"]["used"], quota["workers"]["used"]) == (0, 0)
