@@ -102,8 +102,7 @@ class Comparison(Rich):
             cells = [
                 [display.escape(name), *(_marked(values))] for name, values in rows if any(values)
             ]
-            heading = f"<div><b>{display.escape(title)}</b></div>"
-            parts.append(heading + display.table(titles, cells))
+            parts.append(_heading(title) + display.table(titles, cells))
         picture = plot.html(plot.overlaid(self.curves))
         parts.append(f"<div>{picture}</div>")
         said = self._code_said()
@@ -194,7 +193,11 @@ def _diff_html(diff: str) -> str:
         else display.escape(line)
         for line in _cut(diff).split("\n")
     ]
-    return f"<div><b>code</b></div>{display.pre_html(chr(10).join(lines), limit='30em')}"
+    return _heading("code") + display.pre_html("\n".join(lines), limit="30em")
+
+
+def _heading(title: str) -> str:
+    return f'<div style="margin-top:8px"><b>{display.escape(title)}</b></div>'
 
 
 def _cut(diff: str) -> str:

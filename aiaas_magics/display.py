@@ -195,8 +195,8 @@ def log(text: str, title: str = "") -> str:
     """A few last lines. Not scrollable: what is drawn again loses its place."""
     heading = f"<div>{muted(title)}</div>" if title else ""
     return (
-        f'<div style="min-width:0">{heading}<pre style="{_MONO};font-size:85%;margin:4px 0;'
-        f"padding:6px;border:{_BORDER};overflow:hidden;white-space:pre-wrap;"
+        f'<div style="min-width:0;margin-top:6px">{heading}<pre style="{_MONO};font-size:85%;'
+        f"margin:4px 0;padding:6px;border:{_BORDER};overflow:hidden;white-space:pre-wrap;"
         f'overflow-wrap:anywhere;background:transparent;color:inherit">{escape(text)}</pre></div>'
     )
 

@@ -15,8 +15,8 @@ _MOST_WORKERS = 1024
 # Of one piece of the log no more is looked at: what came before is past the tail.
 _LOOKED_AT = 2000
 
-PLATFORM = -1
-"""The platform's own lines, in place of a worker's rank."""
+PLATFORM = 1_000_000
+"""In place of a worker's rank: the platform's own lines, which come after every worker's."""
 _PREFIX = re.compile(r"\[(aiaas|\d{1,4})\] ")
 
 
@@ -38,7 +38,7 @@ class LogTail:
         self._partial = self._partial[-_LINE_LENGTH:]
 
     def tails(self) -> dict[int, str]:
-        """Worker → its last lines, the platform's own first."""
+        """Worker → its last lines, by rank."""
         tails = {worker: list(lines) for worker, lines in self._lines.items()}
         worker, said = worker_of(self._partial) if self._several else (0, self._partial)
         if _shown(said).strip():

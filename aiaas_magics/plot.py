@@ -102,6 +102,7 @@ def _svg(shown: list[Panel]) -> bytes:
 
 def _draw(panel: Panel, axes: object) -> None:
     from matplotlib.axes import Axes
+    from matplotlib.ticker import NullFormatter
 
     assert isinstance(axes, Axes)  # noqa: S101  (matplotlib's own type is loaded with it only)
     for number, (label, curve) in enumerate(panel.curves.items()):
@@ -117,6 +118,9 @@ def _draw(panel: Panel, axes: object) -> None:
         )
     if spans_decades(value for curve in panel.curves.values() for value in curve.values):
         axes.set_yscale("log")
+        # Its own labels are formulas, which are text here.
+        axes.yaxis.set_major_formatter(lambda value, _: display.number(value))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if len(panel.curves) > 1:
         axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
     axes.set_title(_title(panel), color=_INK, fontsize=10)

@@ -66,7 +66,8 @@ class RunView:
         tails = self._tail.tails()
         if self._worker is not None:
             return {worker: tail for worker, tail in tails.items() if worker == self._worker}
-        return dict(list(tails.items())[: _MOST_TAILS + 1])
+        workers = [worker for worker in tails if worker != PLATFORM][:_MOST_TAILS]
+        return {worker: tail for worker, tail in tails.items() if worker in (*workers, PLATFORM)}
 
     def _progress(self) -> tuple[float | None, str]:
         """How much is done (0 to 1, if that is known), and that in words."""
@@ -131,19 +132,20 @@ class RunView:
         tails = self._shown_tails()
         if not tails:
             return ""
-        boxes = [
-            display.log(tail, f"worker {worker}" if worker != PLATFORM else "platform")
-            for worker, tail in tails.items()
-        ]
-        if len(boxes) == 1 and self.record.resources.workers == 1:
+        if self.record.resources.workers == 1:
             return display.log(next(iter(tails.values())))
-        hidden = self.record.resources.workers - len([w for w in tails if w != PLATFORM])
-        more = ""
-        if hidden > 0 and self._worker is None and len(tails) > _MOST_TAILS:
-            more = display.muted(
+        boxes = {
+            worker: display.log(tail, f"worker {worker}" if worker != PLATFORM else "platform")
+            for worker, tail in tails.items()
+        }
+        own = [box for worker, box in boxes.items() if worker != PLATFORM]
+        hidden = self.record.resources.workers - len(own)
+        more = boxes.get(PLATFORM, "")
+        if hidden > 0 and len(own) == _MOST_TAILS:
+            more += display.muted(
                 f"{hidden} more workers: '%aiaas attach {self.record.id} --worker N' shows one."
             )
-        return display.grid(boxes) + more
+        return display.grid(own) + more
 
     def text(self) -> str:
         parts = [self.line(), self.trouble, plot.text(plot.panels(self.curves))]

@@ -260,7 +260,9 @@ def test_a_range_of_decades_has_a_logarithmic_axis() -> None:
     assert not spans_decades([*falling, 0.0])
     assert not spans_decades([3.0, 2.0, 1.0])
     # Its ticks are powers of ten, written as such.
-    assert "10" in svg(plot.html(panels({"loss": falling})))
+    drawn = svg(plot.html(panels({"loss": falling})))
+    assert ">0.0001<" in drawn
+    assert "mathdefault" not in drawn
     assert svg(plot.html(panels({"loss": falling}))) != svg(
         plot.html(panels({"loss": [*falling, 0.0]}))
     )
@@ -332,7 +334,7 @@ def test_workers_have_their_resources_and_their_own_logs() -> None:
     for box in ("worker 0", "worker 1", "platform"):
         assert box in html
     assert view.log_tail.splitlines() == [
-        "[platform] saved", "[platform] unsigned", "[0] zero", "[1] one", "[1] tail", "[12] no",
+        "[0] zero", "[1] one", "[1] tail", "[12] no", "[platform] saved", "[platform] unsigned",
     ]  # fmt: skip
     one = RunView(record, worker=1)
     one.take(runs.LogChunk(text="[0] zero\n[1] one\n", next_offset=1, complete=False))
