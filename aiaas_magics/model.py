@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from aiaas_hub.schemas import models as wire
 from aiaas_magics import display
 from aiaas_magics.client import Client, current_client
@@ -38,6 +40,20 @@ class Model(Rich):
 
     def __str__(self) -> str:
         return f"{self.owner}/{self.name}@{self.version}"
+
+    def download(self, path: str | Path) -> Path:
+        """Write the model as ONNX to `path`, a file or a directory; returns the file."""
+        file = Path(path).expanduser()
+        if file.is_dir():
+            file = file / f"{self.name}-{self.version}.onnx"
+        # Whole or not at all: half a model would be taken for one.
+        aside = file.with_name(f".{file.name}.part")
+        try:
+            self._client.models.download(self.owner, self.name, self.version, aside)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+        return file
 
     def lineage(self) -> Rich:
         """Which run, code and data it came from."""

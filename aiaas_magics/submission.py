@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_magics import __version__, environment, snapshot
+from aiaas_magics import __version__, environment, snapshot, tracking
 from aiaas_magics.client import current_client
 from aiaas_magics.errors import invalid
 from aiaas_magics.receipt import Receipt
@@ -156,6 +156,9 @@ def follow(run: Run, *, worker: int | None = None) -> Run:
     except KeyboardInterrupt:
         say_detached(run)
         return run
+    exported = tracking.export_if_wanted(run)
+    if exported is not None:
+        _say([exported])
     return run.raise_for_failure()
 
 

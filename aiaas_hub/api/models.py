@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.responses import StreamingResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, ModelWriter, Reader, Scope
@@ -30,6 +31,15 @@ def list_models(
 @router.get("/models/{owner}/{name}")
 def get_model(owner: str, name: str, _caller: Reader, api: Api, version: Version = None) -> Model:
     return api.models.get(owner, name, version)
+
+
+@router.get("/models/{owner}/{name}/onnx", response_class=StreamingResponse)
+def model_onnx(
+    owner: str, name: str, _caller: Reader, api: Api, version: Version = None
+) -> StreamingResponse:
+    """The version's `model.onnx`; the latest one's unless it is said which."""
+    content = api.blobs.iterate(api.models.get(owner, name, version).latest.onnx)
+    return StreamingResponse(content, media_type="application/octet-stream")
 
 
 @router.post("/models/{owner}/{name}/versions", status_code=201)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from aiaas_hub.schemas.models import Model, ModelVersion, ModelVersionCreate
 from aiaas_hub.schemas.runs import Lineage
@@ -19,6 +20,11 @@ class ModelsClient:
     def get(self, owner: str, name: str, version: int | None = None) -> Model:
         """The model; its `latest` is the version asked for."""
         return self._transport.call("GET", _path(owner, name), Model, query={"version": version})
+
+    def download(self, owner: str, name: str, version: int, target: Path) -> None:
+        """Write the version's `model.onnx` to `target`."""
+        query = {"version": version}
+        self._transport.download(f"{_path(owner, name)}/onnx", target, query=query)
 
     def create_version(self, owner: str, name: str, version: ModelVersionCreate) -> ModelVersion:
         return self._transport.call(

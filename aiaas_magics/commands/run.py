@@ -10,11 +10,29 @@ from aiaas_magics.commands.command import Call, Command, completed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="ID", help="a run"), "run")
 
+    parser.add_argument(
+        "--mlflow", metavar="URI", help="write it to this MLflow: http://…, sqlite:///mlflow.db"
+    )
+    parser.add_argument(
+        "--tensorboard", metavar="DIR", help="write its metrics as TensorBoard's file below it"
+    )
+
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.run import runs
 
-    return runs.get(args.name)
+    found = runs.get(args.name)
+    written = []
+    if args.mlflow is not None:
+        written.append(f"In MLflow it is run {found.to_mlflow(args.mlflow)}.")
+    if args.tensorboard is not None:
+        where = found.to_tensorboard(args.tensorboard)
+        written.append(f"Its metrics are in {where}: tensorboard --logdir {args.tensorboard}")
+    if written:
+        from aiaas_magics.display import Text
+
+        return Text("\n".join(written))
+    return found
 
 
-COMMAND = Command("run", "show a run", add_arguments, run)
+COMMAND = Command("run", "show a run, or write it to MLflow or TensorBoard", add_arguments, run)
