@@ -182,7 +182,9 @@ class Endpoint(Rich):
         state = str(self._record.state)
         return display.text_card(f"Endpoint {self}", state, self._facts())
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, object]:
         # A display must not fail: without the service it shows what was known last.
         with suppress(AiaasError):
             self.refresh()
