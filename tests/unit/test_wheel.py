@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -17,9 +18,14 @@ def test_the_wheel_brings_every_file_that_is_not_python(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=300)
     [wheel] = tmp_path.glob("*.whl")
+    data = f"aiaas_hub-{__version__}.data/data"
+    labextension = f"{data}/share/jupyter/labextensions/@aiaas-hub/labextension"
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    shared = f"aiaas_hub-{__version__}.data/data/share/aiaas-hub"
+        # Built by `make test`, as by whoever makes a release.
+        assert f"{labextension}/package.json" in names, "type 'make labextension' first"
+        package = json.loads(archive.read(f"{labextension}/package.json"))
+    shared = f"{data}/share/aiaas-hub"
     triton = "aiaas_hub/adapters/triton_local"
     for name in (
         f"{shared}/examples/quickstart.ipynb",
@@ -32,6 +38,11 @@ def test_the_wheel_brings_every_file_that_is_not_python(tmp_path: Path) -> None:
         f"{triton}/serving.lock",
         f"{triton}/golden.onnx",
         f"{triton}/onnxruntime_backend/model.py",
+        f"{data}/etc/jupyter/jupyter_server_config.d/aiaas_magics.json",
+        f"{labextension}/install.json",
+        f"{labextension}/{package['jupyterlab']['_build']['load']}",
     ):
         assert name in names
+    assert package["version"] == __version__
     assert not [name for name in names if name.startswith(("tests/", ".ci/", "tools/"))]
+    assert not [name for name in names if "node_modules" in name]
