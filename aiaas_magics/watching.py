@@ -89,21 +89,25 @@ def watch(run: Run, on: Screen | None = None, *, worker: int | None = None) -> R
 def _follow(view: RunView, feed: _Feed, on: Screen) -> None:
     began = drawn_at = time.monotonic()
     pause = _draw(view, on)
+    news = False
     while True:
-        quiet = _REDRAW_SECONDS if drawn_at - began < _FIRST_SECONDS else _CLOCK_SECONDS
+        passed = time.monotonic() - drawn_at
+        # Where nothing happens the clock goes on all the same.
+        clock = _REDRAW_SECONDS if drawn_at - began < _FIRST_SECONDS else _CLOCK_SECONDS
+        left = (pause if news else max(pause, clock)) - passed
+        if left <= 0:
+            pause, drawn_at, news = _draw(view, on), time.monotonic(), False
+            continue
         try:
-            update = feed.updates.get(timeout=max(pause, quiet))
+            update = feed.updates.get(timeout=left)
         except queue.Empty:
-            # Nothing happened, but the clock went on.
-            pause, drawn_at = _draw(view, on), time.monotonic()
             continue
         if update is None:
             return
         if isinstance(update, Exception):
             raise update
         view.take(update)
-        if time.monotonic() - drawn_at >= pause:
-            pause, drawn_at = _draw(view, on), time.monotonic()
+        news = True
 
 
 def _draw(view: RunView, on: Screen) -> float:

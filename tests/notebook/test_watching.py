@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from aiaas_magics import screen, watching
 from aiaas_magics.client.runs import Disconnected, RunsClient
 from aiaas_magics.client.transport import Transport
 from aiaas_magics.errors import RunFailed
+from aiaas_magics.run_view import RunView
 
 
 class Recorder:
@@ -190,3 +193,35 @@ def _connection() -> Any:
     from aiaas_magics.client import Connection
 
     return Connection.from_environment()
+
+
+class Slow(Recorder):
+    """A screen on a busy machine."""
+
+    def show(self, view: screen.View) -> None:
+        super().show(view)
+        time.sleep(0.3)
+
+
+def test_a_redraw_waits_when_drawing_is_slow_and_shows_all_that_came() -> None:
+    """Ten thousand updates cost a handful of redraws, the last of which has them all."""
+
+    class Instant:
+        def __init__(self, record: wire.Run) -> None:
+            self.updates: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for step in range(10_000):
+                point = wire.MetricPoint(step=step, time=step, values={"loss": 1.0})
+                self.updates.put(wire.Metrics(points=[point], next_since=step))
+            self.updates.put(None)
+
+    now = datetime.now(UTC)
+    snapshot = wire.Snapshot(digest="0" * 64, python="3.11", client="0")
+    record = wire.Run(
+        id="run-1", owner="ada", name="cnn", state=wire.RunState.RUNNING, attempt=1,
+        snapshot=snapshot, datasets=[], params={}, resources=wire.Resources(), retries=0,
+        created_at=now, started_at=now,
+    )  # fmt: skip
+    view, on = RunView(record), Slow()
+    watching._follow(view, Instant(record), on)  # type: ignore[arg-type]
+    assert len(on.html) <= 2
+    assert "step 9,999" in view.line()
