@@ -142,6 +142,8 @@ class Sweep:
             # A worker that was ended before its trial came to its next report has told nothing.
             for number, params in reporting.stopped:
                 reporting.tell(number, params, JobStopped())
+        if self._asked.is_set():
+            raise RunOver("the sweep was asked to stop.")
         ledger.conclude()
 
     def _concurrency(self) -> int:
@@ -286,13 +288,19 @@ class Ledger:
         return None if number is None else (number, self._journal.begun[number], values[number])
 
     def conclude(self) -> None:
-        """Say which trial was best. Raises `TrialsFailed` if there is none."""
+        """Say which trial was best. Raises `TrialsFailed`, or `InvalidInput` if none even
+        failed, if there is no best one."""
         found = self.best()
         if found is not None:
             number, params, value = found
             _say(f"best: trial {number} ({_shown(params)}), {self._spec.metric} {value:.4g}")
         elif self.failures:
             raise TrialsFailed(self.failures[0], len(self.failures))
+        else:
+            raise InvalidInput(
+                f"No trial came to a value of {self._spec.metric!r} before the sweep's end.",
+                remedy="Give it longer, --time-limit 2h, or leave the limit out.",
+            )
 
 
 class _OfThisProcess:

@@ -175,7 +175,7 @@ class Trial:
             failed = TrainingFailed.of(error, 0, files, job)
             told = failed.error
             print(  # noqa: T201 - the trial's log
-                f"{told.traceback}[aiaas] {told.message} {told.remedy}", file=sys.stderr
+                f"{told.traceback.rstrip()}\n[aiaas] {told.message} {told.remedy}", file=sys.stderr
             )
             raise failed from None
         finally:
