@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import Job, RunError
-from aiaas_magics.runtime.diagnosis import DEATHS, RECOGNISERS, Failure, diagnose
+from aiaas_magics.runtime.diagnosis import Failure, diagnose
+from aiaas_magics.runtime.recognisers import DEATHS, RECOGNISERS
 
 _MAX_MESSAGE = 500
 _MAX_TRACEBACK = 20_000
