@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -152,29 +153,17 @@ class Run(Rich):
         `params` are changed or added; the others stay. Returns once it is submitted. Raises
         `Conflict` while this run is not over.
         """
+        return self.resume_with(params)
+
+    def resume_with(
+        self, params: Mapping[str, wire.ParamValue], *, time_limit: float | None = None
+    ) -> Run:
+        """The same for parameters of any name, and with another time limit, in seconds."""
         try:
-            changes = wire.RunResume(params=params)
+            changes = wire.RunResume(params=dict(params), time_limit=time_limit)
         except ValidationError as error:
             raise invalid(error) from None
         return Run(self._client, self._client.runs.resume(self.id, changes))
-
-    def to_mlflow(self, uri: str | None = None, experiment: str | None = None) -> str:
-        """Write parameters, metrics, tags and model to the MLflow at `uri` (or at
-        `AIAAS_MLFLOW_URI`), and return the run's id there. A repeat adds what is new.
-
-        Raises `InvalidInput` without an address or the package, `Unavailable` if MLflow does not
-        take it.
-        """
-        from aiaas_magics.tracking import to_mlflow
-
-        return to_mlflow(self, uri, experiment)
-
-    def to_tensorboard(self, directory: str | Path) -> Path:
-        """Write the metrics as TensorBoard's event file below `directory`; returns where. A
-        repeat takes the place of the one before."""
-        from aiaas_magics.tracking import to_tensorboard
-
-        return to_tensorboard(self, directory)
 
     def lineage(self) -> Rich:
         """Which code and data it came from."""
@@ -350,11 +339,19 @@ _COLUMNS: list[Column[Run]] = [
     Column("run", lambda r: r.id, lambda r: display.code(r.id)),
     Column("name", lambda r: r.name),
     Column("state", lambda r: r._record.state, lambda r: display.badge(r._record.state)),
-    Column("metrics", lambda r: metrics_line(r._record.last_metrics)),
+    Column("metrics", lambda r: _measured(r._record)),
     Column("submitted", lambda r: display.ago(r.created_at)),
     Column("time", lambda r: timing(r._record)),
     Column("model", lambda r: r._record.model or ""),
 ]
+
+
+def _measured(record: wire.Run) -> str:
+    """A sweep has no metrics of its own, and its trials are not asked for one by one."""
+    sweep = record.sweep
+    if sweep is not None and record.kind is wire.RunKind.SWEEP:
+        return f"sweep of {sweep.trials} trials by {sweep.metric} ({sweep.mode})"
+    return metrics_line(record.last_metrics)
 
 
 def metrics_line(values: dict[str, float]) -> str:

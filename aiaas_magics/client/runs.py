@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aiaas_hub.schemas.errors import Unavailable
-from aiaas_hub.schemas.runs import Lineage, LogChunk, Metrics, Run, RunCreate, RunPlan, RunResume
+from aiaas_hub.schemas.runs import (
+    Lineage,
+    LogChunk,
+    Metrics,
+    Run,
+    RunCreate,
+    RunKind,
+    RunPlan,
+    RunResume,
+    RunState,
+)
 from aiaas_magics.client.transport import Transport, decode, segment
 
 # How long a watcher goes on without a word from the service before it gives up: longer than a
@@ -31,9 +41,16 @@ class RunsClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self) -> Iterator[Run]:
-        """Newest first."""
-        return self._transport.pages("/runs", Run)
+    def list(
+        self,
+        *,
+        state: RunState | None = None,
+        kind: RunKind | None = None,
+        name: str | None = None,
+    ) -> Iterator[Run]:
+        """Newest first; trials only where they are asked for."""
+        query = {"state": state, "kind": kind, "name": name}
+        return self._transport.pages("/runs", Run, query=query)
 
     def trials(self, sweep_id: str) -> Iterator[Run]:
         """A sweep's, newest first."""

@@ -18,14 +18,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="k=v",
         help="another value for ctx.params; may be given again",
     )
+    parser.add_argument(
+        "--time-limit", metavar="T", help="another limit: seconds, or such as 30m or 2h"
+    )
     parser.add_argument("--detach", action="store_true", help="return once it is submitted")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
+    from aiaas_magics.request import seconds
     from aiaas_magics.run import runs
     from aiaas_magics.submission import follow
 
-    resumed = runs.get(args.name).resume(**dict(args.param))
+    limit = seconds(args.time_limit)
+    resumed = runs.get(args.name).resume_with(dict(args.param), time_limit=limit)
     return resumed if args.detach else follow(resumed)
 
 
