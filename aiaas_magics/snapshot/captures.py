@@ -124,7 +124,7 @@ def _of_notebook(name: str, value: Any) -> Capture:
         remedy = _as_dataset(name, kind)
     elif isinstance(value, bool | int | float | str):
         remedy = (
-            f"Add '--param {name}={{{name}}}' to the %%aiaas line, and write ctx.params[{name!r}] "
+            f"Add '--param {name}={{{name}}}' to the %%aiaas train line, and write ctx.params[{name!r}] "
             "in the cell."
         )
     elif name in ("display", "get_ipython"):
