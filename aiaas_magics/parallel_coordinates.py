@@ -111,10 +111,10 @@ def _svg(lines: Sequence[Line], axes: Sequence[Axis], mode: str) -> bytes:
                 drawn.annotate(
                     words,
                     (position, place),
-                    xytext=(4, 0),
+                    xytext=(4, 3),
                     textcoords="offset points",
                     color=_INK,
-                    va="center",
+                    va="bottom",
                     fontsize=8,
                 )
         drawn.set_xticks(range(len(axes)), [display.clean(one.name)[:24] for one in axes])

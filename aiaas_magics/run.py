@@ -165,6 +165,24 @@ class Run(Rich):
             raise invalid(error) from None
         return Run(self._client, self._client.runs.resume(self.id, changes))
 
+    def to_mlflow(self, uri: str | None = None, experiment: str | None = None) -> str:
+        """Write parameters, metrics, tags and model to the MLflow at `uri` (or at
+        `AIAAS_MLFLOW_URI`), and return the run's id there. A repeat adds what is new.
+
+        Raises `InvalidInput` without an address or the package, `Unavailable` if MLflow does not
+        take it.
+        """
+        from aiaas_magics.tracking import to_mlflow
+
+        return to_mlflow(self, uri, experiment)
+
+    def to_tensorboard(self, directory: str | Path) -> Path:
+        """Write the metrics as TensorBoard's event file below `directory`; returns where. A
+        repeat takes the place of the one before."""
+        from aiaas_magics.tracking import to_tensorboard
+
+        return to_tensorboard(self, directory)
+
     def lineage(self) -> Rich:
         """Which code and data it came from."""
         from aiaas_magics.lineage import Lineage

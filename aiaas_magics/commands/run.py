@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mlflow",
         metavar="URI",
-        help="write it to this MLflow: http://…, sqlite:///mlflow.db; where AIAAS_MLFLOW_URI has an "
-        "address, every run that is watched to its end goes there by itself",
+        help="write it to this MLflow: http://…, sqlite:///mlflow.db; where AIAAS_MLFLOW_URI "
+        "has an address, every run that is watched to its end goes there by itself",
     )
     parser.add_argument(
         "--tensorboard", metavar="DIR", help="write its metrics as TensorBoard's file below it"

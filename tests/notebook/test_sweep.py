@@ -81,6 +81,7 @@ def test_a_sweep_and_its_trials(
     listed = notebook.run("%aiaas runs")
     assert [run.id for run in listed] == [sweep.id]
     assert isinstance(listed[0], aiaas.Sweep)
+    assert "sweep of 4 trials by accuracy (max)" in repr(listed)
     world.ok("POST", f"/runs/{sweep.id}/job/events", token, json={"kind": "succeeded"})
     watch(sweep, LineScreen())
     assert "4 of 4 trials · trial 1: accuracy 0.9" in capsys.readouterr().out
