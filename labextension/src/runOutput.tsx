@@ -49,6 +49,7 @@ export class RunOutput extends Panel implements IRenderMime.IRenderer {
       await this._showSaved();
       return;
     }
+    this._live?.model.changed.disconnect(this._onChanged, this);
     this._live?.dispose();
     this._live = null;
     if (id !== null) {

@@ -1,0 +1,43 @@
+"""A browser, and a page in it for each test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from lab_pages import look
+from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is missing: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """A page of its own, wide and tall; its last look is kept under `build/screenshots`."""
+    page = browser.new_page(viewport={"width": 1400, "height": 2400})
+    page.on("dialog", _leave)
+    yield page
+    look(page, request.node.name)
+    page.close()
+
+
+def _leave(dialog: Dialog) -> None:
+    """JupyterLab asks before something unsaved is left; no script of anybody else's may ask."""
+    if dialog.type != "beforeunload":
+        pytest.fail(f"a script ran: {dialog.message}")
+    dialog.accept()

@@ -1,0 +1,73 @@
+"""What people do in a browser: sign in, open a notebook, run it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from playwright.sync_api import Page, expect
+from running_platform import RunningPlatform
+
+NASTY = "eve<'&\">"
+"""A user whose name would be a page's code, were it not escaped."""
+START_MS = 120_000
+RUN_MS = 60_000
+
+
+def look(page: Page, name: str) -> None:
+    """Keep what the page looks like now under `build/screenshots`."""
+    shots = Path(os.environ.get("AIAAS_SCREENSHOTS", "build/screenshots"))
+    shots.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=shots / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower())}.png")
+
+
+def sign_in(page: Page, platform: RunningPlatform, user: str) -> None:
+    """Leads to the spawn page, or to the user's server where it runs already."""
+    page.goto(platform.url)
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(str(platform.facts["user_password"]))
+    page.keyboard.press("Enter")
+
+
+def choose_profile(page: Page) -> None:
+    """On the spawn page: the smallest one without a GPU."""
+    page.get_by_role("radio", name=re.compile("Small CPU")).check()
+
+
+def start_server(page: Page) -> None:
+    page.get_by_role("button", name="Start").click()
+    page.locator("#jp-top-panel").wait_for(timeout=START_MS)
+
+
+def server_url(platform: RunningPlatform, user: str) -> str:
+    return f"{platform.url}/user/{quote(user.lower(), safe='')}"
+
+
+def open_notebook(page: Page, platform: RunningPlatform, user: str, path: str) -> None:
+    """Return when its kernel waits for work."""
+    page.goto(f"{server_url(platform, user)}/lab/tree/{path}")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=START_MS)
+    # In the status bar: the notebook's own indicator is idle also before there is a kernel.
+    idle = page.get_by_text("Python 3 (ipykernel) | Idle", exact=True)
+    expect(idle).to_be_visible(timeout=START_MS)
+
+
+def choose(page: Page, *menu: str) -> None:
+    """An entry of a menu, from the menu bar on."""
+    for name in menu:
+        page.get_by_role("menuitem", name=name, exact=True).click()
+
+
+def run_all(page: Page) -> None:
+    choose(page, "Run", "Run All Cells")
+
+
+def save(page: Page) -> None:
+    with page.expect_response(
+        lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url,
+        timeout=START_MS,
+    ) as saved:
+        page.keyboard.press("Control+s")
+    assert saved.value.ok
