@@ -244,7 +244,8 @@ DEATHS: tuple[Recogniser, ...] = (
     ),
     pattern(
         r"OOM killer|SIGKILL|exit code -9|connection error code 2|signal 9",
-        "it was killed from outside, which the kernel does when memory runs out",
+        # Ray says the same of a kill, a crash and an exit.
+        "its process ended without a word; most often the kernel killed it for lack of memory",
         "{smaller_batch} With --retries 2 a run goes on by itself from the last ctx.checkpoint().",
     ),
     pattern(

@@ -135,7 +135,7 @@ def test_a_run_from_cell_to_lineage(world: World, notebook: Notebook) -> None:
     assert notebook.run(f"%aiaas logs {run.id}") == "a\nb\n"
     assert run.metrics()["loss"].tolist() == [1, 1 / 2, 1 / 3]
     metrics = notebook.run(f"%aiaas metrics {run.id}")
-    assert "the last 3 of 3 reports" in repr(metrics)
+    assert ": 3 reports" in repr(metrics)
     assert "<img" in metrics._repr_mimebundle_()["text/html"]
     lineage = notebook.run(f"%aiaas lineage {run.id}")
     assert lineage.datasets == ["alice/digits@1"]

@@ -250,11 +250,11 @@ def test_a_worker_that_lost_its_peer_is_not_the_cause() -> None:
         (ray.exceptions.NodeDiedError("The node abc has died."), "its machine went away",
          "'%aiaas resume run-1'"),
         (ray.exceptions.ActorDiedError(ActorDiedErrorContext(actor_id=bytes(16), error_message=
-            "Worker unexpectedly exits with a connection error code 2. End of file. There are some "
-            "potential root causes. (1) The process is killed by SIGKILL by OOM killer due to high "
-            "memory usage. (2) ray stop --force is called. (3) The worker is crashed unexpectedly "
-            "due to SIGSEGV or other unexpected errors.")),
-         "killed from outside", "--param batch_size=32"),
+            "Worker unexpectedly exits with a connection error code 2. End of file. Some "
+            "common causes include: (1) the process was killed by the OOM killer due to high "
+            "memory usage, (2) ray stop --force was called, or (3) the worker crashed unexpectedly "
+            "due to SIGSEGV or another unexpected error.")),
+         "most often the kernel killed it for lack of memory", "--param batch_size=32"),
     ],
 )  # fmt: skip
 def test_a_worker_that_died_without_a_word(death: Exception, says: str, remedy: str) -> None:
