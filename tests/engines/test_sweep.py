@@ -30,6 +30,7 @@ def train(ctx):
 
 SLOPES = """
 import time
+from itertools import count
 
 
 def train(ctx):
@@ -42,14 +43,18 @@ def train(ctx):
 def run(engine: RayLocal, sweep: RecordedRun) -> JobState:
     job = JobSubmission(f"{sweep.job.run_id}-1", "ada", sweep.job.resources, TOKEN)
     engine.submit(job)
+    return over(engine, job.id, sweep)
+
+
+def over(engine: RayLocal, job_id: str, sweep: RecordedRun) -> JobState:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        status = engine.status(job.id)
+        status = engine.status(job_id)
         assert status is not None
         if status.state in (JobState.ENDED, JobState.FAILED, JobState.STOPPED):
             return status.state
         time.sleep(0.2)
-    raise AssertionError(f"{job.id} goes on: {sweep.log}")
+    raise AssertionError(f"{job_id} goes on: {sweep.log}")
 
 
 def test_a_grid_is_tried_by_workers_that_serve_several_trials(
@@ -139,4 +144,31 @@ def test_a_cell_that_cannot_run_is_not_tried_to_the_end(
     assert {trial.state for trial in sweep.trials.values()} <= {
         RunState.FAILED,
         RunState.CANCELLED,
+    }
+
+
+def test_a_sweep_that_is_stopped_takes_its_trials_along(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    spec = SweepSpec(
+        space={"slope": Distribution(kind="choice", values=[1, 2, 3, 4])},
+        trials=4,
+        metric="loss",
+        search="grid",
+        concurrency=2,
+    )
+    sweep = job_service.add("sweep-stopped", SLOPES.replace("range(1, 41)", "count(1)"), sweep=spec)
+    job = JobSubmission("sweep-stopped-1", "ada", sweep.job.resources, TOKEN)
+    ray_local.submit(job)
+    deadline = time.monotonic() + 120
+    while not any(trial.metrics for trial in sweep.trials.values()):
+        assert time.monotonic() < deadline, sweep.log
+        time.sleep(0.1)
+    ray_local.stop(job.id)
+    assert over(ray_local, job.id, sweep) is JobState.STOPPED
+    assert sweep.kinds == ["started"]
+    assert len(sweep.trials) <= 2
+    assert {trial.state for trial in sweep.trials.values()} <= {
+        RunState.CANCELLED,
+        RunState.RUNNING,  # its worker was ended before it could tell: the service ends it then
     }
