@@ -247,7 +247,7 @@ class _Ledger:
         total = self._totals[share]
         need = _needs(run.resources, run.concurrency)[share]
         if need > total + _TINY:
-            whose = "you may have" if share in _OWN else "there is only"
+            whose = "you may have" if share in _OWN else "the platform has"
             return f"needs {_amount(need, share)}, and {whose} {_number(total)} in all"
         if share is _Share.OWN_RUNS:
             return f"waits for one of your {_number(total)} runs to end"

@@ -157,7 +157,7 @@ def test_a_big_run_that_has_waited_is_preferred() -> None:
 def test_a_run_that_can_never_fit_holds_up_nobody() -> None:
     line = Line().add("ann1", 5, since=LONG_AGO).add("bob1", 4)
     assert line.starts() == ["bob1"]
-    assert waits_for(line, "ann1") == "needs 5 CPUs, and there is only 4 in all"
+    assert waits_for(line, "ann1") == "needs 5 CPUs, and the platform has 4 in all"
 
 
 def test_quotas() -> None:
