@@ -51,6 +51,7 @@ class Capture:
 def of_function(function: Callable[..., object]) -> list[Capture]:
     """What travels with a function, largest first."""
     found = [_examine(name, value) for name, value, followed in _walk(function) if not followed]
+    found += _undefined(function)
     return sorted(found, key=lambda one: (one.severity == "fine", -(one.size or 0), one.name))
 
 
@@ -124,8 +125,8 @@ def _of_notebook(name: str, value: Any) -> Capture:
         remedy = _as_dataset(name, kind)
     elif isinstance(value, bool | int | float | str):
         remedy = (
-            f"Add '--param {name}={{{name}}}' to the %%aiaas train line, and write ctx.params[{name!r}] "
-            "in the cell."
+            f"Add '--param {name}={{{name}}}' to the %%aiaas train line, and write "
+            f"ctx.params[{name!r}] in the cell."
         )
     elif name in ("display", "get_ipython"):
         problem, remedy = f"{name}() exists in notebooks only.", "Write print(…) in the cell."
@@ -210,15 +211,35 @@ def _variables(thing: Any) -> Iterator[tuple[str, Any]]:
             yield name, thing.__globals__[name]
 
 
-def _globals_of(code: CodeType) -> set[str]:
+def _undefined(function: Callable[..., object]) -> Iterator[Capture]:
+    """Names that a function will look for in vain; only a warning, as it may never come there."""
+    functions = [one for one in followed(function) if isinstance(one, FunctionType)]
+    made = {name for one in functions for name in _globals_of(one.__code__, ("STORE_GLOBAL",))}
+    for one in functions:
+        used = _globals_of(one.__code__, ("LOAD_GLOBAL",))
+        for name in sorted(used - made - _BUILTINS - one.__globals__.keys()):
+            yield Capture(
+                name,
+                "",
+                None,
+                "warning",
+                f"{one.__name__} uses {name}, which is defined neither in the notebook nor by "
+                "Python.",
+                f"Define or import {name} inside the function, or in a cell before.",
+            )
+
+
+def _globals_of(
+    code: CodeType, operations: tuple[str, ...] = ("LOAD_GLOBAL", "LOAD_NAME")
+) -> set[str]:
     found = {
         str(instruction.argval)
         for instruction in dis.get_instructions(code)
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+        if instruction.opname in operations
     }
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found |= _globals_of(constant)
+            found |= _globals_of(constant, operations)
     return found
 
 

@@ -135,6 +135,17 @@ def test_a_function_that_is_installed_is_not_looked_into() -> None:
     assert captures.of_function(np.linalg.norm) == []
 
 
+def test_a_name_that_nobody_defines_is_told() -> None:
+    source = (
+        "def helper():\n    global made\n    made = 1\n    return made, len, misspelt\n"
+        "def fit(ctx):\n    return helper(), made, display\n"
+    )
+    told = found(source)
+    assert set(told) == {"misspelt", "display"}
+    assert told["misspelt"].severity == "warning"
+    assert told["misspelt"].problem.startswith("helper uses misspelt, which is defined neither")
+
+
 CELL = """
 import math
 from collections import Counter as C
