@@ -1,0 +1,35 @@
+"""The example notebooks, each executed in a user's own server as a user would: Run All."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from running_platform import RunningPlatform
+
+from aiaas_hub.local.remote_kernel import RemoteKernel
+
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("name", ["train.ipynb", "finetune.ipynb"])
+def test_an_example_runs_from_top_to_bottom(platform: RunningPlatform, name: str) -> None:
+    with platform.session("grace") as session:
+        session.spawn("small")
+        answer = session.server_request("GET", f"api/contents/examples/{name}")
+        assert answer.status_code == 200, answer.text
+        notebook = nbformat.from_dict(answer.json()["content"])
+        shipped = json.loads((EXAMPLES / name).read_text())
+        assert [cell.source for cell in notebook.cells] == [
+            "".join(cell["source"]) for cell in shipped["cells"]
+        ]
+        with RemoteKernel(session, directory="examples") as kernel:
+            # A cell that raises ends the test with its traceback.
+            kernel.run(notebook, cell_timeout=400, stop_requested=lambda: False, progress=print)
+        executed = EXAMPLES.parent / "build" / name
+        executed.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, executed)
