@@ -32,9 +32,7 @@ class LocalRun:
         """The context of a new attempt; `changes` are fields of its `Job`. Metrics have arrived
         once it is left."""
         job = self.recorded.job.model_copy(update=changes)
-        token = self.directory / "token"
-        token.write_text(TOKEN)
-        api = JobApi(self.service.url, job.run_id, token, patience=5)
+        api = JobApi(self.service.url, job.run_id, TOKEN, patience=5)
         # Points of a later attempt are numbered above those of the one before.
         sender = MetricSender(api.send_metrics, attempt_began=0.0)
         try:

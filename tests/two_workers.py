@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as processes
 from contexts import LocalRun
 from job_service import TOKEN
+from pydantic import TypeAdapter
 
 from aiaas_hub.schemas.runs import Job
 from aiaas_magics.runtime.api import JobApi
@@ -21,38 +22,37 @@ from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.metrics import MetricSender
 from aiaas_magics.runtime.surroundings import LocalSurroundings
 
+_JOBS = TypeAdapter(list[Job])
+
 
 def in_two_workers(
-    run: LocalRun, job: Job, train: Callable[..., Any], *arguments: Any
-) -> tuple[Any, Any]:
-    """`train(ctx, *arguments)` in each of two workers; what they return, by rank."""
+    run: LocalRun, jobs: Sequence[Job], train: Callable[[Context], Any]
+) -> list[list[Any]]:
+    """`train(ctx)` for one job after another, each with a storage of its own; what it returned,
+    by worker and job."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    call = cloudpickle.dumps((train, arguments))
-    told = (port, run.service.url, job.model_dump_json(), str(run.directory), call)
-    processes.spawn(_worker, told, nprocs=2)
-    one, other = (
-        cloudpickle.loads((run.directory / f"result-{rank}").read_bytes()) for rank in (0, 1)
-    )
-    return one, other
+    told = (port, run.service.url, _JOBS.dump_json(list(jobs)), str(run.directory))
+    processes.spawn(_worker, (*told, cloudpickle.dumps(train)), nprocs=2)
+    return [cloudpickle.loads((run.directory / f"results-{rank}").read_bytes()) for rank in (0, 1)]
 
 
-def _worker(rank: int, port: int, url: str, job: str, directory: str, call: bytes) -> None:
+def _worker(rank: int, port: int, url: str, jobs: bytes, directory: str, train: bytes) -> None:
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    here = Path(directory)
-    token = here / f"token-{rank}"
-    token.write_text(TOKEN)
-    parsed = Job.model_validate_json(job)
-    api = JobApi(url, parsed.run_id, token, patience=5)
-    sender = MetricSender(api.send_metrics, attempt_began=0.0) if rank == 0 else None
-    train, arguments = cloudpickle.loads(call)
-    try:
-        result = train(Context(parsed, api, sender, LocalSurroundings(here)), *arguments)
-    finally:
-        if sender is not None:
-            sender.close()
-        api.close()
-    (here / f"result-{rank}").write_bytes(cloudpickle.dumps(result))
+    results = []
+    for index, job in enumerate(_JOBS.validate_json(jobs)):
+        storage = Path(directory) / f"storage-{index}"
+        storage.mkdir(exist_ok=True)
+        api = JobApi(url, job.run_id, TOKEN, patience=5)
+        sender = MetricSender(api.send_metrics, attempt_began=0.0) if rank == 0 else None
+        try:
+            context = Context(job, api, sender, LocalSurroundings(storage))
+            results.append(cloudpickle.loads(train)(context))
+        finally:
+            if sender is not None:
+                sender.close()
+            api.close()
+    (Path(directory) / f"results-{rank}").write_bytes(cloudpickle.dumps(results))
     dist.destroy_process_group()

@@ -231,11 +231,11 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def train_together(ctx: Context, strategy: Any, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def train_together(ctx: Context) -> dict[str, Any]:
     """Train on a half each, checkpoint, and go on in a model and optimizer of other values."""
     torch.manual_seed(ctx.rank)
-    mine = slice(ctx.rank, None, ctx.world_size)
-    data, truth = torch.from_numpy(x[mine]), torch.from_numpy(y[mine])
+    strategy: Any = ctx.params.strategy
+    data, truth = (tensor[ctx.rank :: ctx.world_size] for tensor in rows(count=128))
 
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
@@ -292,26 +292,25 @@ def _local(model: nn.Module) -> list[torch.Tensor]:
 
 
 def test_two_workers_train_one_model(run: LocalRun) -> None:
-    x, y = (tensor.numpy() for tensor in rows(count=128))
-    job = run.recorded.job.model_copy(
-        update={"early_stop": EarlyStop(metric="loss", threshold=0.5)}
-    )
+    rule = EarlyStop(metric="loss", threshold=0.5)
+    jobs = [
+        run.recorded.job.model_copy(update={"early_stop": rule, "params": {"strategy": strategy}})
+        for strategy in ("ddp", "fsdp")
+    ]
 
-    def both(ctx: Context) -> dict[str, Any]:
-        return {strategy: train_together(ctx, strategy, x, y) for strategy in ("ddp", "fsdp")}
-
-    results = in_two_workers(run, job, both)
+    results = in_two_workers(run, jobs, train_together)
 
     everything = 4 * 8 + 8 + 2 * (8 * 8 + 8) + 8 * 2 + 2
-    for strategy, kept in (("ddp", 2 * everything), ("fsdp", everything)):
-        for worker in (result[strategy] for result in results):
+    # Copies, then shards.
+    for kept, *workers in zip((2 * everything, everything), *results, strict=True):
+        for worker in workers:
             assert worker["accuracy"] > 0.85
             assert worker["difference"] < 1e-5
             assert worker["stops"] is True
             assert worker["epoch"] == 1
             assert worker["restored"]
-        assert sum(result[strategy]["kept"] for result in results) == kept
-    (answer,) = run.model().run(None, {"features": x[:5]})
+        assert sum(worker["kept"] for worker in workers) == kept
+    (answer,) = run.model().run(None, {"features": np.ones((5, 4), np.float32)})
     assert answer.shape == (5, 2)
 
 
