@@ -85,12 +85,12 @@ def publish(
     eval_input: Any = None,
     labels: list[str] | None = None,
 ) -> Endpoint:
-    """Serve a Run's model, a Model, or a torch module at the endpoint `name`.
+    """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
-    A module is exported with `example` (a tensor with the batch first, or a tuple or dict of
-    them); on `eval_input`, held-out rows, its outputs are compared with Triton's. Returns when
-    the version serves. Raises `PublishFailed` if it does not come to serve: what served before
-    goes on.
+    An object (a torch module, a Keras 3 model, a scikit-learn estimator, ONNX) is exported with
+    `example` (an array with the batch first, or a tuple or dict of them); on `eval_input`,
+    held-out rows, its outputs are compared with Triton's. Returns when the version serves. Raises
+    `PublishFailed` if it does not come to serve: what served before goes on.
     """
     for option, value in (("canary", canary), ("bake", bake)):
         if value is not None:
@@ -182,13 +182,13 @@ def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
 
 
 def _register(
-    client: Client, name: str, module: Any, example: Any, eval_input: Any, labels: list[str] | None
+    client: Client, name: str, model: Any, example: Any, eval_input: Any, labels: list[str] | None
 ) -> str:
-    """Export a torch module here and register it as a version of model `name`."""
-    from aiaas_magics.runtime.export import export_torch
+    """Export a model object here and register it as a version of model `name`."""
+    from aiaas_magics.runtime.sources import export
 
     with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
-        exported = export_torch(module, example, eval_input, labels, directory=Path(directory))
+        exported = export(model, example, eval_input, labels, directory=Path(directory))
         request = ModelVersionCreate(
             onnx=client.upload(exported.onnx_path).digest,
             evaluation=client.upload(exported.evaluation_path).digest,

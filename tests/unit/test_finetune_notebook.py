@@ -71,7 +71,9 @@ def test_its_texts_are_installed(cells: dict[str, nbformat.NotebookNode]) -> Non
 
     scope = {"aiaas": type("Aiaas", (), {"datasets": Datasets()})}
     exec(compile(cells["data"].source, "data", "exec"), scope)  # noqa: S102 - our own notebook
-    questions, dialogues = stored["questions"], stored["dialogues"]
-    assert sorted(questions["topic"].unique()) == ["ai", "coding", "tech_support", "trivia"]
-    assert questions["topic"].value_counts().min() > 100
+    lines, dialogues = stored["lines"], stored["dialogues"]
+    assert lines["topic"].value_counts().to_dict() == dict.fromkeys(
+        ["ai", "coding", "emotion", "psychology", "trivia"], 100
+    )
+    assert lines["text"].is_unique
     assert dialogues["text"].str.len().sum() > 30_000
