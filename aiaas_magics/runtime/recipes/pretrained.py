@@ -17,12 +17,17 @@ from aiaas_magics.runtime.exported import first_line
 
 ALLOWED = "AIAAS_ALLOW_HUB_MODELS"
 
+if not os.environ.get(ALLOWED):
+    # Whatever a folder's files refer to, nothing is asked of a hub. Read when transformers is
+    # imported, which is after this.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
 
 def load(source: str, *loaders: Callable[..., Any]) -> list[Any]:
     """What each of `loaders`, a transformers' `from_pretrained`, gives for `source`.
 
-    Code that comes with weights is never run, and only safetensors are read. Raises
-    `InvalidInput` if the folder does not load or the name is not allowed.
+    Code that comes with weights is never run. Raises `InvalidInput` if the folder does not load
+    or the name is not allowed.
     """
     folder = Path(source).expanduser()
     local = folder.is_dir()
@@ -32,9 +37,6 @@ def load(source: str, *loaders: Callable[..., Any]) -> list[Any]:
             "allowed here.",
             remedy=f"Give a folder that the workers see, or have the operator add it to {ALLOWED}.",
         )
-    if local:
-        # Whatever the files refer to, nothing is asked of a hub.
-        os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         return [
             loader(
