@@ -65,7 +65,7 @@ check: $(VENV)/installed-test
 	$(BIN)/python .ci/labextension.py check
 
 bench: $(VENV)/installed-test
-	$(BIN)/python tests/benchmarks/import_time.py | tee benchmarks.json
+	$(BIN)/python tests/benchmarks/run.py benchmarks.json
 
 lock: $(VENV)/installed-test
 	$(BIN)/python .ci/locks.py write $(if $(UPGRADE),--upgrade)

@@ -86,7 +86,9 @@ class ServiceConfig(Configurable):
     ).tag(config=True)
 
     waiting_drivers = Int(
-        1,
+        # Two for who runs one thing after the other; on a small machine the second would take
+        # the processors that the first run needs.
+        1 if (os.cpu_count() or 1) < 4 else 2,
         help="How many drivers of the own Ray wait for a run with their workers, so that it begins "
         "in moments; each takes about 1.2 GB. Fewer are kept where memory is short.",
     ).tag(config=True)

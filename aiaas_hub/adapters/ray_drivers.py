@@ -138,7 +138,8 @@ class RayDrivers:
         if time.monotonic() - self._used_at > self._reserve.idle_seconds:
             return 0
         waiting = len([*self._unassigned()])
-        room = int(psutil.virtual_memory().available // _MEMORY_EACH)
+        # A third of what is free at most: the rest is for what people run.
+        room = int(psutil.virtual_memory().available // (3 * _MEMORY_EACH))
         return min(self._reserve.drivers, waiting + room)
 
     def _busy(self) -> bool:

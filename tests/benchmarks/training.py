@@ -30,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from running_platform import RunningPlatform
-from service_calls import ServiceCalls
+from service_calls import PYTHON, ServiceCalls
 
 from aiaas_hub.loopback import free_ports
 
@@ -144,7 +144,7 @@ def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
 
 def on_platform(calls: ServiceCalls) -> dict[str, float]:
     """One run on workers that wait: the reserve is made again after each run, behind."""
-    snapshot = {"digest": "0" * 64, "python": "3", "client": "0"}
+    snapshot = {"digest": "0" * 64, "python": PYTHON, "client": "0.1.0"}
     plan = {"name": "benchmark", "snapshot": snapshot, "resources": {"workers": 2}}
     deadline = time.monotonic() + 120
     while not calls.ok("POST", "/runs/plan", json=plan)["warm"]:
