@@ -24,6 +24,8 @@ _LEAST_CPUS = 4
 """Logical ones: two workers and what else a run starts fit on a laptop of two cores."""
 _INHERITED = (
     MARKER,
+    # From which hub's repositories recipes may load weights.
+    "AIAAS_ALLOW_HUB_MODELS",
     "HOME",
     "LANG",
     "LD_LIBRARY_PATH",

@@ -19,7 +19,7 @@ _BATCH = 5_000
 class MetricSender:
     """Sends points from a thread of its own. `put` never blocks.
 
-    Sequence numbers begin at the milliseconds since the attempt began (`attempt_began`, seconds
+    Sequence numbers begin at the microseconds since the attempt began (`attempt_began`, seconds
     since the epoch): a worker that Ray Train restarts within an attempt then goes on above the
     numbers of the one before it.
     """
@@ -37,7 +37,7 @@ class MetricSender:
         self._capacity = capacity
         self._pending: list[MetricPoint] = []
         self._progress: Progress | None = None
-        self._sequence = max(0, int((time.time() - attempt_began) * 1000))
+        self._sequence = max(0, int((time.time() - attempt_began) * 1_000_000))
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def train_loop(config: dict[str, Any]) -> None:
 
     rank = ray.train.get_context().get_world_rank()
     job = Job.model_validate_json(config["job"])
+    use_processors(job.resources.cpus_per_worker)
     # From the driver, not from the environment: that one is the same for every run, so that
     # Ray may take any idle process.
     api = JobApi(config["api"], job.run_id, Path(config["token_file"]))
@@ -49,7 +51,8 @@ def train_loop(config: dict[str, Any]) -> None:
         failed = TrainingFailed.of(error, rank, files, job)
         told = failed.error
         print(  # noqa: T201 - the run's log
-            f"{told.traceback}[aiaas] worker {rank}: {told.message} {told.remedy}", file=sys.stderr
+            f"{told.traceback.rstrip()}\n[aiaas] worker {rank}: {told.message} {told.remedy}",
+            file=sys.stderr,
         )
         raise failed from None
     finally:
@@ -57,3 +60,13 @@ def train_loop(config: dict[str, Any]) -> None:
         if sender is not None:
             sender.close()
         api.close()
+
+
+def use_processors(count: float) -> None:
+    """Compute in as many threads as the worker has processors: one that was started before its
+    run was known has been told of none."""
+    import torch
+
+    threads = max(1, int(count))
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -149,16 +149,22 @@ def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
         ray_local.tend()
         return ray_local.warm()
 
-    told = "import os\ndef train(ctx):\n    print('process', os.getpid(), os.getppid())\n"
+    told = (
+        "import os, torch\n"
+        "def train(ctx):\n"
+        "    print('process', os.getpid(), torch.get_num_threads())\n"
+    )
     processes = []
     for number in (1, 2):
         until(waits)
-        run = job_service.add(f"run-waited-{number}", told, resources=Resources(workers=2))
+        resources = Resources(workers=2, cpus_per_worker=number)
+        run = job_service.add(f"run-waited-{number}", told, resources=resources)
         before = {process.pid for process in psutil.process_iter()}
         assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
         said = [line.split() for line in run.log.splitlines() if "process" in line]
         assert sorted(words[0] for words in said) == ["[0]", "[1]"]
         processes.append({int(words[2]) for words in said})
+        assert {words[3] for words in said} == {str(number)}
         # They were there before their run was.
         assert processes[-1] <= before
     assert not processes[0] & processes[1]
