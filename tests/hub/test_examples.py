@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -33,3 +34,17 @@ def test_an_example_runs_from_top_to_bottom(platform: RunningPlatform, name: str
         executed = EXAMPLES.parent / "build" / name
         executed.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, executed)
+
+
+def test_the_page_on_training_works_as_typed(platform: RunningPlatform) -> None:
+    page = (EXAMPLES.parent / "docs" / "training.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert len(blocks) == 8
+    cells = [nbformat.v4.new_code_cell(block) for block in blocks]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    with platform.session("grace") as session:
+        session.spawn("small")
+        with RemoteKernel(session, directory="examples") as kernel:
+            kernel.run(notebook, cell_timeout=400, stop_requested=lambda: False, progress=print)
+    shown = [output for output in notebook.cells[-1].outputs if output.output_type != "stream"]
+    assert any("epochs" in output.data["text/plain"] for output in shown)
