@@ -17,9 +17,11 @@ pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", ["train.ipynb", "finetune.ipynb"])
-def test_an_example_runs_from_top_to_bottom(platform: RunningPlatform, name: str) -> None:
-    with platform.session("grace") as session:
+@pytest.mark.parametrize(("user", "name"), [("grace", "train.ipynb"), ("alan", "finetune.ipynb")])
+def test_an_example_runs_from_top_to_bottom(
+    platform: RunningPlatform, user: str, name: str
+) -> None:
+    with platform.session(user) as session:
         session.spawn("small")
         answer = session.server_request("GET", f"api/contents/examples/{name}")
         assert answer.status_code == 200, answer.text
@@ -36,13 +38,15 @@ def test_an_example_runs_from_top_to_bottom(platform: RunningPlatform, name: str
         nbformat.write(notebook, executed)
 
 
-def test_the_page_on_training_works_as_typed(platform: RunningPlatform) -> None:
+def test_the_page_on_training_works_as_typed(
+    platform: RunningPlatform, user: str = "edsger"
+) -> None:
     page = (EXAMPLES.parent / "docs" / "training.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert len(blocks) == 8
     cells = [nbformat.v4.new_code_cell(block) for block in blocks]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    with platform.session("grace") as session:
+    with platform.session(user) as session:
         session.spawn("small")
         with RemoteKernel(session, directory="examples") as kernel:
             kernel.run(notebook, cell_timeout=400, stop_requested=lambda: False, progress=print)
