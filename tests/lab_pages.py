@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Error, Page, expect
 from running_platform import RunningPlatform
 
 NASTY = "eve<'&\">"
@@ -63,8 +63,8 @@ def choose(page: Page, bar: str, *menu: str) -> None:
 
 
 def run_all(page: Page) -> None:
-    """Press until a cell of the notebook in front has begun: right after a page is opened JupyterLab
-    may lose the first time."""
+    """Press until a cell of the notebook in front has begun: right after a page is opened
+    JupyterLab may lose the first time."""
     prompts = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-InputPrompt")
     begun = prompts.filter(has_text=re.compile(r"\[(\*|\d+)\]")).first
     for attempt in range(3):
@@ -72,7 +72,7 @@ def run_all(page: Page) -> None:
         try:
             begun.wait_for(timeout=20_000)
             return
-        except TimeoutError:
+        except Error:
             if attempt == 2:
                 raise
 

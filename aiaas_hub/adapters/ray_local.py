@@ -70,12 +70,16 @@ class RayLocal:
 
     def submit(self, job: JobSubmission) -> None:
         environment = self._environment()
-        assigned.forget_tokens(self._home.runs, self._live)
+
+        def live(submission_id: str) -> bool:
+            status = self._drivers.status(submission_id, environment)
+            return status is not None and status.state is JobState.RUNNING
+
+        assigned.forget_tokens(self._home.runs, live)
         self._drivers.assign(assigned.make(self._home.runs, job, self._api_url), environment)
 
     def status(self, submission_id: str) -> JobStatus | None:
-        self._environment()
-        return self._drivers.status(submission_id)
+        return self._drivers.status(submission_id, self._environment())
 
     def stop(self, submission_id: str) -> None:
         self._environment()
@@ -97,10 +101,6 @@ class RayLocal:
         self._supervisor.stop(ray_head.NAME)
         run_directory.remove(self._home, ray_head.NAME)
         assigned.forget_tokens(self._home.runs, lambda _: False)  # their jobs ended with the head
-
-    def _live(self, submission_id: str) -> bool:
-        status = self._drivers.status(submission_id)
-        return status is not None and status.state is JobState.RUNNING
 
     def _examine(self) -> tuple[EngineState, str]:
         logs = self._supervisor.log_file(ray_head.NAME)

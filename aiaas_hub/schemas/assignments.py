@@ -12,6 +12,8 @@ ASSIGNMENT = "assignment.json"
 """An `Assignment`; linked into the driver's directory once and never changed."""
 WAKE = "wake"
 """A FIFO: a byte in it says that the assignment is there."""
+BEGUN = "begun"
+"""Empty; there from the moment that the driver begins with its run."""
 END = "end.json"
 """A `DriverEnd`; written as the driver's last act."""
 

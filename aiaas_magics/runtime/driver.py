@@ -119,7 +119,10 @@ class Driver:
 
     def run(self, assignment: Assignment) -> DriverEnd:
         began = time.time()
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        if told := os.environ.get("AIAAS_DRIVER"):
+            # From here on a death of this process is one of the run.
+            (Path(told) / assignments.BEGUN).touch()
+        self._take_signals()
         api = JobApi(assignment.api, assignment.run_id, assignment.token_file)
         self._logs = logs = LogShipper(api.send_log)
         job: Job | None = None
@@ -135,7 +138,6 @@ class Driver:
                 self._run_sweep(job, assignment, api)
             else:
                 self._train(job, assignment, began)
-            prune()
         except RunOver as reason:
             print(f"[aiaas] stopping: {reason}", file=sys.stderr)  # noqa: T201 - the run's log
             over = True
@@ -156,6 +158,8 @@ class Driver:
             return DriverEnd(status=OVER)
         finally:
             api.close()
+        with contextlib.suppress(OSError):  # a cache that is not tidied is no failure of a run
+            prune()
         if error is not None:
             return DriverEnd(status=FAILED, message=f"{error.message} {error.remedy}")
         return DriverEnd(status=0)
@@ -163,7 +167,7 @@ class Driver:
     def _train(self, job: Job, assignment: Assignment, began: float) -> None:
         import ray
 
-        connect()
+        self._connect()
         alive = [node for node in ray.nodes() if node["Alive"]]
         # Several nodes may become more when they are asked for; one is all that there is.
         if len(alive) == 1:
@@ -199,7 +203,7 @@ class Driver:
                 run_config=ray.train.RunConfig(
                     name=job.run_id,
                     storage_path=str(assignment.storage),
-                    failure_config=ray.train.FailureConfig(max_failures=job.retries),
+                    failure_config=ray.train.FailureConfig(max_failures=failures_left(job)),
                     # Only the last one is ever restored.
                     checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
                 ),
@@ -217,7 +221,7 @@ class Driver:
     def _run_sweep(self, job: Job, assignment: Assignment, api: JobApi) -> None:
         import ray
 
-        connect()
+        self._connect()
         if len([node for node in ray.nodes() if node["Alive"]]) == 1:
             check_room(job.resources, ray.cluster_resources())
         if self._reserve is not None:
@@ -227,6 +231,14 @@ class Driver:
 
         self._sweep = Sweep(job, assignment, api)
         self._sweep.run()
+
+    def _take_signals(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+
+    def _connect(self) -> None:
+        connect()
+        # Ray takes the signal for itself when it connects.
+        self._take_signals()
 
     def _stop(self) -> None:
         """Ask the run to end by itself, and end it after `STOP_SECONDS` if it has not."""
@@ -259,6 +271,11 @@ def connect() -> None:
         # Workers that look for "the" cluster find none where several run on one machine.
         runtime_env={"env_vars": {"RAY_ADDRESS": address}},
     )
+
+
+def failures_left(job: Job) -> int:
+    """How many failures of workers this attempt outlives: earlier attempts have used up theirs."""
+    return max(0, job.retries - (job.attempt - 1))
 
 
 def first_checkpoint(assignment: Assignment) -> Checkpoint | None:

@@ -23,14 +23,18 @@ import ray
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
     get_or_create_autoscaling_coordinator,
 )
+from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import (
     DEFAULT_COLLECTIVE_TIMEOUT_S,
     DEFAULT_COLLECTIVE_WARN_INTERVAL_S,
 )
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
 from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.controller import controller as controller_module
 from ray.train.v2._internal.execution.worker_group import (
     WorkerGroup,
     thread_runner,
@@ -115,7 +119,7 @@ class Reserve:
     def barrier(self) -> Iterator[None]:
         """Let Ray Train take the waiting actor where it would start one."""
         handle, self._barrier = self._barrier, None
-        if handle is None:
+        if handle is None or not _lives(handle):
             yield
             return
         original = worker_group.SynchronizationActor
@@ -124,6 +128,14 @@ class Reserve:
             yield
         finally:
             worker_group.SynchronizationActor = original
+
+
+def _lives(barrier: Any) -> bool:
+    try:
+        ray.get(barrier.get_counter.remote())
+    except RayActorError:
+        return False
+    return True
 
 
 class _Started:
@@ -157,26 +169,39 @@ class _Group(WorkerGroup):  # type: ignore[misc]
         **options: Any,
     ) -> list[Worker]:
         # Only the first group of a run finds any: after a failure the workers are new ones.
-        actors = self.reserve and self.reserve.take_workers(num_workers, resources_per_worker)
-        if actors:
-            metadata = ray.get([actor.get_metadata.remote() for actor in actors])
-            workers: list[Worker] = WorkerGroup._assign_worker_ranks(
-                [
-                    Worker(actor, about, resources_per_worker, placement_group_bundle_index=index)
-                    for index, (actor, about) in enumerate(zip(actors, metadata, strict=True))
-                ],
-                0,
-                None,
-                options.get("replica_group_size"),
-            )
-        else:
-            workers = super()._create_workers(
-                num_workers, placement_group, resources_per_worker, **options
-            )
+        workers = self._waiting_workers(
+            num_workers, resources_per_worker, options.get("replica_group_size")
+        ) or super()._create_workers(num_workers, placement_group, resources_per_worker, **options)
         if self.reserve is not None:
             self.reserve.release()
-        self.logs.follow(workers)
+        try:
+            self.logs.follow(workers)
+        except RayActorError as error:
+            # In the form that Ray Train's failure policy knows as a worker's.
+            raise WorkerGroupStartupFailedError("A worker died as it started.") from error
         return workers
+
+    def _waiting_workers(
+        self, count: int, resources: dict[str, float], replica_group_size: int | None
+    ) -> list[Worker] | None:
+        """Workers that waited; none where they do not suit or one has died meanwhile."""
+        actors = self.reserve and self.reserve.take_workers(count, resources)
+        if not actors:
+            return None
+        try:
+            metadata = ray.get([actor.get_metadata.remote() for actor in actors])
+        except RayActorError:
+            for actor in actors:
+                ray.kill(actor)
+            return None
+        workers = [
+            Worker(actor, about, resources, placement_group_bundle_index=index)
+            for index, (actor, about) in enumerate(zip(actors, metadata, strict=True))
+        ]
+        ranked: list[Worker] = WorkerGroup._assign_worker_ranks(
+            workers, 0, None, replica_group_size
+        )
+        return ranked
 
     def _init_train_context_on_workers(
         self, workers: list[Worker], sync_actor: Any, train_context_args: dict[str, list[Any]]
@@ -209,6 +234,17 @@ class _NoController:
             "ray.train.get_all_reported_checkpoints() cannot be called in a run.",
             remedy="Use ctx.restore(), or ray.train.get_checkpoint() for the last one.",
         )
+
+
+class _Checkpoints(CheckpointManager):  # type: ignore[misc]
+    def _write_state_to_storage(self) -> None:
+        # Ray Train writes into the file that is there. A driver that is killed then, or a full
+        # disk, would leave half of it, with which no later attempt begins.
+        storage = self._storage_context
+        path = storage.checkpoint_manager_snapshot_path
+        with storage.storage_filesystem.open_output_stream(f"{path}.new") as file:
+            file.write(self._save_state().encode())
+        storage.storage_filesystem.move(f"{path}.new", path)
 
 
 class RunTrainer(TorchTrainer):  # type: ignore[misc]
@@ -248,6 +284,8 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         controller_class = type(
             "RunController", (TrainController,), {"worker_group_cls": self._group}
         )
+        # The constructor has no place for another one. One run, one controller in a process.
+        controller_module.CheckpointManager = _Checkpoints
         controller = self._controller = controller_class(**arguments)
         asyncio.run(controller.run())
         return controller.get_result()

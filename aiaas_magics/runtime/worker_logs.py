@@ -77,8 +77,10 @@ class WorkerLogs:
                         self._selector.unregister(key.fd)
                         os.close(key.fd)
             now = time.monotonic()
-            for key in list(self._selector.get_map().values()):
+            with self._lock:
+                keys = list(self._selector.get_map().values())
+            for key in keys:
                 if now - key.data.heard > SILENCE_SECONDS:
                     self._write(key.data.end())
-            if closing and not self._selector.get_map():
+            if closing and not keys:
                 return

@@ -170,6 +170,45 @@ def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
     assert not processes[0] & processes[1]
 
 
+def test_a_waiting_worker_that_died_costs_the_run_nothing(
+    ray_local: RayLocal, ray_home: Home, job_service: JobService
+) -> None:
+    def waits() -> bool:
+        ray_local.tend()
+        return ray_local.warm()
+
+    until(waits)
+    head = Supervisor(ray_home.processes, ray_home.logs).process("ray")
+    assert head is not None
+    workers = [
+        process
+        for process in psutil.Process(head.pid).children(recursive=True)
+        if "RunWorker" in " ".join(process.cmdline())
+    ]
+    workers[0].kill()
+    run = job_service.add("run-after-death", "def train(ctx):\n    print('trained')\n")
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
+    assert "trained" in run.log
+
+
+def test_a_driver_that_dies_before_it_begins_is_started_again(
+    ray_local: RayLocal, ray_home: Home, job_service: JobService
+) -> None:
+    run = job_service.add("run-early-death", "def train(ctx):\n    print('trained')\n")
+    # None waits right after the run before, so that this one starts its own.
+    job_id = submit(ray_local, run)
+    (directory,) = [
+        path.parent
+        for path in (ray_home.ray / "drivers").glob("*/assignment.json")
+        if job_id in path.read_text()
+    ]
+    driver = Supervisor(ray_home.processes, ray_home.logs).process(directory.name)
+    assert driver is not None
+    psutil.Process(driver.pid).kill()
+    assert wait(ray_local, job_id, *OVER) is JobState.ENDED, run.log
+    assert run.kinds == ["started", "succeeded"]
+
+
 def test_a_resumed_run_begins_with_the_last_checkpoint(
     ray_local: RayLocal, job_service: JobService
 ) -> None:

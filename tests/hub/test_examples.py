@@ -39,14 +39,14 @@ def test_an_example_runs_from_top_to_bottom(
 
 
 def test_the_page_on_training_works_as_typed(
-    platform: RunningPlatform, user: str = "edsger"
+    platform: RunningPlatform,
 ) -> None:
     page = (EXAMPLES.parent / "docs" / "training.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert len(blocks) == 8
     cells = [nbformat.v4.new_code_cell(block) for block in blocks]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    with platform.session(user) as session:
+    with platform.session("edsger") as session:
         session.spawn("small")
         with RemoteKernel(session, directory="examples") as kernel:
             kernel.run(notebook, cell_timeout=400, stop_requested=lambda: False, progress=print)
