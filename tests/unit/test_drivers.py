@@ -1,0 +1,60 @@
+"""How a run is given to a driver, with a supervisor that starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiaas_hub.adapters.ray_drivers import RayDrivers, Reserve
+from aiaas_hub.adapters.supervisor import Process, ProcessSpec, Supervisor
+from aiaas_hub.domain.ports import JobState
+from aiaas_hub.schemas.assignments import Assignment
+
+ENVIRONMENT = {"RAY_ADDRESS": "127.0.0.1:1"}
+
+
+class Killed(Exception):
+    """The service ends here."""
+
+
+class FakeSupervisor(Supervisor):
+    """Remembers what was started; all of it lives."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "records", directory / "logs")
+        self.started: list[str] = []
+        self.dies = False
+
+    def start(self, spec: ProcessSpec) -> Process:
+        if self.dies:
+            raise Killed
+        self.started.append(spec.name)
+        return Process(spec.name, 1)
+
+    def alive(self, name: str) -> bool:
+        return name in self.started
+
+    def names(self) -> list[str]:
+        return self.started
+
+
+def test_a_run_given_to_a_driver_that_was_never_started_is_started(tmp_path: Path) -> None:
+    supervisor = FakeSupervisor(tmp_path)
+    assignment = Assignment(
+        submission_id="run-a-1",
+        run_id="run-a",
+        api="http://127.0.0.1:1",
+        token_file=tmp_path / "token",
+        storage=tmp_path / "storage",
+    )
+    supervisor.dies = True
+    try:
+        RayDrivers(tmp_path / "drivers", supervisor, Reserve()).assign(assignment, ENVIRONMENT)
+    except Killed:
+        supervisor.dies = False
+    drivers = RayDrivers(tmp_path / "drivers", supervisor, Reserve())
+    for _ in range(2):
+        drivers.assign(assignment, ENVIRONMENT)
+    assert len(supervisor.started) == len(list((tmp_path / "drivers").iterdir())) == 1
+    status = drivers.status("run-a-1")
+    assert status is not None
+    assert status.state is JobState.RUNNING
