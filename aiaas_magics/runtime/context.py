@@ -216,6 +216,9 @@ class Context:
         if self.rank != 0:
             self._surroundings.report(metrics, None)
             return
+        if self._sender is not None:
+            # What lies before a checkpoint is not reported again by who goes on from it.
+            self._sender.flush()
         with tempfile.TemporaryDirectory(prefix="aiaas-checkpoint-") as directory:
             checkpoints.write(Path(directory), plain)
             self._surroundings.report(metrics, Path(directory))

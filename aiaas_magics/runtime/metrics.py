@@ -14,6 +14,7 @@ INTERVAL_SECONDS = 0.5
 CAPACITY = 100_000
 """Points kept for a service that is down; beyond it every second one goes."""
 _BATCH = 5_000
+_FLUSH_SECONDS = 5.0
 
 
 class MetricSender:
@@ -40,6 +41,9 @@ class MetricSender:
         self._sequence = max(0, int((time.time() - attempt_began) * 1_000_000))
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._sent = threading.Event()
+        self._sent.set()
+        self._late = False
         self._closing = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="aiaas-metrics", daemon=True)
@@ -50,6 +54,7 @@ class MetricSender:
         with self._lock:
             if self._stopped:
                 return
+            self._sent.clear()
             self._pending.append(point)
             if len(self._pending) > self._capacity:
                 # The newest stays: it is the one that is looked at.
@@ -60,6 +65,14 @@ class MetricSender:
         with self._lock:
             if not self._stopped:
                 self._progress = progress
+
+    def flush(self, timeout: float = _FLUSH_SECONDS) -> None:
+        """Return once the points so far are with the service, or after `timeout` seconds; once it
+        was too late, training waits no more until the service answers again."""
+        if self._late:
+            return
+        self._wake.set()
+        self._late = not self._sent.wait(timeout)
 
     def close(self, timeout: float = 60) -> None:
         """Send what is left, waiting at most `timeout` seconds; a repeat does nothing."""
@@ -76,19 +89,24 @@ class MetricSender:
                 except AiaasError as error:
                     with self._lock:
                         self._stopped = True
+                        self._sent.set()
                     print(  # noqa: T201 - the run's log is where its user looks
                         f"[aiaas] Metrics are not sent any more: {error}", file=sys.stderr
                     )
                     return
                 self._sequence += len(batch.points)
+                self._late = False
             if closing:
                 return
             self._wake.wait(self._interval)
+            self._wake.clear()
 
     def _take(self) -> JobMetrics | None:
         with self._lock:
             points, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
             progress, self._progress = self._progress, None
+            if not points:
+                self._sent.set()
         if not points and progress is None:
             return None
         return JobMetrics(sequence=self._sequence, points=points, progress=progress)

@@ -84,6 +84,9 @@ class _Seen:
     def progress(self, progress: Progress) -> None:
         """Nobody watches."""
 
+    def flush(self) -> None:
+        """All of it has been taken already."""
+
     def download_dataset(self, index: int, target: Path) -> None:
         shutil.copyfile(self._directory / f"{index}.parquet", target)
 

@@ -60,6 +60,8 @@ class MetricSink(Protocol):
 
     def progress(self, progress: Progress) -> None: ...
 
+    def flush(self) -> None: ...
+
 
 class LocalSurroundings:
     """This process alone, or with those of its default process group; no Ray.

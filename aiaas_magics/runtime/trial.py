@@ -240,6 +240,10 @@ class _Reporter:
         if self.sender is not None:
             self.sender.progress(progress)
 
+    def flush(self) -> None:
+        if self.sender is not None:
+            self.sender.flush()
+
     def put(self, step: int, values: Mapping[str, float]) -> None:
         if self.sender is not None:
             self.sender.put(step, values)

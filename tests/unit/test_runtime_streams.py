@@ -156,6 +156,26 @@ def test_metrics_are_numbered_without_gaps_and_all_sent_at_the_end() -> None:
     assert [point.step for batch in sink.batches for point in batch.points] == list(range(500))
 
 
+def test_flushed_metrics_are_with_the_service() -> None:
+    sink = Sink()
+    sink.open.set()
+    sender = MetricSender(sink, attempt_began=time.time(), interval=60)
+    for step in range(3):
+        sender.put(step, {"loss": 1})
+        sender.flush()
+        assert sink.batches[-1].points[-1].step == step
+    sink.open.clear()
+    sender.put(3, {"loss": 1})
+    sender.flush(timeout=0.01)
+    # The service is down: training does not wait for it every time.
+    began = time.monotonic()
+    sender.flush(timeout=60)
+    assert time.monotonic() - began < 30
+    sink.open.set()
+    sender.close()
+    assert [point.step for batch in sink.batches for point in batch.points] == [0, 1, 2, 3]
+
+
 def test_a_later_worker_of_the_attempt_numbers_above_the_one_before() -> None:
     sink = Sink()
     sink.open.set()
