@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import errno
 import logging
 import re
 import secrets
@@ -21,6 +22,7 @@ from aiaas_hub.schemas.errors import (
     InvalidInput,
     NotFound,
     TooLarge,
+    Unavailable,
     to_body,
 )
 
@@ -94,6 +96,12 @@ class RequestBoundary:
                 raise too_large
             await self._app(scope, limited, marked)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                log.error("Request %s: %s", identifier, error)
+                error = Unavailable(
+                    "The platform's disk is full.",
+                    remedy="Nothing was changed; ask whoever runs the platform to make room.",
+                )
             if not isinstance(error, AiaasError):
                 log.exception(
                     "Request %s failed: %s %r", identifier, scope["method"], scope["path"]
