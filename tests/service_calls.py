@@ -59,7 +59,7 @@ class ServiceCalls:
         return httpx.request(
             method,
             f"{self.platform.url}/services/aiaas/api/v1{path}",
-            headers={"Authorization": f"Bearer {self.token}"},
+            headers={"Authorization": f"Bearer {self.token}", **arguments.pop("headers", {})},
             timeout=30,
             **arguments,
         )
@@ -75,6 +75,11 @@ class ServiceCalls:
         return digest
 
     def submit(self, source: str, **changes: Any) -> str:
+        run: str = self.ok("POST", "/runs", json=self.run_request(source, **changes))["id"]
+        return run
+
+    def run_request(self, source: str, **changes: Any) -> dict[str, Any]:
+        """What submits the source, whose snapshot is sent now."""
         sink = io.BytesIO()
         with zipfile.ZipFile(sink, "w") as archive:
             archive.writestr("cell.py", source)
@@ -82,10 +87,7 @@ class ServiceCalls:
             archive.writestr("manifest.json", json.dumps(manifest))
         digest = self.upload(sink.getvalue())
         snapshot = {"digest": digest, "source": source, "python": PYTHON, "client": "0.1.0"}
-        run: str = self.ok("POST", "/runs", json={"name": "slow", "snapshot": snapshot, **changes})[
-            "id"
-        ]
-        return run
+        return {"name": "slow", "snapshot": snapshot, **changes}
 
     def run_until(self, run: str, *states: str, timeout: float = 300) -> Any:
         return until(
