@@ -29,13 +29,19 @@ class Receipt(Rich):
         captured: Sequence[Capture],
         plan: wire.RunPlan | None,
         problems: Sequence[str],
+        notes: Sequence[str] = (),
+        sweep: wire.SweepSpec | None = None,
     ) -> None:
         self.name = request.name
         self.request = request
         self.code = code
         self.captured = list(captured)
         self.plan = plan
+        self.sweep = sweep
         self.problems = list(problems)
+        if plan is not None and plan.queue is not None and plan.queue.never:
+            self.problems.append(f"It would never start: it {plan.queue.blocked_by}.")
+        self.notes = list(notes)
 
     @property
     def ok(self) -> bool:
@@ -57,13 +63,19 @@ class Receipt(Rich):
         return [
             ("problems", " ".join(self.problems)),
             ("captured", self._captured()),
-            ("warnings", " ".join(_warning(one) for one in self.captured if one.problem)),
+            ("warnings", " ".join(self._warnings())),
             ("code", self._code()),
             ("left out", self._left_out()),
             ("environment", self._environment()),
+            ("sweep", self._sweep()),
             *self._service(),
             ("next", "submit it: the same without plan" if self.ok else "correct it and ask again"),
         ]
+
+    def _warnings(self) -> list[str]:
+        # What cannot travel is among the problems.
+        found = [one for one in self.captured if one.severity == "warning"]
+        return [*(f"{one.problem} {one.remedy}".strip() for one in found), *self.notes]
 
     def _captured(self) -> str:
         shown = [
@@ -99,13 +111,18 @@ class Receipt(Rich):
         found = [str(difference) for difference in self.differences] + missing
         return "; ".join(found) or f"as here: Python {there.python}, aiaas-hub {there.client}"
 
+    def _sweep(self) -> str:
+        if self.sweep is None:
+            return ""
+        return f"{self.sweep.trials} trials, {self.sweep.concurrency} at the same time"
+
     def _service(self) -> list[tuple[str, str]]:
         if self.plan is None:
             return []
         plan, resources = self.plan, self.plan.resources
-        gpus = f", {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
-        count = f"{resources.workers} worker{'s' if resources.workers != 1 else ''}"
-        asked = f"{count}, each {resources.cpus_per_worker:g} CPUs{gpus}"
+        gpus = f", {_count(resources.gpus_per_worker, 'GPU')}" if resources.gpus_per_worker else ""
+        count = _count(resources.workers, "worker")
+        asked = f"{count}, each {_count(resources.cpus_per_worker, 'CPU')}{gpus}"
         quota = [
             f"{label} {_left(used)}"
             for label, used in (
@@ -133,8 +150,8 @@ class Receipt(Rich):
         return display.text_card(f"Plan of {self.name}", self._state(), self._facts())
 
 
-def _warning(one: Capture) -> str:
-    return f"{one.problem} {one.remedy}".strip()
+def _count(number: float, thing: str) -> str:
+    return f"{number:g} {thing}{'s' if number != 1 else ''}"
 
 
 def _left(used: wire.Used) -> str:
@@ -146,7 +163,7 @@ def _left(used: wire.Used) -> str:
 def _place(place: wire.QueuePlace | None) -> str:
     if place is None:
         return "starts at once"
-    instead = f" ({place.running_instead})" if place.running_instead else ""
+    instead = f" ({place.remedy})" if place.remedy else ""
     return f"place {place.position}: {place.blocked_by}{instead}"
 
 

@@ -168,22 +168,29 @@ def _distribution(name: str, text: str) -> wire.Distribution | None:
 def _between(name: str, kind: Kind, low: float, high: float) -> wire.Distribution:
     said = f"{name}={kind}:{low:g}:{high:g}"
     if low >= high:
+        turned = kind if _can_be_drawn(kind, high, low) else "uniform"
         raise InvalidInput(
             f"{said} is empty: the first number has to be the smaller one.",
-            remedy=f"Write {name}={kind}:{high:g}:{low:g}."
+            remedy=f"Write {name}={turned}:{high:g}:{low:g}."
             if low > high
             else f"Write {name}={low:g} for a value that stays.",
         )
-    if kind == "log" and low <= 0:
+    if kind == "log" and not _can_be_drawn(kind, low, high):
         raise InvalidInput(
             f"{said} begins at {low:g}, which has no logarithm.",
             remedy=f"Begin above 0, or write {name}=uniform:{low:g}:{high:g}.",
         )
-    if kind == "int" and not (low.is_integer() and high.is_integer()):
+    if kind == "int" and not _can_be_drawn(kind, low, high):
         raise InvalidInput(
             f"{said} is not about whole numbers.", remedy=f"Write {name}=uniform:{low:g}:{high:g}."
         )
     return wire.Distribution(kind=kind, low=low, high=high)
+
+
+def _can_be_drawn(kind: Kind, low: float, high: float) -> bool:
+    if kind == "int":
+        return low.is_integer() and high.is_integer()
+    return kind != "log" or low > 0
 
 
 def _choice(name: str, values: list[object]) -> wire.Distribution:

@@ -54,11 +54,18 @@ def submit(
     if there is not None:
         environment.check(there)
     _say(_notes(code, there))
+    if kind is wire.RunKind.TRAIN:
+        _say(_unheard(code, request))
     client.upload(code.content)
     return Run(client, client.runs.create(create))
 
 
-def plan_code(make: Maker, request: Request, captured: Sequence[Capture] = ()) -> Receipt:
+def plan_code(
+    make: Maker,
+    request: Request,
+    captured: Sequence[Capture] = (),
+    sweep: wire.SweepSpec | None = None,
+) -> Receipt:
     """What a submission would be; what forbids it is told in the receipt, and not raised."""
     problems = []
     code: snapshot.Code | None = None
@@ -69,7 +76,8 @@ def plan_code(make: Maker, request: Request, captured: Sequence[Capture] = ()) -
         problems.append(str(error))
     captured = captured or (code.captured if code else ())
     try:
-        create = _described(request, code.described if code else _no_code)
+        kind = wire.RunKind.TRAIN if sweep is None else wire.RunKind.SWEEP
+        create = _described(request, code.described if code else _no_code, kind, sweep)
         plan = current_client().runs.plan(create)
         if plan.environment is not None:
             environment.check(plan.environment)
@@ -79,7 +87,10 @@ def plan_code(make: Maker, request: Request, captured: Sequence[Capture] = ()) -
     for one in captured:
         if one.severity == "error" and one.problem not in said:
             problems.append(f"{one.problem} {one.remedy}")
-    return Receipt(request, code, captured, plan, problems)
+    notes = [*code.notes] if code else []
+    if code and sweep is None:
+        notes += _unheard(code, request)
+    return Receipt(request, code, captured, plan, problems, notes, sweep)
 
 
 def train(
@@ -216,6 +227,20 @@ def _notes(code: snapshot.Code, there: wire.Environment | None) -> list[str]:
             "bring it back with '!NAME' in .aiaasignore."
         )
     return notes
+
+
+def _unheard(code: snapshot.Code, request: Request) -> list[str]:
+    """What is asked of code that never looks whether it should stop."""
+    asked = request.early_stop is not None or request.time_limit is not None
+    if not asked or code.mentions("should_stop"):
+        return []
+    look = "Write 'if ctx.should_stop: break' in the training loop."
+    if request.early_stop is not None:
+        return [f"Early stop needs the loop to look, and this code never does. {look}"]
+    return [
+        "At its time limit a run that looks can save and return; this code never looks, so it "
+        f"is ended from outside. {look}"
+    ]
 
 
 def _say(notes: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiaas_hub.domain.ports import JobSubmission
 from aiaas_hub.home import write_private
-from aiaas_hub.schemas.assignments import Assignment
+from aiaas_hub.schemas.assignments import Assignment, trial_storage
 
 
 def make(runs: Path, job: JobSubmission, api_url: str) -> Assignment:
@@ -23,7 +23,7 @@ def make(runs: Path, job: JobSubmission, api_url: str) -> Assignment:
         api=api_url,
         token_file=token_file,
         storage=storage,
-        resumed_storage=None if job.resumed_from is None else _storage(runs, job.resumed_from),
+        resumed_storage=_resumed_storage(runs, job),
     )
 
 
@@ -32,6 +32,13 @@ def forget_tokens(runs: Path, live: Callable[[str], bool]) -> None:
     for file in runs.glob("*/token-*"):
         if not live(f"{file.parent.name}-{file.name.removeprefix('token-')}"):
             file.unlink(missing_ok=True)
+
+
+def _resumed_storage(runs: Path, job: JobSubmission) -> Path | None:
+    if job.resumed_from is None:
+        return None
+    storage = _storage(runs, job.resumed_from)
+    return storage if job.resumed_trial is None else trial_storage(storage, job.resumed_trial)
 
 
 def _storage(runs: Path, run_id: str) -> Path:

@@ -42,7 +42,10 @@ REPORT_GRACE = timedelta(seconds=10)
 LIMIT_GRACE = timedelta(seconds=60)
 """How long a run may take to stop itself once its time limit is over."""
 START_LIMIT = timedelta(minutes=30)
-"""How long workers may take from submission to their first call of `train`."""
+"""How long workers may take to their first call of `train`: from submission, or from when the
+engine last said that the job waits for its turn there."""
+PENDING_NOTED = timedelta(seconds=30)
+"""How often it is written down that the engine says so."""
 REACH_LIMIT = timedelta(minutes=10)
 """How long the engine may be out of reach before what ran there counts as lost."""
 
@@ -120,6 +123,7 @@ class Advancing:
 
     def _submit(self, live: LiveRun) -> None:
         run = live.run
+        resumed = self._records.get(run.resumed_from) if run.resumed_from else None
         try:
             self._engine.submit(
                 JobSubmission(
@@ -127,7 +131,8 @@ class Advancing:
                     owner=run.owner,
                     resources=run.resources,
                     token=self._tokens.make(run.id, run.attempt),
-                    resumed_from=run.resumed_from,
+                    resumed_from=(resumed.parent or resumed.id) if resumed else None,
+                    resumed_trial=resumed.trial if resumed else None,
                 )
             )
         except Unavailable as error:
@@ -139,13 +144,15 @@ class Advancing:
         self._records.update(run.id, run.attempt, submitted_at=datetime.now(UTC))
 
     def _observe(self, live: LiveRun) -> None:
-        live = self._with_limits(live)
         try:
+            status = self._engine.status(live.submission_id)
+            pending = status is not None and status.state is JobState.PENDING
+            live = self._with_limits(self._noted(live) if pending else live)
             if live.cancel_requested or live.stop_error is not None:
                 self._engine.stop(live.submission_id)
-            status = self._engine.status(live.submission_id)
+                status = self._engine.status(live.submission_id)
         except Unavailable as error:
-            self._unseen(live, error)
+            self._unseen(self._with_limits(live), error)
             return
         if live.unseen_since is not None:
             self._records.update(live.run.id, live.run.attempt, unseen_since=None, reason="")
@@ -158,6 +165,13 @@ class Advancing:
         elif status.state is not JobState.RUNNING:
             self._ended(live, status)
 
+    def _noted(self, live: LiveRun) -> LiveRun:
+        """Write down that the engine lets the job wait; that time is not the workers'."""
+        now = datetime.now(UTC)
+        if live.pending_at is None or now - live.pending_at >= PENDING_NOTED:
+            self._records.update(live.run.id, live.run.attempt, pending_at=now)
+        return replace(live, pending_at=now)
+
     def _with_limits(self, live: LiveRun) -> LiveRun:
         """Decide whether the attempt has gone on for too long."""
         if live.cancel_requested or live.stop_error is not None:
@@ -165,7 +179,8 @@ class Advancing:
         run, now = live.run, datetime.now(UTC)
         error = None
         if run.state is RunState.STARTING:
-            if live.submitted_at is not None and now - live.submitted_at >= START_LIMIT:
+            since = live.pending_at or live.submitted_at
+            if since is not None and now - since >= START_LIMIT:
                 error = RunError(
                     message=f"The workers did not start within {duration(START_LIMIT)}.",
                     remedy="See %aiaas and 'aiaas doctor' for the state of Ray, then submit again.",
@@ -237,6 +252,7 @@ class Advancing:
             submitted_at=None,
             ended_at=None,
             unseen_since=None,
+            pending_at=None,
             stop_error=None,
             usage=[],
             log_base=self._logs.size(run.id),

@@ -55,7 +55,9 @@ class JobSubmission:
     token: str = field(repr=False)
     """The run token. It goes to the job as a file, never in a command line or environment."""
     resumed_from: str | None = None
-    """Id of the run whose last checkpoint this one begins with."""
+    """Id of the run whose last checkpoint this one begins with: of a trial its sweep's."""
+    resumed_trial: int | None = None
+    """The trial's number in that sweep."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class TrainingEngine(Engine, Protocol):
         """Have workers ready for the runs to come, where this engine keeps any in reserve;
         called every few seconds."""
 
-    def warm(self) -> bool:
-        """Whether workers wait, so that a run would begin at once."""
+    def warm(self, resources: Resources) -> bool:
+        """Whether workers wait that suit such a run, and enough of them for it."""
 
 
 @dataclass(frozen=True)

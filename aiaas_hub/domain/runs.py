@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.admission import Admission
@@ -14,9 +14,11 @@ from aiaas_hub.domain.records import BlobGrants, RunFilter, RunRecords
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
+    MAX_PARAMS,
     Environment,
     LogChunk,
     Metrics,
+    ParamValue,
     Run,
     RunCreate,
     RunKind,
@@ -73,6 +75,7 @@ class Runs:
         if not self._grants.granted(owner, request.snapshot.digest):
             raise NotFound("There is no such snapshot.", remedy="Submit the cell again.")
         self._admission.require_possible(owner, request)
+        self._admission.require_room(request)
         datasets = self._datasets.resolve(request.datasets, owner, may_read)
         run = Run(
             id=new_run_id(),
@@ -86,7 +89,7 @@ class Runs:
 
     def plan(self, owner: str, request: RunCreate, may_read: MayRead) -> RunPlan:
         """What would become of this run. Its snapshot need not have been sent; what submitting
-        it would refuse is refused here too."""
+        it would refuse is refused here too, save more than there is: `queue.never` says that."""
         self._require_same_python(request)
         self._admission.require_possible(owner, request)
         datasets = self._datasets.resolve(request.datasets, owner, may_read)
@@ -98,33 +101,44 @@ class Runs:
             queue=verdict.place,
             quota=quota,
             expected_start_seconds=self._admission.seconds_to_start() if starts else None,
-            warm=self._admission.warm(),
+            warm=self._admission.warm(request),
             environment=self._environment(request.snapshot.packages),
         )
 
-    def resume(self, run: Run, change: RunResume, idempotency_key: str | None) -> Run:
+    def resume(
+        self, run: Run, change: RunResume, may_read: MayRead, idempotency_key: str | None
+    ) -> Run:
         """A new run that goes on from the last checkpoint of one that is over: the same snapshot,
-        dataset versions and resources. A trial goes on as a run of its own."""
+        dataset versions and resources. A trial goes on as a run of its own; a sweep, which has
+        no checkpoint, does not.
+
+        Raises `NotFound` for a dataset that may not be read any more.
+        """
         if not run.state.is_terminal:
             raise Conflict(
                 f"The run is {run.state}: only one that is over can be gone on with.",
                 remedy=f"Wait for its end, or cancel it: %aiaas cancel {run.id}",
             )
-        is_trial = run.kind is RunKind.TRIAL
+        if run.kind is RunKind.SWEEP:
+            raise Conflict(
+                "A sweep has no checkpoint to go on from: its trials have, which are runs.",
+                remedy="Go on with one of them, sweep.best.resume(), or submit the sweep's cell "
+                "again.",
+            )
+        self._datasets.require_readable(run.datasets, run.owner, may_read)
         request = RunCreate(
             name=run.name,
-            kind=RunKind.TRAIN if is_trial else run.kind,
             snapshot=run.snapshot,
-            params={**run.params, **change.params},
+            params=merged_params(run.params, change.params),
             resources=run.resources,
             retries=run.retries,
             priority=run.priority,
             time_limit=change.time_limit or run.time_limit,
             early_stop=run.early_stop,
-            sweep=run.sweep,
         )
         self._require_same_python(request)
         self._admission.require_possible(run.owner, request)
+        self._admission.require_room(request)
         resumed = Run(
             id=new_run_id(),
             owner=run.owner,
@@ -174,15 +188,6 @@ class Runs:
         complete = state.is_terminal and next_offset >= self._logs.size(run_id)
         return LogChunk(text=text, next_offset=next_offset, complete=complete)
 
-    def log_tail(self, run_id: str, length: int) -> LogChunk:
-        """The last `length` bytes at most, in whole lines."""
-        start = max(self._logs.size(run_id) - min(length, MAX_LOG_READ), 0)
-        chunk = self.logs(run_id, start, MAX_LOG_READ)
-        if start:
-            whole = chunk.text.partition("\n")[2]
-            chunk = chunk.model_copy(update={"text": whole})
-        return chunk
-
     def metrics(self, run_id: str, since: int) -> Metrics:
         points, next_since = self._records.metrics(run_id, since, MAX_METRICS_READ)
         return Metrics(points=list(points), next_since=next_since)
@@ -203,6 +208,19 @@ class Runs:
                 f"{self._python}: code does not travel between the two.",
                 remedy=f"Choose a kernel with Python {self._python}.",
             )
+
+
+def merged_params(
+    params: Mapping[str, ParamValue], changes: Mapping[str, ParamValue]
+) -> dict[str, ParamValue]:
+    """`changes` over `params`. Raises `InvalidInput` if they are too many together."""
+    merged = {**params, **changes}
+    if len(merged) > MAX_PARAMS:
+        raise InvalidInput(
+            f"Together these are {len(merged)} parameters, and a run has at most {MAX_PARAMS}.",
+            remedy="Add fewer new ones.",
+        )
+    return merged
 
 
 def require_live(run: Run, attempt: int) -> None:

@@ -18,6 +18,11 @@ END = "end.json"
 """A `DriverEnd`; written as the driver's last act."""
 
 
+def trial_storage(storage: Path, number: int) -> Path:
+    """A trial's own directory in that of its sweep."""
+    return storage / "trials" / str(number)
+
+
 class Assignment(BaseModel):
     """The one run that a driver runs."""
 
@@ -30,7 +35,7 @@ class Assignment(BaseModel):
     storage: Path
     """The run's own directory, for checkpoints."""
     resumed_storage: Path | None = None
-    """The directory of the run whose last checkpoint this one begins with."""
+    """The directory of the run, or trial, whose last checkpoint this one begins with."""
 
 
 class DriverEnd(BaseModel):

@@ -57,13 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cpus-per-worker", type=float, default=1, metavar="N", help="processors for each trial"
     )
     parser.add_argument(
-        "--retries", type=int, default=0, metavar="N", help="of a trial, after a failure"
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="attempts of a trial after a failure, from its last ctx.checkpoint()",
     )
     parser.add_argument(
-        "--priority", choices=["low", "normal", "high"], default="normal", help="among my own runs"
+        "--priority",
+        choices=["low", "normal", "high"],
+        default="normal",
+        help="low, normal or high, among your own runs",
     )
     parser.add_argument(
         "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="show what would be sent and happen; send nothing"
     )
     parser.add_argument("--detach", action="store_true", help="return once it is submitted")
     # A sweep is of a cell; train's code may be others, too.
@@ -90,6 +100,7 @@ def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics import space
     from aiaas_magics.commands.train import code_of
     from aiaas_magics.request import Request, seconds
+    from aiaas_magics.submission import plan_code
     from aiaas_magics.sweeping import submit
 
     fixed, drawn = space.split(dict(args.param), typed=True)
@@ -114,6 +125,8 @@ def run(args: argparse.Namespace, call: Call) -> object:
         time_limit=seconds(args.time_limit),
     )
     request.check()
+    if args.plan:
+        return plan_code(lambda: code_of(args, call, strict=False), request, sweep=spec)
     return submit(code_of(args, call), request, spec, detach=args.detach)
 
 

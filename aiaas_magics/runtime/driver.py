@@ -27,9 +27,10 @@ from aiaas_hub.schemas.runs import Job, JobFailed, JobSucceeded, Resources, RunE
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
-from aiaas_magics.runtime.cache import node_cache, prune
+from aiaas_magics.runtime.cache import prune
 from aiaas_magics.runtime.failures import explain, worker_failures
 from aiaas_magics.runtime.logs import LogShipper
+from aiaas_magics.runtime.surroundings import kept_checkpoint
 from aiaas_magics.runtime.trial import TrialsFailed
 
 if TYPE_CHECKING:
@@ -131,9 +132,8 @@ class Driver:
         try:
             job = api.job()
             snapshot.check(job.snapshot)
-            directory = node_cache() / "snapshots" / job.snapshot.digest
-            if not directory.is_dir():
-                snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
+            # Once for all workers of this node.
+            snapshot.fetch(api, job.snapshot)
             if job.kind is RunKind.SWEEP:
                 self._run_sweep(job, assignment, api)
             else:
@@ -279,10 +279,10 @@ def failures_left(job: Job) -> int:
 
 
 def first_checkpoint(assignment: Assignment) -> Checkpoint | None:
-    """The last checkpoint of the run that this one goes on from, or of the one before that."""
+    """The last checkpoint of the run or trial that this one goes on from, or of the one before."""
     if assignment.resumed_storage is None:
         return None
-    from ray.train import Result
+    from ray.train import Checkpoint, Result
 
     link = assignment.storage / _RESUMED
     if not link.is_symlink():
@@ -295,6 +295,10 @@ def first_checkpoint(assignment: Assignment) -> Checkpoint | None:
                 checkpoint = Result.from_path(str(experiment.resolve())).checkpoint
                 if checkpoint is not None:
                     return checkpoint
+        kept = kept_checkpoint(storage.resolve())
+        if kept is not None:
+            # A trial's, which Ray Train knows nothing of.
+            return Checkpoint.from_directory(str(kept))
         storage = storage / _RESUMED
     return None
 

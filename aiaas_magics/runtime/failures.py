@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
+import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,13 @@ class TrainingFailed(Exception):
         )
         described = describe(error, user_files, job).model_dump_json()
         return cls(described, rank, time.time(), secondary)
+
+
+def log(error: RunError, who: str = "") -> None:
+    """Write it down where the run's user looks; `who` begins the sentence."""
+    print(  # noqa: T201 - the run's log
+        f"{error.traceback.rstrip()}\n[aiaas] {who}{error.message} {error.remedy}", file=sys.stderr
+    )
 
 
 def describe(error: BaseException, user_files: Sequence[str], job: Job | None = None) -> RunError:

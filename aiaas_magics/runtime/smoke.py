@@ -1,6 +1,7 @@
 """A smoke: a run's first steps on this machine, in a process of its own, on the first rows.
 
-`python -m aiaas_magics.runtime.smoke DIRECTORY`, where the notebook has put
+`python -m aiaas_magics.runtime.smoke DIRECTORY LIMIT SETTLE`: seconds until the first step, and
+from there to the end. In the directory the notebook has put
 
     snapshot.zip       the very bytes that would be submitted
     job.json           a `Job`
@@ -32,9 +33,8 @@ from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import Job, MetricValue, Progress, RunError
 from aiaas_magics.runtime import snapshot, stopping
 from aiaas_magics.runtime.failures import describe
+from aiaas_magics.runtime.surroundings import kept_checkpoint
 
-AFTER_FIRST_STEP = 5.0
-"""Seconds in which a run may come to its end and save its model."""
 REPORT = "report.json"
 
 
@@ -64,10 +64,11 @@ class SmokeOver(BaseException):
 class _Seen:
     """Takes what a context would send to the service."""
 
-    def __init__(self, directory: Path, job: Job, report: SmokeReport) -> None:
+    def __init__(self, directory: Path, job: Job, report: SmokeReport, settle: float) -> None:
         self._directory = directory
         self._job = job
         self._report = report
+        self._settle = settle
         self._first_step: float | None = None
 
     def put(self, step: int, values: Mapping[str, float]) -> None:
@@ -78,7 +79,7 @@ class _Seen:
             self._first_step = now
             # A loop that asks `ctx.should_stop` comes to its last lines at once.
             stopping.ask()
-        elif now - self._first_step > AFTER_FIRST_STEP:
+        elif now - self._first_step > self._settle:
             raise SmokeOver
 
     def progress(self, progress: Progress) -> None:
@@ -113,7 +114,7 @@ class _Seen:
         )
 
 
-def main(directory: Path, limit: float) -> None:
+def main(directory: Path, limit: float, settle: float) -> None:
     began = time.monotonic()
     report = SmokeReport()
     files: tuple[str, ...] = ()
@@ -139,7 +140,7 @@ def main(directory: Path, limit: float) -> None:
         end(1)
 
     job = Job.model_validate_json((directory / "job.json").read_text())
-    seen = _Seen(directory, job, report)
+    seen = _Seen(directory, job, report, settle)
     watchdog = threading.Timer(limit, too_long)
     watchdog.daemon = True
     watchdog.start()
@@ -164,7 +165,7 @@ def main(directory: Path, limit: float) -> None:
         else:
             report.error = describe(error, files, job)
     watchdog.cancel()
-    report.checkpointed = (directory / "checkpoint").is_dir()
+    report.checkpointed = kept_checkpoint(directory) is not None
     end(0 if report.error is None else 1)
 
 
@@ -215,4 +216,4 @@ def _where(frame: FrameType | None, files: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]))

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.runs import Snapshot
@@ -51,6 +51,20 @@ def check(snapshot: Snapshot) -> None:
             f"The notebook's kernel is Python {snapshot.python}, the run's workers are {here}.",
             remedy=f"Choose a kernel with Python {here} and run the cell again.",
         )
+
+
+class Snapshots(Protocol):
+    """Where a run's snapshot comes from; `JobApi` is one."""
+
+    def snapshot(self) -> bytes: ...
+
+
+def fetch(api: Snapshots, snapshot: Snapshot) -> Path:
+    """The directory of the unpacked snapshot, which this node keeps for other runs, too."""
+    directory = node_cache() / "snapshots" / snapshot.digest
+    if not directory.is_dir():
+        unpack(api.snapshot(), snapshot.digest, directory)
+    return directory
 
 
 def unpack(data: bytes, digest: str, target: Path) -> None:

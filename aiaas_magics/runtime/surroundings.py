@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from aiaas_hub.schemas.runs import Progress
 
 
+_CHECKPOINT = "checkpoint-"
+
+
 class Surroundings(Protocol):
     """A worker's place among its run's workers, and where its checkpoints go."""
 
@@ -66,7 +69,7 @@ class MetricSink(Protocol):
 class LocalSurroundings:
     """This process alone, or with those of its default process group; no Ray.
 
-    Checkpoints are kept in `directory`, which all workers see.
+    Checkpoints are kept in `directory`, which all workers see; `kept_checkpoint` finds the last.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -79,20 +82,39 @@ class LocalSurroundings:
         self.device: torch.device = torch.device("cpu")
         if torch.cuda.is_available():
             self.device = torch.device("cuda", self.rank % torch.cuda.device_count())
-        self._kept = directory / "checkpoint"
+        self._directory = directory
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
         import torch.distributed as dist
 
+        former = _kept(self._directory) if checkpoint is not None else []
         if checkpoint is not None:
-            aside = self._kept.with_name("checkpoint.new")
+            aside = self._directory / ".checkpoint"
             shutil.rmtree(aside, ignore_errors=True)
             shutil.copytree(checkpoint, aside)
-            shutil.rmtree(self._kept, ignore_errors=True)
-            aside.rename(self._kept)
+            number = _number(former[-1]) + 1 if former else 1
+            aside.rename(self._directory / f"{_CHECKPOINT}{number}")
         if self.world_size > 1:
             dist.barrier()
+        # At any moment there is a whole one, and no worker reads an old one any more.
+        for old in former:
+            shutil.rmtree(old)
 
     @contextmanager
     def last_checkpoint(self) -> Iterator[Path | None]:
-        yield self._kept if self._kept.is_dir() else None
+        yield kept_checkpoint(self._directory)
+
+
+def kept_checkpoint(directory: Path) -> Path | None:
+    """The directory of the last checkpoint that `LocalSurroundings` kept in `directory`."""
+    kept = _kept(directory)
+    return kept[-1] if kept else None
+
+
+def _kept(directory: Path) -> list[Path]:
+    """The oldest first: a process that was killed may have left the one before the last."""
+    return sorted(directory.glob(f"{_CHECKPOINT}[0-9]*"), key=_number)
+
+
+def _number(kept: Path) -> int:
+    return int(kept.name.removeprefix(_CHECKPOINT))

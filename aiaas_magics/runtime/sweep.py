@@ -7,10 +7,9 @@ that takes the sweep up again after the former one died goes on where that one w
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ from aiaas_hub.schemas.runs import (
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.failures import TrainingFailed
-from aiaas_magics.runtime.search import Search, best, search_of
-from aiaas_magics.runtime.trial import Result, Shared, Trial, TrialsFailed
+from aiaas_magics.runtime.ledger import Journal, Ledger, say, shown
+from aiaas_magics.runtime.search import search_of
+from aiaas_magics.runtime.trial import Result, Shared, Trial
 
 _VALUE = "value"
 _REPORTS = "reports"
@@ -42,8 +42,6 @@ _OVER = "over"
 """Of a trial that came to its end by itself; Tune's own `done` is said of stopped ones, too."""
 _LOOK_SECONDS = 1.0
 """How long a worker waits for a trial's next result before it listens to Tune again."""
-_FAILURES_IN_A_ROW = 3
-"""A sweep whose first trials all fail has a fault of its own: the others are not tried."""
 _MOST_REPORTS = 1_000_000
 """ASHA ends trials at its last rung; no trial is to end for that."""
 _ENVIRONMENT = {
@@ -198,111 +196,6 @@ class SweepWorker(tune.Trainable):  # type: ignore[misc]  # Ray's types are not 
         """Likewise."""
 
 
-class Journal:
-    """One JSON object a line: a trial's beginning with its parameters, its end with its value.
-
-    Written before a trial begins, so that a search that draws by chance and by what it has seen
-    gives the same number the same parameters again.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.begun: dict[int, dict[str, ParamValue]] = {}
-        self.ended: dict[int, float | None] = {}
-        for line in self._lines():
-            if "params" in line:
-                self.begun[line["number"]] = line["params"]
-            else:
-                self.ended[line["number"]] = line["value"]
-
-    def begin(self, number: int, params: dict[str, ParamValue]) -> None:
-        self.begun[number] = params
-        self._write({"number": number, "params": params})
-
-    def end(self, number: int, value: float | None) -> None:
-        self.ended[number] = value
-        self._write({"number": number, "value": value})
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self._file.exists():
-            return
-        for line in self._file.read_text().splitlines():
-            # The last one may have been cut by a power failure: then it was not acted upon.
-            with contextlib.suppress(ValueError):
-                yield json.loads(line)
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-class Ledger:
-    """How the sweep's trials stand."""
-
-    def __init__(self, journal: Journal, search: Search, spec: SweepSpec) -> None:
-        self._journal = journal
-        self._search = search
-        self._spec = spec
-        self.left = [number for number in range(spec.trials) if number not in journal.ended]
-        """Numbers that have not been begun by this driver, in their order."""
-        self.failures: list[RunError] = []
-        self.running: dict[int, float | None] = {}
-        """Number → the last value it reported."""
-
-    def begin(self) -> tuple[int, dict[str, ParamValue]] | None:
-        if not self.left:
-            return None
-        number = self.left.pop(0)
-        params = self._journal.begun.get(number)
-        if params is None:
-            params = self._search.params(number)
-            self._journal.begin(number, params)
-        self.running[number] = None
-        return number, params
-
-    def report(self, number: int, value: float) -> None:
-        self.running[number] = value
-
-    def end(self, number: int, failure: RunError | None = None) -> float | None:
-        """The value that the trial came to."""
-        value = self.running.pop(number, None) if failure is None else None
-        self.running.pop(number, None)
-        if failure is not None:
-            self.failures.append(failure)
-        self._journal.end(number, value)
-        self._search.finished(number, value)
-        return value
-
-    @property
-    def hopeless(self) -> bool:
-        return len(self.failures) >= _FAILURES_IN_A_ROW and len(self.failures) == len(
-            self._journal.ended
-        )
-
-    def best(self) -> tuple[int, dict[str, ParamValue], float] | None:
-        values = {n: value for n, value in self._journal.ended.items() if value is not None}
-        number = best(values, self._spec.mode)
-        return None if number is None else (number, self._journal.begun[number], values[number])
-
-    def conclude(self) -> None:
-        """Say which trial was best. Raises `TrialsFailed`, or `InvalidInput` if none even
-        failed, if there is no best one."""
-        found = self.best()
-        if found is not None:
-            number, params, value = found
-            _say(f"best: trial {number} ({_shown(params)}), {self._spec.metric} {value:.4g}")
-        elif self.failures:
-            raise TrialsFailed(self.failures[0], len(self.failures))
-        else:
-            raise InvalidInput(
-                f"No trial came to a value of {self._spec.metric!r} before the sweep's end.",
-                remedy="Give it longer, --time-limit 2h, or leave the limit out.",
-            )
-
-
 class _OfThisProcess:
     """Tune writes its settings down before it begins, for a restore that no sweep asks for."""
 
@@ -353,7 +246,7 @@ class Reporting(_OfThisProcess, tune.Callback):  # type: ignore[misc]  # likewis
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, params = _of(trial)
-        _say(f"trial {number} begins: {_shown(params)}")
+        say(f"trial {number} begins: {shown(params)}")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -368,13 +261,13 @@ class Reporting(_OfThisProcess, tune.Callback):  # type: ignore[misc]  # likewis
         if not over:
             self.stopped.append((number, params))
         said = f"trial {number} {'is over' if over else 'was stopped early'}"
-        _say(said if value is None else f"{said}: {value:.4g}")
+        say(said if value is None else f"{said}: {value:.4g}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, params = _of(trial)
         failure = _failure(trial)
         self._ledger.end(number, failure)
-        _say(f"trial {number} failed: {failure.message}")
+        say(f"trial {number} failed: {failure.message}")
         self.tell(number, params, JobFailed(error=failure))
 
     def tell(
@@ -428,14 +321,3 @@ def _failure(trial: Any) -> RunError:
         remedy="If it ran out of memory, use a smaller batch or a lower --concurrency; add "
         "--retries 1 to go on from the trial's last ctx.checkpoint().",
     )
-
-
-def _shown(params: Mapping[str, ParamValue]) -> str:
-    return ", ".join(
-        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in params.items()
-    )
-
-
-def _say(line: str) -> None:
-    print(f"[aiaas] {line}", flush=True)  # noqa: T201 - the sweep's log

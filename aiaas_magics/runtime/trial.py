@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiaas_hub.schemas.assignments import trial_storage
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.runs import (
     Job,
@@ -32,8 +32,7 @@ from aiaas_hub.schemas.runs import (
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
-from aiaas_magics.runtime.cache import node_cache
-from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.failures import TrainingFailed, log
 from aiaas_magics.runtime.logs import LogShipper
 from aiaas_magics.runtime.metrics import MetricSender
 from aiaas_magics.runtime.usage import UsageSampler
@@ -149,7 +148,7 @@ class Trial:
             api = sweep.of_trial(begun)
         finally:
             sweep.close()
-        directory = Path(shared.storage) / "trials" / str(self._number)
+        directory = trial_storage(Path(shared.storage), self._number)
         began = _began(directory)
         logs = LogShipper(_appending(api, directory))
         sender = MetricSender(self._sending(api), attempt_began=began)
@@ -162,7 +161,9 @@ class Trial:
         try:
             job = api.job()
             files = (job.snapshot.entry,)
-            code = _code(api, job)
+            unpacked = snapshot.fetch(api, job.snapshot)
+            files = snapshot.own_files(unpacked, job.snapshot)
+            code = snapshot.load(unpacked, job.snapshot)
             files = code.files
             self._call(code, job, api, reporter, directory)
             end = JobSucceeded()
@@ -173,10 +174,7 @@ class Trial:
         except BaseException as error:
             # Whole here, for the log; the sweep gets the text, as user exceptions may not pickle.
             failed = TrainingFailed.of(error, 0, files, job)
-            told = failed.error
-            print(  # noqa: T201 - the trial's log
-                f"{told.traceback.rstrip()}\n[aiaas] {told.message} {told.remedy}", file=sys.stderr
-            )
+            log(failed.error)
             raise failed from None
         finally:
             usage.close()
@@ -291,10 +289,3 @@ def _appending(api: JobApi, directory: Path) -> Callable[[JobLog], None]:
         aside.rename(file)
 
     return send
-
-
-def _code(api: JobApi, job: Job) -> Code:
-    directory = node_cache() / "snapshots" / job.snapshot.digest
-    if not directory.is_dir():
-        snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
-    return snapshot.load(directory, job.snapshot)

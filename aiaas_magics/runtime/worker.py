@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from aiaas_hub.schemas.runs import Job, JobStarted
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
-from aiaas_magics.runtime.cache import node_cache
 from aiaas_magics.runtime.context import Context, entered
-from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.failures import TrainingFailed, log
 from aiaas_magics.runtime.metrics import MetricSender
 from aiaas_magics.runtime.usage import UsageSampler
 
@@ -33,15 +31,16 @@ def train_loop(config: dict[str, Any]) -> None:
     usage.start()
     files: tuple[str, ...] = (job.snapshot.entry,)
     try:
-        directory = node_cache() / "snapshots" / job.snapshot.digest
-        if not directory.is_dir():
-            snapshot.unpack(api.snapshot(), job.snapshot.digest, directory)
+        directory = snapshot.fetch(api, job.snapshot)
         files = snapshot.own_files(directory, job.snapshot)
         code = snapshot.load(directory, job.snapshot)
         files = code.files
-        context = Context(job, api, sender)
         if rank == 0:
             api.event(JobStarted())
+            if job.time_limit is not None:
+                # A worker that takes another's place has what is left of the attempt's time.
+                job = api.job()
+        context = Context(job, api, sender)
         with entered(context):
             code.train(context)
     except RunOver:
@@ -49,11 +48,7 @@ def train_loop(config: dict[str, Any]) -> None:
     except BaseException as error:
         # Whole here, for the log; the driver gets the text, as user exceptions may not pickle.
         failed = TrainingFailed.of(error, rank, files, job)
-        told = failed.error
-        print(  # noqa: T201 - the run's log
-            f"{told.traceback.rstrip()}\n[aiaas] worker {rank}: {told.message} {told.remedy}",
-            file=sys.stderr,
-        )
+        log(failed.error, f"worker {rank}: ")
         raise failed from None
     finally:
         usage.close()

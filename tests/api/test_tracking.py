@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from api_world import World
+from sqlalchemy import text
+
+import aiaas_hub.adapters.records.runs as records
 
 SWEEP = {
     "space": {"lr": {"kind": "log", "low": 1e-4, "high": 0.1}},
@@ -221,6 +224,14 @@ def test_a_trial_goes_on_as_a_run_of_its_own(world: World) -> None:
     assert (resumed["kind"], resumed["parent"]) == ("train", None)
     assert resumed["resumed_from"] == trial["run_id"]
     assert resumed["params"] == {"epochs": 9, "lr": 0.02}
+    world.call("POST", f"/runs/{run['id']}/cancel")
+    world.tick(2)
+    # Its checkpoint lies with its sweep.
+    begun = next(job for job in world.training.submissions if job.id == f"{resumed['id']}-1")
+    assert (begun.resumed_from, begun.resumed_trial) == (run["id"], 1)
+    refused = world.call("POST", f"/runs/{run['id']}/resume", json={})
+    assert refused.status_code == 409
+    assert "A sweep has no checkpoint" in refused.text
 
 
 def test_the_end_of_a_log_in_whole_lines(world: World) -> None:
@@ -250,3 +261,29 @@ def test_streams_are_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> N
         url = f"{world.base}/runs/{theirs['id']}/events"
         with world.client.stream("GET", url, headers=headers) as other:
             assert next(other.iter_lines()).startswith("event")
+
+
+def test_points_take_room_by_their_values(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = world.submit()
+    token = world.run_token(run)
+
+    def send(sequence: int, values: list[dict[str, float]]) -> int:
+        points = [{"step": n, "time": 0.0, "values": one} for n, one in enumerate(values)]
+        body = {"sequence": sequence, "points": points}
+        status: int = job(world, run["id"], "/metrics", token, body).status_code
+        return status
+
+    sparse = [{f"m{n % 200}": float(n)} for n in range(2000)]
+    assert send(0, sparse[:3]) == send(3, sparse[3:]) == 204
+    with world.database.engine.connect() as connection:
+        stored = connection.execute(text("SELECT sum(length(points)) FROM metric_chunks")).scalar()
+    assert stored is not None
+    assert stored < 50 * len(sparse)
+    read = world.ok("GET", f"/runs/{run['id']}/metrics")["points"]
+    assert [point["values"] for point in read] == sparse
+    curves = world.ok("GET", f"/runs/{run['id']}/metrics?points=10")
+    assert [point["values"] for point in curves["points"]] == sparse
+    # What holds nothing counts too.
+    monkeypatch.setattr(records, "MAX_METRIC_VALUES", 2005)
+    assert send(2000, [{}] * 5) == 204
+    assert send(2005, [{}]) == 413

@@ -138,6 +138,13 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     assert world.ok("GET", "/runs")["items"] == []
 
 
+def test_a_sweep_is_planned(world: World, notebook: Notebook) -> None:
+    receipt = notebook.run(SWEEP.replace("--detach", "--plan") + CELL)
+    assert receipt.ok
+    assert "sweep: 4 trials, 2 at the same time" in repr(receipt)
+    assert world.ok("GET", "/runs")["items"] == []
+
+
 def test_a_line_without_a_cell_says_how(world: World, notebook: Notebook) -> None:
     assert "sweep needs a cell" in notebook.refuses("%aiaas sweep --name a")
     assert "lr=log:1e-4:1e-1" in repr(notebook.run("%aiaas help sweep"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -186,6 +187,9 @@ def test_a_run_stops_at_its_time_limit(run: LocalRun, capsys: pytest.CaptureFixt
         assert not ctx.should_stop
     with run.attempt(time_limit=0) as ctx:
         assert ctx.should_stop
+    # Its attempt began in another worker's time.
+    with run.attempt(time_limit=3600, time_left=0) as ctx:
+        assert ctx.should_stop
     assert "time limit of 0 s is over" in capsys.readouterr().out
 
 
@@ -216,7 +220,8 @@ def test_a_sampler_goes_on_without_the_service_and_ends_with_the_run(
     run.service.unavailable = True
     sampler = UsageSampler(api.send_usage, 0, interval=0.01)
     sampler.start()
-    time.sleep(0.1)
+    refused = run.service.refused
+    until(lambda: run.service.refused > refused)
     assert sampler.is_alive
     run.service.unavailable = False
     until(lambda: bool(run.recorded.usage))
@@ -312,6 +317,47 @@ def test_two_workers_train_one_model(run: LocalRun) -> None:
         assert sum(worker["kept"] for worker in workers) == kept
     (answer,) = run.model().run(None, {"features": np.ones((5, 4), np.float32)})
     assert answer.shape == (5, 2)
+
+
+def test_there_is_a_whole_checkpoint_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    kept = tmp_path / "kept"
+    surroundings = LocalSurroundings(kept)
+
+    def report(value: str) -> None:
+        (made / "value").write_text(value)
+        surroundings.report({}, made)
+
+    def last() -> str:
+        with LocalSurroundings(kept).last_checkpoint() as directory:
+            assert directory is not None
+            return (directory / "value").read_text()
+
+    report("first")
+    report("second")
+    assert (last(), len(list(kept.iterdir()))) == ("second", 1)
+
+    def killed(*_: object, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise KeyboardInterrupt
+
+    for step, then in ((Path, "rename"), (shutil, "copytree")):
+        with monkeypatch.context() as patch:
+            patch.setattr(step, then, killed)
+            with pytest.raises(KeyboardInterrupt):
+                report("third")
+        assert last() == "second"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            report("fourth")
+    assert last() == "fourth"
+    for number in range(5, 12):
+        report(str(number))
+    assert (last(), len(list(kept.iterdir()))) == ("11", 1)
 
 
 def test_another_directory_has_no_checkpoint(tmp_path: Path) -> None:

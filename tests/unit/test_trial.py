@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 from job_service import TOKEN, JobService, RecordedRun
 
-from aiaas_hub.schemas.runs import Distribution, RunState, SweepSpec
+from aiaas_hub.adapters import assigned
+from aiaas_hub.domain.ports import JobSubmission
+from aiaas_hub.schemas.assignments import Assignment
+from aiaas_hub.schemas.runs import Distribution, Resources, RunState, SweepSpec
+from aiaas_magics.runtime import checkpoints
+from aiaas_magics.runtime.driver import first_checkpoint
 from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.ledger import Journal
 from aiaas_magics.runtime.trial import Result, Shared, Trial
 
 SPEC = SweepSpec(
@@ -147,6 +153,50 @@ def test_a_trial_that_somebody_cancels_ends_and_the_sweep_goes_on(
         assert time.monotonic() < deadline
         trial.next(0.05)
     assert sweep.trials[0].kinds == ["started"]
+
+
+def test_a_cell_that_fails_before_train_tells_its_line(service: JobService, shared: Shared) -> None:
+    add(service, "import os\nimport nowhere_at_all\n")
+    with pytest.raises(TrainingFailed) as failure:
+        results(Trial(shared, 0, {"x": 1}))
+    assert "cell.py, line 2" in failure.value.error.message + failure.value.error.traceback
+
+
+def test_a_run_goes_on_from_a_trials_checkpoint(
+    service: JobService, shared: Shared, tmp_path: Path
+) -> None:
+    add(service, "def train(ctx):\n    ctx.report(loss=1)\n    ctx.checkpoint(value=41)\n")
+    results(Trial(shared, 3, {"x": 1}))
+    runs = tmp_path / "runs"
+    (runs / "sweep").mkdir(parents=True)
+    (runs / "sweep" / "storage").symlink_to(shared.storage)
+
+    def resumed(name: str, parent: str, trial: int | None) -> Assignment:
+        job = JobSubmission(f"{name}-1", "ada", Resources(), TOKEN, parent, trial)
+        return assigned.make(runs, job, "")
+
+    found = first_checkpoint(resumed("first", "sweep", 3))
+    assert found is not None
+    assert checkpoints.read(Path(found.path)) == {"value": 41}
+    # What has no checkpoint of its own hands on what it began with; another trial has none.
+    again = first_checkpoint(resumed("second", "first", None))
+    assert again is not None
+    assert again.path == found.path
+    assert first_checkpoint(resumed("third", "sweep", 4)) is None
+
+
+def test_a_journal_goes_on_after_a_line_that_was_cut(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.jsonl"
+    Journal(file).begin(0, {"x": 1})
+    with file.open("a") as cut:
+        cut.write('{"number": 0, "va')
+    journal = Journal(file)
+    assert (journal.begun, journal.ended) == ({0: {"x": 1}}, {})
+    journal.end(0, 0.5)
+    journal.begin(1, {"x": 2})
+    again = Journal(file)
+    assert (again.begun, again.ended) == ({0: {"x": 1}, 1: {"x": 2}}, {0: 0.5})
+    assert len(file.read_text().splitlines()) == 4
 
 
 def test_a_trial_without_the_sweeps_metric_says_so(service: JobService, shared: Shared) -> None:
