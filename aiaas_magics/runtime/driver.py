@@ -13,6 +13,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import prune
-from aiaas_magics.runtime.failures import explain, worker_failures
+from aiaas_magics.runtime.failures import TrainingFailed, explain, worker_failures
 from aiaas_magics.runtime.logs import LogShipper
 from aiaas_magics.runtime.surroundings import kept_checkpoint
 from aiaas_magics.runtime.trial import TrialsFailed
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 OVER = 3
+_HEAD_SECONDS = 2.0
 STOP_SECONDS = 5.0
 """How long a run that is asked to stop may take to do so by itself."""
 _RESUMED = "resumed"
@@ -148,6 +150,11 @@ class Driver:
         except Exception as problem:
             over = _is_over(problem)
             error = explain(problem, job)
+            if not over and not _told_by_worker(problem) and not head_lives():
+                # It took the workers along. Whether there is another attempt is not ours to say.
+                logs.close()
+                api.close()
+                return DriverEnd(status=FAILED, message="The Ray head is gone.")
         # The log is complete before the run is: nobody reads on after the end.
         logs.close()
         if over:
@@ -273,6 +280,27 @@ def connect() -> None:
     )
 
 
+def head_lives() -> bool:
+    """Whether the head goes on answering: its death may be seen in its workers' first."""
+    import ray
+
+    host, _, port = os.environ["RAY_ADDRESS"].removeprefix("http://").rpartition(":")
+    sockets: list[tuple[socket.AddressFamily, str | tuple[str, int]]] = []
+    if "AIAAS_DRIVER" in os.environ:
+        sockets.append((socket.AF_INET, (host, int(port))))
+        if ray.is_initialized():
+            sockets.append((socket.AF_UNIX, ray._private.worker._global_node.raylet_socket_name))
+    until = time.monotonic() + _HEAD_SECONDS
+    while sockets and time.monotonic() < until:
+        for family, address in sockets:
+            with socket.socket(family, socket.SOCK_STREAM) as connection:
+                connection.settimeout(_HEAD_SECONDS)
+                if connection.connect_ex(address):
+                    return False
+        time.sleep(0.2)
+    return True
+
+
 def failures_left(job: Job) -> int:
     """How many failures of workers this attempt outlives: earlier attempts have used up theirs."""
     return max(0, job.retries - (job.attempt - 1))
@@ -313,6 +341,10 @@ def check_room(asked: Resources, available: Mapping[str, float]) -> None:
                 f"has {f'{there:g}' if there else 'none'}.",
                 remedy="Ask for fewer workers, CPUs or GPUs.",
             )
+
+
+def _told_by_worker(error: BaseException) -> bool:
+    return any(isinstance(one, TrainingFailed) for one in worker_failures(error).values())
 
 
 def _is_over(error: BaseException) -> bool:
