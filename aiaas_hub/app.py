@@ -46,7 +46,9 @@ from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.home import Home
+from aiaas_hub.loopback import is_loopback
 from aiaas_hub.reconcile import Reconciler
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.runs import Environment
 from aiaas_hub.spawner.notebook_home import directory_name
 
@@ -106,6 +108,12 @@ def _training(
         from aiaas_hub.adapters.ray_cluster import RayCluster
         from aiaas_hub.adapters.ray_jobs import RayJobs
 
+        if not config.ray_storage and not is_loopback(config.ray_address):
+            raise InvalidInput(
+                f"The Ray cluster at {config.ray_address} does not see this machine's disk, and "
+                "no directory is named that both have.",
+                remedy="Set c.ServiceConfig.ray_storage in aiaas_config.py.",
+            )
         token = Path(config.ray_token_file).read_text().strip() if config.ray_token_file else ""
         return RayCluster(
             RayJobs(config.ray_address, token),
@@ -222,9 +230,11 @@ def main() -> None:
     # Jobs report to the service itself: neither hub nor proxy need to be up for that.
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
-    app, reconciler, database = compose(
-        home, config, local_engines(home, api_url, config), HubIdentity(), prefix
-    )
+    try:
+        engines = local_engines(home, api_url, config)
+    except AiaasError as error:
+        sys.exit(f"{error.message} {error.remedy}")
+    app, reconciler, database = compose(home, config, engines, HubIdentity(), prefix)
     server: Any = uvicorn.Server(
         uvicorn.Config(
             app,

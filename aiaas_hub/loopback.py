@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 ADDRESS = "127.0.0.1"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether this address can be reached from this machine only."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,6 +12,8 @@ from aiaas_hub.schemas.runs import MetricPoint
 MOST_POINTS = 2000
 """Kept of each metric: several times what a plot of a few hundred pixels can show."""
 MOST_CURVES = 60
+_COUNTS = "confusion/"
+"""What recipes call the counts of a table: one point each, and no curve."""
 
 _FIRST = ("loss", "accuracy")
 _PHASE = re.compile(
@@ -68,6 +70,8 @@ class Curves:
     def add(self, points: Iterable[MetricPoint]) -> None:
         for point in points:
             for name, value in point.values.items():
+                if name.startswith(_COUNTS):
+                    continue
                 curve = self._curves.get(name)
                 if curve is None:
                     if len(self._curves) >= MOST_CURVES:

@@ -66,8 +66,7 @@ def _evaluate(expression: str, namespace: Namespace) -> str | None:
     except (SyntaxError, ValueError):
         return None
     try:
-        # The user's own expression in the user's own kernel, as if typed in a cell.
-        return str(eval(code, dict(namespace)))  # noqa: S307
+        return str(eval(code, dict(namespace)))  # noqa: S307  # the user's own, as in a cell
     except NameError:
         return None
     except Exception as error:

@@ -383,7 +383,7 @@ def waiting(record: wire.Run) -> str:
         return ""
     if record.state is wire.RunState.QUEUED and record.queue is not None:
         place = record.queue
-        instead = f"; {place.running_instead}" if place.running_instead else ""
+        instead = f"; {place.remedy}" if place.remedy else ""
         blocked = place.blocked_by.rstrip(".")
         if blocked[1:2].islower():
             blocked = blocked[0].lower() + blocked[1:]

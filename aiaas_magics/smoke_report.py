@@ -26,6 +26,8 @@ from aiaas_magics.snapshot import Code
 
 LIMIT = 120.0
 """Seconds until the first step; then the process is ended."""
+SETTLE = 5.0
+"""Seconds after it, in which a run may come to its end and save its model."""
 
 _MOST_ROWS = 1_000
 _LEAST_ROWS = 64
@@ -82,11 +84,12 @@ class Smoke(Rich):
         return display.text_card(f"Smoke of {self.name}", "succeeded", self._facts())
 
 
-def smoke(code: Code, request: Request, limit: float = LIMIT) -> Smoke:
+def smoke(code: Code, request: Request, limit: float = LIMIT, settle: float = SETTLE) -> Smoke:
     """Run the first steps of `code` here, in a process of their own, on the first rows.
 
     Its output appears as it comes. Raises `SmokeFailed` with the user's own line if the code
-    fails or reports no step within `limit` seconds; the kernel is not touched by that.
+    fails or reports no step within `limit` seconds; the kernel is not touched by that. After its
+    first step it has `settle` seconds to come to its end and save its model.
     """
     request.check()
     with tempfile.TemporaryDirectory(prefix="aiaas-smoke-", ignore_cleanup_errors=True) as made:
@@ -106,7 +109,7 @@ def smoke(code: Code, request: Request, limit: float = LIMIT) -> Smoke:
             retries=0,
         )
         (directory / "job.json").write_text(job.model_dump_json())
-        status = _execute(directory, request, limit)
+        status = _execute(directory, request, limit, settle)
         report = _read(directory, status)
     if report.error is not None:
         if report.error.traceback:
@@ -140,7 +143,7 @@ def _rows(dataset: Dataset) -> int:
     return max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_BYTES // each))
 
 
-def _execute(directory: Path, request: Request, limit: float) -> int:
+def _execute(directory: Path, request: Request, limit: float, settle: float) -> int:
     """The exit status; negative for the signal that ended the process."""
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
     root = Path(__file__).parents[1]
@@ -153,7 +156,7 @@ def _execute(directory: Path, request: Request, limit: float) -> int:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [
         *(sys.executable, "-P", "-m", "aiaas_magics.runtime.smoke"),
-        *(str(directory), f"{limit:g}"),
+        *(str(directory), f"{limit:g}", f"{settle:g}"),
     ]
     process = subprocess.Popen(  # noqa: S603 - this interpreter, with our own arguments
         command,

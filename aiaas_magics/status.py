@@ -6,6 +6,7 @@ import os
 from itertools import islice
 
 from aiaas_hub.schemas import endpoints as wire_endpoints
+from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.platform import EngineState, Me
 from aiaas_magics import __version__, display
 from aiaas_magics.client import Client, current_client
@@ -40,7 +41,7 @@ class Status(Rich):
             ("platform", f"{self._url} (aiaas-hub {me.version}, this notebook {__version__})"),
             # The hub tells a server which of its profiles it is.
             ("profile", os.environ.get("AIAAS_PROFILE", "")),
-            ("quota", "not limited yet, save for how many runs go on at once"),
+            ("quota", _quota(me.quota)),
             ("engines", ", ".join(f"{e.name} {e.state}" for e in me.engines)),
             *(
                 (engine.name, engine.reason)
@@ -69,6 +70,17 @@ class Status(Rich):
 
     def _text(self) -> str:
         return display.text_card(self._title, None, self._facts())
+
+
+def _quota(quota: wire.Quota | None) -> str:
+    if quota is None:
+        return ""
+    shares = (("runs", quota.runs), ("workers", quota.workers), ("GPUs", quota.gpus))
+    return ", ".join(f"{name} {_used(used)}" for name, used in shares)
+
+
+def _used(used: wire.Used) -> str:
+    return f"{used.used:g}" + ("" if used.limit is None else f" of {used.limit:g}")
 
 
 def status() -> Status:

@@ -239,7 +239,7 @@ def _speaking_to(uri: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except mlflow.exceptions.MlflowException as error:
-        said = _without_secret(str(error).strip().splitlines()[0], uri)[:300]
+        said = _beginning(_without_secret(str(error), uri))
         file_store = "MLFLOW_ALLOW_FILE_STORE" in str(error)
         raise Unavailable(
             f"MLflow at {_public(uri)} did not take the run: {said}",
@@ -275,6 +275,16 @@ def _batches(items: list[Item], size: int) -> Iterator[list[Item]]:
 def _without_secret(text: str, uri: str) -> str:
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return text.replace(f"{user}{at}", "") if at else text
+
+
+def _beginning(text: str, most: int = 300) -> str:
+    """The sentences of the first line that fit."""
+    line = next(iter(text.strip().splitlines()), "It does not say why.")
+    if len(line) <= most:
+        return line
+    whole = line[: most + 1]
+    end = max(whole.rfind(". "), whole.rfind("! "), whole.rfind("? "))
+    return line[: end + 1] if end > 0 else f"{line[: most - 2].rpartition(' ')[0]} …"
 
 
 def _name(name: str) -> str:

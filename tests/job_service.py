@@ -88,6 +88,8 @@ class JobService:
         self.runs: dict[str, RecordedRun] = {}
         self.blobs: dict[str, bytes] = {}
         self.unavailable = False
+        self.refused = 0
+        """Requests while it was unavailable."""
         self._lock = threading.Lock()
         service = self
 
@@ -176,6 +178,7 @@ class JobService:
 
     def _route(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
         if self.unavailable:
+            self.refused += 1
             return 503, b""
         token = headers.get("Authorization")
         if token not in {f"Bearer {run.token}" for run in self.runs.values()}:

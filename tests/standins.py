@@ -23,6 +23,7 @@ from aiaas_hub.domain.ports import (
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
+from aiaas_hub.schemas.runs import Resources
 
 
 class StandInTraining:
@@ -32,6 +33,7 @@ class StandInTraining:
         self.submissions: list[JobSubmission] = []
         self.stopped: list[str] = []
         self.has = Capacity(cpus=64, gpus=0)
+        self.waiting = 0
 
     def start(self) -> None: ...
 
@@ -60,8 +62,8 @@ class StandInTraining:
 
     def tend(self) -> None: ...
 
-    def warm(self) -> bool:
-        return False
+    def warm(self, resources: Resources) -> bool:
+        return resources.workers <= self.waiting
 
     def _check(self) -> None:
         if not self.ready:

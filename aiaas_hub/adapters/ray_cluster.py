@@ -15,6 +15,7 @@ from aiaas_hub.adapters.ray_jobs import RayJobs
 from aiaas_hub.domain.ports import Capacity, JobState, JobStatus, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
+from aiaas_hub.schemas.runs import Resources
 
 NAME = "ray"
 
@@ -69,7 +70,7 @@ class RayCluster:
     def tend(self) -> None:
         """Nothing: no workers are kept waiting on a cluster of others."""
 
-    def warm(self) -> bool:
+    def warm(self, resources: Resources) -> bool:
         return False
 
     def close(self) -> None:

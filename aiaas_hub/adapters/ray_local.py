@@ -14,6 +14,7 @@ from aiaas_hub.home import Home
 from aiaas_hub.loopback import ADDRESS
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
+from aiaas_hub.schemas.runs import Resources
 
 _START_SECONDS = 180.0
 _HEALTH_SECONDS = 1.0
@@ -31,7 +32,8 @@ class RayLocal:
         self._api_url = api_url
         self._lock = threading.RLock()
         self._ports: ray_head.RayPorts | None = None
-        self._drivers = RayDrivers(home.ray / "drivers", supervisor, reserve or Reserve())
+        self._reserve = reserve or Reserve()
+        self._drivers = RayDrivers(home.ray / "drivers", supervisor, self._reserve)
         self._started_at = time.monotonic()
         self._health: tuple[float, EngineHealth] | None = None
 
@@ -92,8 +94,10 @@ class RayLocal:
         if self.health().state is EngineState.READY:
             self._drivers.tend(self._environment())
 
-    def warm(self) -> bool:
-        return self._drivers.ready()
+    def warm(self, resources: Resources) -> bool:
+        # Those that wait hold no GPU.
+        enough = resources.workers <= self._reserve.workers and not resources.gpus_per_worker
+        return enough and self._drivers.ready()
 
     def _end_what_is_left(self) -> None:
         """What a dead head left would hold the ports that are looked for next."""

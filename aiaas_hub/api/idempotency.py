@@ -30,20 +30,19 @@ async def _key(
 ) -> str | None:
     if idempotency_key is None:
         return None
+    address = _digest(f"{request.method} {request.url.path}?{request.url.query}".encode())
+    body = _digest(await request.body())
     same = await anyio.to_thread.run_sync(
-        api.requests.claim,
-        caller.user,
-        _digest(f"{request.method} {request.url.path}?{request.url.query}".encode()),
-        idempotency_key,
-        _digest(await request.body()),
-        datetime.now(UTC),
+        api.requests.claim, caller.user, address, idempotency_key, body, datetime.now(UTC)
     )
     if not same:
         raise Conflict(
             "This Idempotency-Key came with another request before.",
             remedy="Take a new key for each thing that you want done.",
         )
-    return idempotency_key
+    # What is made keeps this for ever, a claim only for a day: it names the whole request, so that
+    # no other one, whenever it comes, is ever answered with what this one made.
+    return _digest("\n".join((caller.user, address, body, idempotency_key)).encode())
 
 
 def _digest(data: bytes) -> str:

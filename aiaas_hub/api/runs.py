@@ -103,10 +103,12 @@ def cancel_run(run: WritableRun, api: Api) -> Run:
 
 
 @router.post("/runs/{run_id}/resume", status_code=201)
-def resume_run(run: WritableRun, body: RunResume, api: Api, idempotency_key: IdempotencyKey) -> Run:
+def resume_run(
+    run: WritableRun, body: RunResume, caller: Caller, api: Api, idempotency_key: IdempotencyKey
+) -> Run:
     """A new run that goes on from the last checkpoint of one that is over, with the same code and
     dataset versions."""
-    resumed = api.runs.resume(run, body, idempotency_key)
+    resumed = api.runs.resume(run, body, caller.may_read, idempotency_key)
     api.wake()
     return resumed
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.ports import Capacity, TrainingEngine
-from aiaas_hub.domain.queueing import Contender, QueueRules, Verdict, beyond, decide, quota
+from aiaas_hub.domain.queueing import (
+    Contender,
+    QueueRules,
+    Verdict,
+    beyond,
+    beyond_capacity,
+    decide,
+    quota,
+)
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable
 from aiaas_hub.schemas.platform import EngineState
@@ -76,6 +84,18 @@ class Admission:
                 remedy="Wait for some to start, or cancel some: see %aiaas runs.",
             )
 
+    def require_room(self, request: RunCreate) -> None:
+        """Raise `InvalidInput` for a run that asks for more than the engine has in all; nothing
+        while that is not known."""
+        reason, capacity = self._engine_state()
+        if reason:
+            return
+        concurrency = 1 if request.sweep is None else request.sweep.concurrency
+        found = beyond_capacity(request.resources, concurrency, capacity)
+        if found is not None:
+            sentence, remedy = found
+            raise InvalidInput(sentence, remedy=remedy)
+
     def judge(self, owner: str, request: RunCreate) -> tuple[Verdict, Quota]:
         """What would become of a run submitted now, and what its owner holds."""
         candidate = Contender(
@@ -96,9 +116,12 @@ class Admission:
     def quota(self, owner: str) -> Quota:
         return quota(self._records.contenders(), owner, self._rules.per_user)
 
-    def warm(self) -> bool:
+    def warm(self, request: RunCreate) -> bool:
+        """Whether workers wait that this run would begin on."""
+        if request.sweep is not None:
+            return False  # trials have workers of their own
         try:
-            return self._engine.warm()
+            return self._engine.warm(request.resources)
         except Unavailable:
             return False
 

@@ -73,14 +73,19 @@ class Datasets:
             reference = parse_reference(text)
             of = reference.owner or owner
             if not may_read(of):
-                raise NotFound(
-                    f"There is no dataset {reference.name}.", remedy="See %aiaas datasets."
-                )
+                raise _absent(reference.name)
             dataset = self.get(of, reference.name, reference.version)
             pinned.append(
                 PinnedDataset(owner=of, name=reference.name, version=dataset.latest.version)
             )
         return pinned
+
+    @staticmethod
+    def require_readable(pinned: Sequence[PinnedDataset], owner: str, may_read: MayRead) -> None:
+        """Raise `NotFound` for a version that is neither the owner's nor readable, now."""
+        for dataset in pinned:
+            if dataset.owner != owner and not may_read(dataset.owner):
+                raise _absent(dataset.name)
 
     def create_version(
         self,
@@ -197,6 +202,10 @@ class Datasets:
                 remedy="Register a smaller part of it.",
             )
         return resolved
+
+
+def _absent(name: str) -> NotFound:
+    return NotFound(f"There is no dataset {name}.", remedy="See %aiaas datasets.")
 
 
 def _format_of(path: Path) -> Format:

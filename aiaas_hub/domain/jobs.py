@@ -74,6 +74,7 @@ class Jobs:
             resources=run.resources,
             retries=run.retries,
             time_limit=run.time_limit,
+            time_left=_time_left(run),
             early_stop=run.early_stop,
             sweep=run.sweep,
         )
@@ -155,6 +156,13 @@ class Jobs:
         if live is not None and live.stop_error is not None:
             return RunState.FAILED, "", live.stop_error
         return RunState.FAILED, "", event.error
+
+
+def _time_left(run: Run) -> float | None:
+    """Of the attempt's time limit: an attempt counts from its first worker's first start."""
+    if run.time_limit is None or run.state is not RunState.RUNNING or run.started_at is None:
+        return run.time_limit
+    return max(0.0, run.time_limit - (datetime.now(UTC) - run.started_at).total_seconds())
 
 
 def _over() -> Conflict:

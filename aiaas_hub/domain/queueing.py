@@ -108,9 +108,10 @@ def decide(
             place = QueuePlace(
                 position=position,
                 blocked_by=ledger.sentence(run, lacks),
-                running_instead=_instead(run, ledger),
+                remedy=_instead(run, ledger),
+                never=not ledger.could_ever(run),
             )
-            if ledger.could_ever(run):
+            if not place.never:
                 gap = gap or lacks not in _OWN
                 if lacks in _OWN and now - run.since >= rules.patience:
                     ledger.keep(run, _OWN)
@@ -150,6 +151,30 @@ def beyond(resources: Resources, concurrency: int, limits: RunLimits) -> str:
                 f"may be held at a time (see {flag})."
             )
     return ""
+
+
+def beyond_capacity(
+    resources: Resources, concurrency: int, capacity: Capacity
+) -> tuple[str, str] | None:
+    """Why a run could never be started on what there is, and what to ask for instead."""
+    need = _needs(resources, concurrency)
+    each = {_Share.CPUS: resources.cpus_per_worker, _Share.GPUS: resources.gpus_per_worker}
+    for share, total, flag in (
+        (_Share.CPUS, capacity.cpus, "--cpus-per-worker"),
+        (_Share.GPUS, capacity.gpus, "--gpus-per-worker"),
+    ):
+        if need[share] <= total + _TINY:
+            continue
+        sentence = f"It asks for {_amount(need[share], share)}, and the platform has "
+        workers = math.floor((total + _TINY) / each[share])
+        if concurrency > 1 and workers >= resources.workers:
+            remedy = f"Ask for at most --concurrency {workers // resources.workers}."
+        elif workers:
+            remedy = f"Ask for at most --workers {workers}."
+        else:
+            remedy = f"Ask for at most {flag} {_number(total)}."
+        return f"{sentence}{_number(total) if total else 'none'}.", remedy
+    return None
 
 
 class _Share(Enum):

@@ -71,6 +71,8 @@ class LiveRun:
     ended_at: datetime | None
     """When the engine was first seen to have ended this attempt without a report."""
 
+    pending_at: datetime | None
+    """When the engine last said that the job waits for its turn there."""
     unseen_since: datetime | None
     """Since when the engine could not be asked about this attempt."""
     used_at: datetime | None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from aiaas_hub.domain.ports import Notifier
 from aiaas_hub.domain.records import RunRecords
-from aiaas_hub.domain.runs import new_run_id, topic
+from aiaas_hub.domain.runs import merged_params, new_run_id, topic
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.runs import Run, RunKind, RunState, Trial, TrialCreate
@@ -24,7 +24,7 @@ class Trials:
 
     def begin(self, sweep: Run, request: TrialCreate) -> Trial:
         """The trial with this number, begun now unless it was before. Raises `InvalidInput` if
-        the run sweeps nothing or not so much."""
+        the run sweeps nothing, not so much, or has too many parameters with the trial's."""
         if sweep.kind is not RunKind.SWEEP or sweep.sweep is None:
             raise InvalidInput("Only a sweep has trials.")
         if request.number >= sweep.sweep.trials:
@@ -44,7 +44,7 @@ class Trials:
                 attempt=1,
                 snapshot=sweep.snapshot,
                 datasets=sweep.datasets,
-                params={**sweep.params, **request.params},
+                params=merged_params(sweep.params, request.params),
                 resources=sweep.resources,
                 retries=0,
                 priority=sweep.priority,

@@ -58,6 +58,9 @@ class Priority(StrEnum):
 MAX_INTEGER = 2**53
 """Larger ones are not exact in every JSON reader, and not storable in every database."""
 
+MAX_PARAMS = 100
+"""Of one run."""
+
 
 def _exact(value: object) -> object:
     # The union would take a large integer for a float, and round it in silence.
@@ -197,8 +200,10 @@ class QueuePlace(BaseModel):
     """1: next to be started."""
     blocked_by: str
     """What it waits for, in a sentence: the resource, and who holds it."""
-    running_instead: str = ""
-    """What would start now instead (`with --workers 1 it would start now`); empty: nothing."""
+    remedy: str = ""
+    """How it would start now (`with --workers 1 it would start now`); empty: no way is known."""
+    never: bool = False
+    """It asks for more than there is in all: no wait starts it."""
 
 
 class Used(BaseModel):
@@ -222,7 +227,7 @@ class RunCreate(BaseModel):
     snapshot: Snapshot
     datasets: list[str] = Field(default_factory=list, max_length=64)
     """References `[owner/]name[@version]`; resolved to exact versions when submitted."""
-    params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=100)
+    params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=MAX_PARAMS)
     resources: Resources = Resources()
     retries: int = Field(default=0, ge=0, le=100)
     priority: Priority = Priority.NORMAL
@@ -240,7 +245,7 @@ class RunCreate(BaseModel):
 class RunResume(BaseModel):
     """What a run that goes on from another's last checkpoint does otherwise."""
 
-    params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=100)
+    params: dict[ParamName, ParamValue] = Field(default_factory=dict, max_length=MAX_PARAMS)
     """Changed or added ones; the others stay."""
     time_limit: TimeLimit | None = None
     """None: as before."""
@@ -287,7 +292,7 @@ class RunPlan(BaseModel):
     """From submission to the first worker's call of `train`, the median of the platform's recent
     runs; None: it would wait first, or no run has been started yet."""
     warm: bool = False
-    """Whether workers that suit it wait already."""
+    """Whether as many workers as it takes wait already, and suit it."""
     environment: Environment | None = None
     """None: the platform cannot tell."""
 
@@ -384,6 +389,8 @@ class Job(BaseModel):
     resources: Resources
     retries: int
     time_limit: TimeLimit | None = None
+    time_left: float | None = None
+    """Seconds of `time_limit` that this attempt has left, 0 or more, at the time of the answer."""
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
 
@@ -442,7 +449,7 @@ class TrialCreate(BaseModel):
 
     number: int = Field(ge=0, lt=1000)
     """Counts from 0; a repeat of a number gives the same trial."""
-    params: dict[ParamName, ParamValue] = Field(max_length=100)
+    params: dict[ParamName, ParamValue] = Field(max_length=MAX_PARAMS)
     """All that the trial gets, on top of the sweep's own."""
 
 

@@ -7,17 +7,16 @@ must therefore be a loopback address, and the spawner refuses to start a server 
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
 from tornado import web
 from traitlets import Unicode
 
+from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import AiaasError, Forbidden
 from aiaas_hub.spawner.gpus import nvidia_gpu_count
 from aiaas_hub.spawner.notebook_home import directory_name, prepare_directory
@@ -30,17 +29,6 @@ from aiaas_hub.spawner.profiles import (
     options_form,
     thread_environment,
 )
-
-
-def is_loopback(url: str) -> bool:
-    """Whether this address can be reached from this machine only."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterhub has no types

@@ -47,8 +47,7 @@ class Call:
     def value_of(self, expression: str) -> Any:
         """A variable of the notebook, or an expression of them. Raises `UsageError`."""
         try:
-            # The user's own expression in the user's own kernel, as if typed in a cell.
-            return eval(expression, self.shell.user_ns)  # noqa: S307
+            return eval(expression, self.shell.user_ns)  # noqa: S307  # the user's own, as in a cell
         except NameError as error:
             raise UsageError(
                 f"There is no variable {error.name or expression!r} in this notebook. "

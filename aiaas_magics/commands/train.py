@@ -55,10 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a value for ctx.params; may be given again",
     )
     parser.add_argument(
-        "--retries", type=int, default=0, metavar="N", help="attempts after a failure"
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="attempts after a failure, from the last ctx.checkpoint()",
     )
     parser.add_argument(
-        "--priority", choices=["low", "normal", "high"], default="normal", help="among my own runs"
+        "--priority",
+        choices=["low", "normal", "high"],
+        default="normal",
+        help="low, normal or high, among your own runs",
     )
     parser.add_argument(
         "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
@@ -129,7 +136,9 @@ def code_of(args: argparse.Namespace, call: Call, *, strict: bool = True) -> Cod
     if args.recipe is not None:
         from aiaas_magics.runtime.recipes import find
 
-        find(args.recipe).check(dict(args.param))
+        recipe = find(args.recipe)
+        recipe.check(dict(args.param))
+        recipe.check_datasets(args.dataset)
         return snapshot.of_recipe(args.recipe)
     if call.cell is None:
         if args.script.endswith(".ipynb"):

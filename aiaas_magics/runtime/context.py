@@ -66,7 +66,8 @@ class Context:
         self._step = 0
         self._parallel = Parallel(self.world_size, self.rank, self.device)
         self._early = EarlyStopping(job.early_stop) if job.early_stop else None
-        self._ends = None if job.time_limit is None else time.monotonic() + job.time_limit
+        left = job.time_limit if job.time_left is None else job.time_left
+        self._ends = None if left is None else time.monotonic() + left
         self._stopping = False
 
     def __repr__(self) -> str:

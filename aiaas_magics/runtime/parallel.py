@@ -93,7 +93,7 @@ class Parallel:
         whole = loss / self._every
         if self._scaler is not None:
             whole = self._scaler.scale(whole)
-        whole.backward()  # type: ignore[no-untyped-call]
+        whole.backward()  # type: ignore[no-untyped-call]  # torch's has no types
 
     def step(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
         import torch

@@ -102,7 +102,7 @@ def _asked_of(failure: Failure, key: object) -> tuple[str, list[str]] | None:
     for frame in reversed(frames):
         table = frame.f_locals.get("self")
         if type(table).__name__ == "DataFrame":
-            return "column", [str(name) for name in table.columns]  # type: ignore[union-attr]
+            return "column", [str(name) for name in table.columns]  # type: ignore[union-attr]  # a DataFrame's
     if not isinstance(failure.error, KeyError) or not frames:
         return None
     for name, value in frames[-1].f_locals.items():

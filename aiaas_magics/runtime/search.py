@@ -65,8 +65,7 @@ class Random:
         self._seed = run_id
 
     def params(self, number: int) -> Params:
-        # Only numbers are drawn: nothing here guards a secret.
-        source = random.Random(f"{self._seed}/{number}")  # noqa: S311
+        source = random.Random(f"{self._seed}/{number}")  # noqa: S311  # guards no secret
         return {name: _draw(where, source) for name, where in self._space.items()}
 
     def known(self, number: int, params: Params) -> None:
@@ -84,7 +83,7 @@ class Bayesian:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = {name: _optuna(where) for name, where in spec.space.items()}
-        seed = random.Random(run_id).getrandbits(32)  # noqa: S311 - not a secret
+        seed = random.Random(run_id).getrandbits(32)  # noqa: S311  # guards no secret
         self._study = optuna.create_study(
             direction="maximize" if spec.mode == "max" else "minimize",
             sampler=optuna.samplers.TPESampler(seed=seed),

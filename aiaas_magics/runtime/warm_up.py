@@ -11,7 +11,7 @@ def warm_up() -> None:
 
     import aiaas_magics.runtime.context
     import aiaas_magics.runtime.datasets
-    import aiaas_magics.runtime.worker  # noqa: F401
+    import aiaas_magics.runtime.worker  # noqa: F401  # to have it loaded
 
     model = torch.nn.Linear(2, 1)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +64,15 @@ class Code:
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
+
+    def mentions(self, name: str) -> bool:
+        """Whether any of the code that travels has this name; a recipe's does not travel, and
+        knows them all."""
+        if self.kind == "recipe":
+            return True
+        with zipfile.ZipFile(io.BytesIO(self.content)) as zipped:
+            code = [file for file in zipped.namelist() if file.endswith((".py", ".pkl"))]
+            return any(name.encode() in zipped.read(file) for file in code)
 
     def described(self) -> Snapshot:
         """As the service takes it. Raises pydantic's `ValidationError` for an overlong source."""

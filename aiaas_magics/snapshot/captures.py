@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import dis
-import io
 import re
 import symtable
 import sys
@@ -20,15 +19,20 @@ from typing import Any, Literal
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.display import size as show_size
 from aiaas_magics.snapshot.imports import is_local
+from aiaas_magics.snapshot.portability import (
+    TABLES,
+    culprit,
+    impossible,
+    make_inside,
+    pickled_size,
+    shallow_size,
+)
 
 LARGE = 1 << 20
 """Bytes from which a captured object is better a dataset."""
-_MOST = 1 << 30
-_DEPTH = 3
 _BUILTINS = {*vars(builtins), "__file__", "__name__", "__doc__", "__spec__", "__annotations__"}
 _BUILTINS -= {"display", "get_ipython"}
 _SECRET = re.compile(r"(?i)(^|_)(password|passwd|secret|api_?key|access_?key|token|credentials?)$")
-_TABLES = {"DataFrame", "Series", "ndarray", "Tensor", "Table", "LazyFrame", "RecordBatch"}
 
 Severity = Literal["fine", "warning", "error"]
 
@@ -50,7 +54,11 @@ class Capture:
 
 def of_function(function: Callable[..., object]) -> list[Capture]:
     """What travels with a function, largest first."""
-    found = [_examine(name, value) for name, value, followed in _walk(function) if not followed]
+    own = [one for one in followed(function) if isinstance(one, FunctionType)]
+    notebook = own[0].__globals__ if own else {}
+    found = [
+        _examine(name, value, notebook) for name, value, followed in _walk(function) if not followed
+    ]
     found += _undefined(function)
     return sorted(found, key=lambda one: (one.severity == "fine", -(one.size or 0), one.name))
 
@@ -114,15 +122,15 @@ def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
 
 def _of_notebook(name: str, value: Any) -> Capture:
     kind = type(value).__name__
-    measured = _shallow_size(value)
+    measured = shallow_size(value)
     described = kind if measured is None else f"{kind}, {show_size(measured)}"
     problem = f"{name} is a variable of the notebook ({described}); the run does not have it."
     if isinstance(value, ModuleType):
         alias = "" if value.__name__ == name else f" as {name}"
         problem = f"{name} is imported in another cell; the run does not have it."
         remedy = f"Add 'import {value.__name__}{alias}' to the cell."
-    elif kind in _TABLES:
-        remedy = _as_dataset(name, kind)
+    elif kind in TABLES:
+        remedy = _as_dataset(name, kind, name)
     elif isinstance(value, bool | int | float | str):
         remedy = (
             f"Add '--param {name}={{{name}}}' to the %%aiaas train line, and write "
@@ -243,26 +251,27 @@ def _globals_of(
     return found
 
 
-def _examine(name: str, value: Any) -> Capture:
+def _examine(name: str, value: Any, notebook: Mapping[str, Any]) -> Capture:
     kind = type(value).__name__
-    impossible = _impossible(name, value)
-    if impossible:
-        return Capture(name, kind, None, "error", *impossible)
-    measured = _shallow_size(value)
+    if never := impossible(name, value):
+        return Capture(name, kind, None, "error", *never)
+    measured = shallow_size(value)
     if measured is None or measured <= LARGE:
         # Of the small ones each is tried: a table holds nothing that cannot travel.
         try:
-            measured = _pickled_size(value)
+            measured = pickled_size(value)
         except Exception as error:  # pickling calls any object's own code
-            path, part = _culprit(name, value)
-            why = _impossible(path, part) or (
+            path, part = culprit(name, value)
+            why = impossible(path, part) or (
                 f"{path} ({type(part).__name__}) cannot be sent: {_sentence(error)}",
-                _make_inside(path),
+                make_inside(path),
             )
             return Capture(name, kind, None, "error", *why)
     if measured > LARGE:
         problem = f"{name} ({kind}, {show_size(measured)}) travels with the function each time."
-        remedy = _as_dataset(name, kind) if kind in _TABLES else _make_inside(name)
+        remedy = make_inside(name)
+        if kind in TABLES:
+            remedy = _as_dataset(name, kind, _name_of(value, name, notebook))
         return Capture(name, kind, measured, "warning", problem, remedy)
     if isinstance(value, str) and value and _SECRET.search(name):
         return Capture(
@@ -276,129 +285,27 @@ def _examine(name: str, value: Any) -> Capture:
     return Capture(name, kind, measured)
 
 
-def _impossible(name: str, value: Any) -> tuple[str, str] | None:
-    """Problem and remedy of kinds that cannot travel, or only seem to."""
-    kinds = {f"{one.__module__}.{one.__qualname__}" for one in type(value).__mro__}
-    shown = f"{name} ({type(value).__name__})"
-    if isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO):
-        path = getattr(value, "name", "PATH")
-        return (
-            f"{shown} is an open file; it cannot be sent.",
-            f"Open it inside the function, 'with open({path!r}) as file:', or store the data with "
-            "aiaas.datasets.upload('NAME', PATH) and give dataset='NAME'.",
-        )
-    if "builtins.generator" in kinds:
-        return (
-            f"{shown} is a generator; it cannot be sent.",
-            f"Make it inside the function, or a list of it: {name} = list({name}).",
-        )
-    if getattr(getattr(value, "device", None), "type", "cpu") == "cuda" and "torch.Tensor" in kinds:
-        return (
-            f"{shown} lies on this machine's GPU; it cannot be sent.",
-            f"Write {name} = {name}.cpu() before, and .to(ctx.device) inside the function.",
-        )
-    for part, says in _LIVE.items():
-        if any(part in kind for kind in kinds):
-            return f"{shown} is {says}; it cannot be sent.", _make_inside(name)
-    return None
+def _name_of(value: Any, name: str, notebook: Mapping[str, Any]) -> str:
+    """What the notebook calls an object that the code calls `name`; empty if it does not."""
+    # A notebook keeps its outputs under names with an underscore, too.
+    names = [one for one, held in list(notebook.items()) if held is value and one[:1] != "_"]
+    return name if name in names else next(iter(names), "")
 
 
-_LIVE = {
-    "_thread.lock": "a lock",
-    "_thread.RLock": "a lock",
-    "threading.": "a thing of this process's threads",
-    "socket.socket": "a connection",
-    "sqlite3.Connection": "a connection to a database",
-    "sqlite3.Cursor": "a connection to a database",
-    "psycopg.": "a connection to a database",
-    "sqlalchemy.engine.": "a connection to a database",
-    "sqlalchemy.orm.session.": "a connection to a database",
-    "httpx.Client": "a client with open connections",
-    "httpx.AsyncClient": "a client with open connections",
-    "requests.sessions.Session": "a client with open connections",
-    "botocore.client.": "a client with open connections",
-    "grpc.": "a client with open connections",
-    "aiaas_magics.client.": "a client with open connections",
-    "pyspark.sql.": "a thing of this notebook's Spark session",
-    "IPython.": "a part of this notebook",
-}
-
-
-def _culprit(path: str, value: Any, depth: int = _DEPTH) -> tuple[str, Any]:
-    """The innermost part of a value that cannot be pickled, as an expression."""
-    if depth:
-        for label, part in _parts(value):
-            try:
-                _pickled_size(part)
-            except Exception:  # pickling calls any object's own code
-                return _culprit(f"{path}{label}", part, depth - 1)
-    return path, value
-
-
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
-    elif isinstance(value, list | tuple):
-        yield from ((f"[{number}]", part) for number, part in enumerate(value))
-    elif hasattr(value, "__dict__"):
-        yield from ((f".{name}", part) for name, part in vars(value).items())
-
-
-def _shallow_size(value: Any) -> int | None:
-    """Bytes of arrays and tables without copying them; None for other things."""
-    kind = type(value).__name__
-    try:
-        if kind in ("DataFrame", "Series") and hasattr(value, "memory_usage"):
-            usage = value.memory_usage(index=True)
-            return int(usage.sum() if hasattr(usage, "sum") else usage)
-        if kind == "DataFrame" and hasattr(value, "estimated_size"):
-            return int(value.estimated_size())
-        if hasattr(value, "nbytes") and kind in _TABLES:
-            return int(value.nbytes)
-    except Exception:  # any library's own code
-        return None
-    return len(value) if isinstance(value, bytes | bytearray | str) else None
-
-
-class _Counter(io.RawIOBase):
-    """Counts what is written, and ends what is far too much."""
-
-    count = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        length = memoryview(data).nbytes
-        self.count += length
-        if self.count > _MOST:
-            raise OverflowError(f"it is larger than {show_size(_MOST)}")
-        return length
-
-
-def _pickled_size(value: Any) -> int:
-    import cloudpickle
-
-    counter = _Counter()
-    cloudpickle.dump(value, counter)
-    return counter.count
-
-
-def _as_dataset(name: str, kind: str) -> str:
-    simple = re.sub(r"\W+", "-", name.rpartition(".")[2]).strip("-_").lower() or "data"
-    variable = name.rpartition(".")[2]
+def _as_dataset(name: str, kind: str, variable: str) -> str:
+    """`variable` is the notebook's name of it; empty where only the code has one."""
+    where = "" if variable else " where it is made"
+    variable = variable or name.rpartition(".")[2]
+    simple = re.sub(r"\W+", "-", variable).strip("-_").lower() or "data"
+    variable = variable if variable.isidentifier() else "data"
     frame = (
         variable if kind in ("DataFrame", "Table") else f"pd.DataFrame({{'x': list({variable})}})"
     )
     return (
-        f"Store it as a dataset: aiaas.datasets.put({simple!r}, {frame}); then give "
+        f"Store it as a dataset{where}: aiaas.datasets.put({simple!r}, {frame}); then give "
         f"'--dataset {simple}' (dataset={simple!r}), and read it with "
         f"ctx.dataset({simple!r}).to_pandas()."
     )
-
-
-def _make_inside(name: str) -> str:
-    return f"Make {name} inside the training function."
 
 
 def _sentence(error: Exception) -> str:

@@ -92,7 +92,8 @@ class Rules:
 def collect(root: Path, below: Path | None = None, *, rules: Rules | None = None) -> Folder:
     """The files of `root`, or of the directory `below` it, that go into a snapshot.
 
-    Links that lead out of `root` are left out, so that a snapshot holds nothing by surprise.
+    Links that lead out of `root` are left out, and those to what is left out by its own name, so
+    that a snapshot holds nothing by surprise.
     """
     rules = rules or Rules(root)
     found = Folder()
@@ -122,9 +123,17 @@ def _sort_in(found: Folder, rules: Rules, name: str, path: Path, inside: Path) -
         return
     size = path.stat().st_size
     why = rules.why_left_out(name, size)
-    if not why and path.is_symlink() and not path.resolve().is_relative_to(inside):
-        why = "is a link that leads out of the folder"
+    if not why and path.is_symlink():
+        why = _why_not_followed(rules, path.resolve(), size, inside)
     if not why:
         found.files[name] = path
     elif len(found.left_out) < _MOST_LEFT_OUT and not name.endswith((".pyc", ".ipynb")):
         found.left_out.append(File(name, size, why))
+
+
+def _why_not_followed(rules: Rules, target: Path, size: int, inside: Path) -> str:
+    if not target.is_relative_to(inside):
+        return "is a link that leads out of the folder"
+    name = target.relative_to(inside).as_posix()
+    why = rules.why_left_out(name, size)
+    return f"is a link to {name}, which {why}" if why else ""

@@ -5,6 +5,8 @@ import { MetricPoint, toNumber } from './wire';
 /** Several times what a plot of a few hundred pixels can show. */
 const MOST_POINTS = 2000;
 const MOST_CURVES = 60;
+/** What recipes call the counts of a table: one point each, and no curve. */
+const COUNTS = 'confusion/';
 const PHASES = 'train|training|val|valid|validation|eval|test';
 const PHASE = new RegExp(
   `^(?:(${PHASES})[_/.-](.+)|(.+)[_/.-](${PHASES}))$`,
@@ -26,6 +28,9 @@ export class Curves {
   add(points: MetricPoint[]): void {
     for (const point of points) {
       for (const [name, value] of Object.entries(point.values)) {
+          if (name.startsWith(COUNTS)) {
+            continue;
+          }
         let curve = this._curves.get(name);
         if (!curve) {
           if (this._curves.size >= MOST_CURVES) {

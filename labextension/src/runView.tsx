@@ -72,7 +72,7 @@ function whyWaiting(run: Run, trans: TranslationBundle): string {
     return [
       trans.__('Place %1 in the queue.', run.queue.position),
       plain(run.queue.blocked_by),
-      plain(run.queue.running_instead)
+      plain(run.queue.remedy)
     ]
       .filter(Boolean)
       .join(' ');

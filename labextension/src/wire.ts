@@ -16,7 +16,7 @@ export interface Run {
   queue?: {
     position: number;
     blocked_by: string;
-    running_instead: string;
+    remedy: string;
   } | null;
 }
 

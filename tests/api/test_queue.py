@@ -31,7 +31,8 @@ def test_why_a_run_waits_and_what_would_start_instead(world: World) -> None:
     assert mine["queue"] == {
         "position": 1,
         "blocked_by": "waits for 1 CPU: another user's run holds 3 of 4",
-        "running_instead": "with --workers 1 it would start now",
+        "remedy": "with --workers 1 it would start now",
+        "never": False,
     }
     world.tick()
     shown = seen(world, mine)
@@ -176,3 +177,28 @@ def test_a_key_with_another_body_is_refused(world: World) -> None:
     assert fresh.status_code == 400  # not Parquet, but a key is taken by what was asked first
     other = world.call("POST", "/datasets/alice/thing/versions", json={"blob": y}, headers=headers)
     assert other.status_code == 409
+
+
+def test_more_than_there_is_is_told_in_the_plan_and_refused(world: World) -> None:
+    world.training.has = Capacity(cpus=4, gpus=0)
+    told = plan(world, resources={"workers": 5})
+    assert (told["queue"]["never"], told["warm"]) == (True, False)
+    for resources, remedy in (
+        ({"workers": 5}, "Ask for at most --workers 4."),
+        ({"cpus_per_worker": 6}, "Ask for at most --cpus-per-worker 4."),
+        ({"gpus_per_worker": 1}, "Ask for at most --gpus-per-worker 0."),
+    ):
+        body = {"name": "cnn", "snapshot": SNAPSHOT, "resources": resources}
+        digest = world.upload(b"a snapshot")
+        body["snapshot"] = {**SNAPSHOT, "digest": digest}
+        answer = world.call("POST", "/runs", json=body)
+        assert (answer.status_code, answer.json()["error"]["remedy"]) == (400, remedy)
+    # As long as nobody knows what there is, nothing is refused.
+    world.training.ready = False
+    assert world.submit(resources={"workers": 5})["state"] == "queued"
+
+
+def test_a_plan_is_warm_where_enough_workers_wait(world: World) -> None:
+    world.training.waiting = 2
+    assert plan(world, resources={"workers": 2})["warm"]
+    assert not plan(world, resources={"workers": 3})["warm"]

@@ -176,3 +176,80 @@ def test_each_ending_gives_back_what_was_held(world: World) -> None:
     assert [seen(world, run)["state"] for run, _ in runs] == ["succeeded", "failed", "lost"]
     quota = world.ok("GET", "/me")["quota"]
     assert (quota["runs"]["used"], quota["workers"]["used"]) == (0, 0)
+
+
+def test_who_may_not_read_the_data_any_more_cannot_go_on(world: World) -> None:
+    world.dataset("secret", token="user:bob")
+    run = world.submit("admin:alice", datasets=["bob/secret"])
+    world.ok("POST", f"/runs/{run['id']}/cancel")
+    world.tick(2)
+    refused = world.call("POST", f"/runs/{run['id']}/resume", json={})
+    assert (refused.status_code, "no dataset secret" in refused.text) == (404, True)
+    # An administrator goes on with somebody's run on its owner's own data.
+    world.dataset("own", token="user:bob")
+    theirs = world.submit("user:bob", datasets=["own"])
+    world.ok("POST", f"/runs/{theirs['id']}/cancel", "user:bob")
+    world.tick(2)
+    assert world.ok("POST", f"/runs/{theirs['id']}/resume", "admin:root", json={})["owner"] == "bob"
+
+
+def test_parameters_are_counted_together(world: World) -> None:
+    run = world.submit(params={f"p{n}": n for n in range(100)})
+    world.ok("POST", f"/runs/{run['id']}/cancel")
+    world.tick(2)
+    refused = world.call("POST", f"/runs/{run['id']}/resume", json={"params": {"more": 1}})
+    assert (refused.status_code, "101 parameters" in refused.text) == (400, True)
+    body = {"params": {"p0": 1}}
+    assert world.ok("POST", f"/runs/{run['id']}/resume", json=body)["params"]["p0"] == 1
+
+
+def test_a_key_names_one_request_and_no_other(world: World) -> None:
+    headers = {"Idempotency-Key": "the-same-key"}
+    made = []
+    for name in ("one", "two"):
+        run = world.submit(name=name)
+        world.ok("POST", f"/runs/{run['id']}/cancel")
+        world.tick(2)
+        address = f"/runs/{run['id']}/resume"
+        first = world.ok("POST", address, json={}, headers=headers)
+        assert first["resumed_from"] == run["id"]
+        assert world.ok("POST", address, json={}, headers=headers)["id"] == first["id"]
+        made.append(first["id"])
+    assert made[0] != made[1]
+
+
+def test_waiting_for_a_turn_in_a_cluster_is_not_starting(world: World) -> None:
+    run = world.submit()
+    world.tick(2)
+    job, ago = f"{run['id']}-1", datetime.now(UTC) - 2 * advancing.START_LIMIT
+    world.training.jobs[job] = JobStatus(JobState.PENDING, "waits for 4 CPUs")
+    world.services.run_records.update(run["id"], 1, submitted_at=ago)
+    world.tick(2)
+    assert (seen(world, run)["state"], seen(world, run)["reason"]) == (
+        "starting",
+        "waits for 4 CPUs",
+    )
+    # From then on the workers have their time.
+    world.training.jobs[job] = JobStatus(JobState.RUNNING)
+    world.tick(2)
+    assert seen(world, run)["state"] == "starting"
+    world.services.run_records.update(run["id"], 1, pending_at=ago)
+    world.tick(2)
+    assert "did not start" in seen(world, run)["error"]["message"]
+
+
+def test_a_worker_that_starts_again_has_what_is_left_of_the_time(world: World) -> None:
+    run = world.submit(time_limit=3600)
+    token = world.run_token(run)
+
+    def left() -> float:
+        seconds: float = world.call("GET", f"/runs/{run['id']}/job", token).json()["time_left"]
+        return seconds
+
+    assert left() == 3600
+    report(world, run, token, {"kind": "started"})
+    began = datetime.now(UTC) - timedelta(minutes=30)
+    world.services.run_records.update(run["id"], 1, started_at=began)
+    assert 0 < left() <= 1800
+    world.services.run_records.update(run["id"], 1, started_at=began - timedelta(hours=1))
+    assert left() == 0

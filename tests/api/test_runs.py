@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -137,6 +139,57 @@ def test_success_is_never_inferred_from_the_end(
     seen = world.ok("GET", f"/runs/{run['id']}")
     assert seen["state"] == "failed"
     assert "without reporting" in seen["error"]["message"]
+
+
+def test_pain_heavy_logging_slows_the_job_api(world: World) -> None:
+    """Others are answered while it lasts, and not a line of it is lost."""
+    run = world.submit()
+    token = world.run_token(run)
+    lines = [f"step {number} loss 0.125\n" for number in range(10_000)]
+    under_way, answered = threading.Event(), threading.Event()
+    refused: list[str] = []
+
+    def flood() -> None:
+        offset = 0
+        for start in range(0, len(lines), 500):
+            if start == len(lines) // 2:
+                # The second half is not sent before another one was answered in between.
+                under_way.set()
+                answered.wait(60)
+            text = "".join(lines[start : start + 500])
+            answer = job(world, run, "POST", "/log", token, json={"offset": offset, "text": text})
+            if not answer.is_success:
+                refused.append(answer.text)
+            offset += len(text)
+
+    with ThreadPoolExecutor() as pool:
+        flooding = pool.submit(flood)
+        assert under_way.wait(60)
+        found = [item["id"] for item in world.ok("GET", "/runs")["items"]]
+        answered.set()
+        while not flooding.done():
+            assert world.ok("GET", "/runs")["items"][0]["id"] == run["id"]
+        flooding.result()
+    assert found == [run["id"]]
+    assert refused == []
+    text, offset = "", 0
+    while (chunk := world.ok("GET", f"/runs/{run['id']}/logs?offset={offset}"))["text"]:
+        text, offset = text + chunk["text"], chunk["next_offset"]
+    assert text == "".join(lines)
+
+
+def test_pain_logs_lost_with_the_head(world: World) -> None:
+    """They are the platform's, and are read when there is no Ray at all."""
+    run = world.submit()
+    token = world.run_token(run)
+    log = {"offset": 0, "text": "step 1\nstep 2\n"}
+    assert job(world, run, "POST", "/log", token, json=log).is_success
+    world.training.jobs.clear()
+    world.tick(2)
+    world.training.ready = False
+    assert world.ok("GET", f"/runs/{run['id']}")["state"] == "lost"
+    chunk = world.ok("GET", f"/runs/{run['id']}/logs")
+    assert (chunk["text"], chunk["complete"]) == ("step 1\nstep 2\n", True)
 
 
 def test_a_lost_head_ends_in_lost_or_a_new_attempt(world: World) -> None:

@@ -147,7 +147,7 @@ def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
 ) -> None:
     def waits() -> bool:
         ray_local.tend()
-        return ray_local.warm()
+        return ray_local.warm(Resources())
 
     told = (
         "import os, torch\n"
@@ -175,7 +175,7 @@ def test_a_waiting_worker_that_died_costs_the_run_nothing(
 ) -> None:
     def waits() -> bool:
         ray_local.tend()
-        return ray_local.warm()
+        return ray_local.warm(Resources())
 
     until(waits)
     head = Supervisor(ray_home.processes, ray_home.logs).process("ray")

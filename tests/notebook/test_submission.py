@@ -36,7 +36,7 @@ def test_a_plan_sends_nothing_and_tells_all(world: World, notebook: Notebook) ->
     assert world.ok("GET", "/runs")["items"] == []
     text = repr(receipt)
     assert text.startswith("Plan of cnn [ready]")
-    for part in ("alice/digits@1", "2 workers, each 1 CPUs", "cell.py", "quota left", "as here"):
+    for part in ("alice/digits@1", "2 workers, each 1 CPU\n", "cell.py", "quota left", "as here"):
         assert part in text
     assert receipt.bytes == len(receipt.code.content)  # type: ignore[union-attr]
     assert "<script" not in receipt._repr_mimebundle_()["text/html"]
@@ -57,6 +57,53 @@ def test_a_plan_tells_what_would_be_refused(world: World, notebook: Notebook) ->
     assert receipt.name == "fit"
     assert {one.name: one.severity for one in receipt.captured} == {"lock": "error", "df": "fine"}
     assert receipt.problems[0].startswith("lock (lock) is a lock")
+    assert repr(receipt).count("lock (lock) is a lock") == 1
+
+
+LOOPS = "def train(ctx):\n    while True:\n        ctx.report(loss=1)\n"
+LOOKS = f"{LOOPS}        if ctx.should_stop:\n            break\n"
+
+
+def test_an_early_stop_that_the_code_never_asks_about_is_told(
+    world: World, notebook: Notebook, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    look = "Write 'if ctx.should_stop: break' in the training loop."
+    for option, says in (
+        ("--stop-when loss --patience 2", "Early stop needs the loop to look"),
+        ("--time-limit 1h", "At its time limit a run that looks can save and return"),
+    ):
+        line = f"%%aiaas train --name cnn {option}"
+        notebook.run(f"{line} --detach\n{LOOPS}")
+        told = capsys.readouterr().out
+        assert f"Note: {says}" in told
+        assert look in told
+        receipt = notebook.run(f"{line} --plan\n{LOOPS}")
+        assert receipt.ok
+        assert " ".join(repr(receipt).split()).count(look) == 1
+        capsys.readouterr()
+        notebook.run(f"{line} --detach\n{LOOKS}")
+        assert look not in capsys.readouterr().out
+        assert look not in " ".join(repr(notebook.run(f"{line} --plan\n{LOOKS}")).split())
+    # Also where the loop is in a module beside the script.
+    (tmp_path / "loop.py").write_text(LOOKS)
+    script = tmp_path / "main.py"
+    script.write_text("from loop import train as run\ndef train(ctx):\n    run(ctx)\n")
+    capsys.readouterr()
+    notebook.run(f"%aiaas train {script} --stop-when loss --detach")
+    assert look not in capsys.readouterr().out
+
+
+def test_a_recipe_without_a_dataset_is_refused_before_it_is_sent(
+    world: World, notebook: Notebook
+) -> None:
+    line = "%aiaas train --recipe tabular --param target=y"
+    assert "trains on one dataset, and was given none" in notebook.refuses(line)
+    assert "--dataset NAME" in notebook.refuses(f"{line} --smoke")
+    assert "given 2" in notebook.refuses(f"{line} --dataset a --dataset b")
+    receipt = notebook.run(f"{line} --plan")
+    assert not receipt.ok
+    assert "Add '--dataset NAME'." in receipt.problems[0]
+    assert world.ok("GET", "/runs")["items"] == []
 
 
 def test_a_cell_that_uses_the_notebook_is_refused_before_it_is_sent(

@@ -151,6 +151,8 @@ def test_what_mlflow_cannot_do_is_said(world: World, notebook: Notebook, store: 
     with pytest.raises(Unavailable) as refusal:
         run.to_mlflow(f"file:{Path.cwd()}/mlruns")
     assert refusal.value.remedy == "Use a database: sqlite:///mlflow.db."
+    assert refusal.value.message.endswith(".")
+    assert "htt" not in refusal.value.message
 
 
 def records(file: Path) -> Iterator[Any]:

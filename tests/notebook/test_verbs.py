@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_status(world: World, notebook: Notebook) -> None:
     assert status.me.user == "alice"
     assert "alice" in repr(status)
     assert "ray ready" in repr(status)
-    assert "quota: not limited yet" in repr(status)
+    assert re.search(r"quota: runs 0 of \d+, workers 0", repr(status))
     assert "profile" not in repr(status)
 
 

@@ -77,7 +77,24 @@ def test_a_failed_run_is_one_sentence(world: World, notebook: Notebook) -> None:
     assert failure.value._render_traceback_() == [f"RunFailed: {said}"]
 
 
-def test_pain_no_progress_and_an_interrupt_that_does_not_say_how_to_cancel(
+def test_pain_no_progress(world: World, notebook: Notebook) -> None:
+    run = submit(notebook)
+    job = JobSide(world, run)
+    job.event("started")
+    job.step(3)
+    world.ok(
+        "POST",
+        f"/runs/{run.id}/job/metrics",
+        world.run_token({"id": run.id}),
+        json={"sequence": 3, "points": [], "progress": {"step": 3, "total": 12}},
+    )
+    job.event("succeeded")
+    on = Recorder()
+    watching.watch(run, on)
+    assert "3 of 12" in on.lines[-1]
+
+
+def test_pain_an_interrupt_that_does_not_say_how_to_cancel(
     world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     run = submit(notebook)
@@ -169,8 +186,17 @@ def test_pain_a_log_that_ends_normally_at_a_disconnect(world: World, notebook: N
     transport = Transport(_connection(), transport=breaking)
     updates: list[Any] = []
 
+    rounds = 0
+
     def finish() -> None:
-        time.sleep(1.5)
+        nonlocal rounds
+        deadline = time.monotonic() + 60
+        # The first cut comes after what is there by now: work goes on until all were made.
+        while len(breaking.asked) < 4 and time.monotonic() < deadline:
+            rounds += 1
+            job.step()
+            job.log("more\n")
+            time.sleep(0.05)
         job.step(2)
         job.log("two\n")
         job.event("succeeded")
@@ -183,10 +209,10 @@ def test_pain_a_log_that_ends_normally_at_a_disconnect(world: World, notebook: N
     assert updates[-1].state == "succeeded"
     assert any(isinstance(update, Disconnected) for update in updates)
     steps = [p.step for u in updates if isinstance(u, wire.Metrics) for p in u.points]
-    assert steps == [1, 2, 3, 4, 5]
+    assert steps == list(range(1, 3 + rounds + 2 + 1))
     text = "".join(u.text for u in updates if isinstance(u, wire.LogChunk))
-    assert text == "one\ntwo\n"
-    assert len(breaking.asked) >= 3
+    assert text == "one\n" + "more\n" * rounds + "two\n"
+    assert len(breaking.asked) >= 4
 
 
 def _connection() -> Any:

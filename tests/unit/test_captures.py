@@ -44,6 +44,20 @@ def test_a_large_table_is_named_with_the_code_to_paste() -> None:
     assert "ctx.dataset('df').to_pandas()" in one.remedy
 
 
+def test_a_table_is_stored_under_the_name_that_the_notebook_has() -> None:
+    source = (
+        "def make(frame):\n    def fit(ctx):\n        return frame\n    return fit\n"
+        "fit = make({})\n"
+    )
+    frame = pd.DataFrame({"x": np.zeros(1_000_000)})
+    told = found(source.format("df"), df=frame, _5=frame)["frame"]
+    assert told.problem.startswith("frame (DataFrame")
+    assert "aiaas.datasets.put('df', df)" in told.remedy
+    # Where only the function has it, it is stored from there.
+    told = found(source.format("df.copy()"), df=frame)["frame"]
+    assert "where it is made: aiaas.datasets.put('frame', frame)" in told.remedy
+
+
 @pytest.mark.parametrize(
     ("value", "kind"),
     [

@@ -54,7 +54,8 @@ def test_a_run_given_to_a_driver_that_was_never_started_is_started(tmp_path: Pat
     drivers = RayDrivers(tmp_path / "drivers", supervisor, Reserve())
     for _ in range(2):
         drivers.assign(assignment, ENVIRONMENT)
+    for _ in range(2):
+        status = drivers.status("run-a-1", ENVIRONMENT)
+        assert status is not None
+        assert status.state is JobState.RUNNING
     assert len(supervisor.started) == len(list((tmp_path / "drivers").iterdir())) == 1
-    status = drivers.status("run-a-1")
-    assert status is not None
-    assert status.state is JobState.RUNNING

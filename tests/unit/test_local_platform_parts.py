@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from aiaas_hub import cli
+from aiaas_hub.adapters.ray_cluster import RayCluster
+from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.adapters.triton_local import environment
+from aiaas_hub.app import _training
+from aiaas_hub.config import ServiceConfig
 from aiaas_hub.home import MARKER, Home
 from aiaas_hub.local import node_proxy
 from aiaas_hub.local.doctor import Listener, Verdict, examine, exposed
@@ -18,9 +22,8 @@ from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.node_proxy import find_node, proxy_directory
 from aiaas_hub.local.platform import check_port
 from aiaas_hub.local.processes import end_processes, find_processes, marker_of
-from aiaas_hub.loopback import free_ports
-from aiaas_hub.schemas.errors import Conflict, Unavailable
-from aiaas_hub.spawner.local import is_loopback
+from aiaas_hub.loopback import free_ports, is_loopback
+from aiaas_hub.schemas.errors import Conflict, InvalidInput, Unavailable
 
 
 @pytest.mark.parametrize(
@@ -218,3 +221,17 @@ def test_a_taken_port_is_a_conflict() -> None:
         taken.listen()
         with pytest.raises(Conflict, match="cannot be used"):
             check_port(taken.getsockname()[1])
+
+
+def test_a_cluster_elsewhere_needs_a_storage(tmp_path: Path) -> None:
+    home, supervisor = Home(tmp_path), Supervisor(tmp_path / "records", tmp_path / "logs")
+    for address, storage in (("http://head.example:8265", ""), ("http://10.0.0.7:8265", "")):
+        config = ServiceConfig(ray_address=address, ray_storage=storage)
+        with pytest.raises(InvalidInput, match="this machine's disk"):
+            _training(home, supervisor, "", config)
+    for address, storage in (
+        ("http://127.0.0.1:8265", ""),
+        ("http://head.example:8265", str(tmp_path)),
+    ):
+        config = ServiceConfig(ray_address=address, ray_storage=storage)
+        assert isinstance(_training(home, supervisor, "", config), RayCluster)

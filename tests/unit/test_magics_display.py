@@ -179,6 +179,11 @@ def test_an_active_picture_is_an_image_that_runs_nothing() -> None:
     assert 'src="data:image/svg+xml;base64,' in html
 
 
+def test_the_counts_of_a_table_are_no_curves() -> None:
+    counts = {f"confusion/{a}/{b}": [3.0] for a in "xyz" for b in "xyz"}
+    assert [panel.title for panel in panels({**counts, "loss": [1, 0.5]})] == ["loss"]
+
+
 def test_a_plot_falls_back_to_text(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: object) -> bytes:
         raise ImportError("matplotlib")
@@ -306,7 +311,7 @@ def test_a_queued_run_says_what_it_waits_for(position: int, said: str) -> None:
     place = {
         "position": position,
         "blocked_by": "Waits for 2 CPUs, which run-7 holds.",
-        "running_instead": "with --workers 1 it would start now",
+        "remedy": "with --workers 1 it would start now",
     }
     record = running(state="queued", queue=place)
     sentence = (

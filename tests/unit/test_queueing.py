@@ -121,7 +121,7 @@ def test_what_would_start_instead() -> None:
     line = Line().add("bob1", 2, started=True).add("ann1", 4)
     place = line.verdicts()["run-ann1"].place
     assert place is not None
-    assert place.running_instead == "with --workers 2 it would start now"
+    assert place.remedy == "with --workers 2 it would start now"
     for changes, words in (
         ({"gpus": 2}, "with --gpus-per-worker 0 it would start now"),
         ({"cpus": 3}, "with --cpus-per-worker 1 it would start now"),
@@ -131,11 +131,11 @@ def test_what_would_start_instead() -> None:
         other = Line().add("bob1", 2, started=True).add("ann1", **changes)  # type: ignore[arg-type]
         place = other.verdicts()["run-ann1"].place
         assert place is not None
-        assert place.running_instead == words
+        assert place.remedy == words
     full = Line().add("bob1", 4, started=True).add("ann1", 2)
     place = full.verdicts()["run-ann1"].place
     assert place is not None
-    assert place.running_instead == ""
+    assert place.remedy == ""
 
 
 def test_a_small_run_starts_in_the_gap_and_it_is_said() -> None:

@@ -11,11 +11,12 @@ import pytest
 from aiaas_magics import snapshot
 from aiaas_magics.errors import SmokeFailed
 from aiaas_magics.request import Request
-from aiaas_magics.smoke_report import Smoke, smoke
+from aiaas_magics.smoke_report import SETTLE, Smoke, smoke
 
 
-def smoked(cell: str, limit: float = 60, **options: object) -> Smoke:
-    return smoke(snapshot.of_cell(cell), Request("net", **options), limit)  # type: ignore[arg-type]
+def smoked(cell: str, limit: float = 60, settle: float = SETTLE, **options: object) -> Smoke:
+    request = Request("net", **options)  # type: ignore[arg-type]
+    return smoke(snapshot.of_cell(cell), request, limit, settle)
 
 
 def test_first_steps_to_the_exported_model(
@@ -50,7 +51,8 @@ def test_a_loop_without_an_end_is_ended_while_it_goes_well() -> None:
         "def train(ctx):\n"
         "    while True:\n"
         "        try:\n            ctx.report(loss=1.0)\n            time.sleep(0.01)\n"
-        "        except Exception:\n            pass\n"
+        "        except Exception:\n            pass\n",
+        settle=0.2,
     )
     assert not seen.report.finished
     assert "ended while it went well" in repr(seen)

@@ -301,14 +301,20 @@ def test_pain_git_and_secrets_inside_the_upload(tmp_path: Path) -> None:
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.write_text("secret")
     (root / "link.txt").symlink_to(outside)
+    (root / "notes.txt").symlink_to(root / ".env")
+    (root / "config").symlink_to(".git/objects/ab/cdef")
+    (root / "tool.py").symlink_to("lib/tool.py")
     code = snapshot.of_script(root / "main.py")
     assert names(code) == {
         "manifest.json", "files/main.py", "files/small.csv", "files/lib/tool.py",
+        "files/tool.py",
     }  # fmt: skip
     why = {file.name: file.why for file in code.left_out}
     assert why[".env"] == "may hold a secret"
     assert "dataset" in why["big.csv"]
     assert "out of the folder" in why["link.txt"]
+    assert why["notes.txt"] == "is a link to .env, which may hold a secret"
+    assert "of no use" in why["config"]
     assert "checkpoint" in why["model.pt"]
 
 

@@ -1,12 +1,16 @@
-"""Metric points of runs, kept in chunks: Arrow streams with a column for each metric.
+"""Metric points of runs, kept in chunks: Arrow streams of steps, times and lists of values.
 
-In a chunk a metric that a point does not hold is null, which is not the same as NaN. Columns of
-metrics begin with `m.`, so that no metric's name meets `step` or `time`.
+A value stands next to the number of its metric's name, so that points of different metrics take no
+more room than their values do. A metric that a point does not hold is not in its list, which is
+not the same as NaN.
 """
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +21,14 @@ from aiaas_hub.adapters.records.tables import MetricChunkRow
 from aiaas_hub.domain.downsampling import Curve
 from aiaas_hub.schemas.runs import MetricPoint
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MERGE_BELOW = 1000
 """A chunk with fewer points takes in the next batch: small batches do not make a run a heap of
 small chunks, and no batch rewrites more than this many points."""
-_PREFIX = "m."
+_NAMES = b"names"
+_VALUE = pa.struct([("name", pa.int32()), ("value", pa.float64())])
 
 
 def append(
@@ -39,14 +47,14 @@ def append(
     if not new:
         return new
     index = max(index, end)
-    table = _table(new)
+    chunk = _chunk(new)
     if last is not None and last.end == index and last.end - last.first < MERGE_BELOW:
-        last.points = _write(_joined([_read(last.points), table]))
+        last.points = _write(_joined(_read(last.points), chunk))
         last.end = index + len(new)
     else:
         session.add(
             MetricChunkRow(
-                run_number=run_number, first=index, end=index + len(new), points=_write(table)
+                run_number=run_number, first=index, end=index + len(new), points=_write(chunk)
             )
         )
     return new
@@ -67,11 +75,11 @@ def read(
         .order_by(MetricChunkRow.first)
     )
     points: list[MetricPoint] = []
-    for chunk in session.scalars(query.execution_options(yield_per=10)):
-        skip = max(since - chunk.first, 0)
-        found = _points(_read(chunk.points).slice(skip, limit - len(points)))
+    for row in session.scalars(query.execution_options(yield_per=10)):
+        skip = max(since - row.first, 0)
+        found = _points(_read(row.points), skip, skip + limit - len(points))
         points += found
-        since = chunk.first + skip + len(found)
+        since = row.first + skip + len(found)
         if len(points) == limit:
             break
     return points, since
@@ -84,64 +92,105 @@ def curves(session: Session, run_number: int) -> dict[str, Curve]:
         .where(MetricChunkRow.run_number == run_number)
         .order_by(MetricChunkRow.first)
     )
-    tables = [_read(data) for data in session.scalars(query)]
-    if not tables:
-        return {}
-    table = _joined(tables)
-    steps, times = table["step"].to_numpy(), table["time"].to_numpy()
-    positions = np.arange(len(steps))
-    found = {}
-    for name in table.column_names[2:]:
-        column = table[name]
-        values = column.to_numpy()
-        if column.null_count:
-            present = column.is_valid().to_numpy()
-            curve = Curve(positions[present], steps[present], times[present], values[present])
-        else:
-            curve = Curve(positions, steps, times, values)
-        found[name.removeprefix(_PREFIX)] = curve
-    return found
-
-
-def _table(points: Sequence[MetricPoint]) -> pa.Table:
-    columns: dict[str, pa.Array] = {
-        "step": pa.array([point.step for point in points], pa.int64()),
-        "time": pa.array([point.time for point in points], pa.float64()),
+    parts: dict[str, list[Curve]] = defaultdict(list)
+    first = 0
+    for data in session.scalars(query.execution_options(yield_per=10)):
+        chunk = _read(data)
+        of_value = np.repeat(np.arange(len(chunk.steps)), np.diff(chunk.offsets))
+        # By metric, each in the order of its points.
+        order = np.argsort(chunk.name_of, kind="stable")
+        ends = np.cumsum(np.bincount(chunk.name_of, minlength=len(chunk.names)))
+        for name, chosen in zip(chunk.names, np.split(order, ends[:-1]), strict=True):
+            positions = of_value[chosen]
+            parts[name].append(
+                Curve(
+                    first + positions,
+                    chunk.steps[positions],
+                    chunk.times[positions],
+                    chunk.values[chosen],
+                )
+            )
+        first += len(chunk.steps)
+    # Each metric's parts are let go of as they are joined.
+    return {
+        name: Curve(*map(np.concatenate, zip(*parts.pop(name), strict=True)))
+        for name in list(parts)
     }
-    for name in dict.fromkeys(name for point in points for name in point.values):
-        present = np.array([name in point.values for point in points])
-        values = np.array([point.values.get(name, 0.0) for point in points], np.float64)
-        # By mask: pandas' rule, by which a NaN is a null, would lose the difference.
-        columns[_PREFIX + name] = pa.array(values, pa.float64(), mask=~present)
-    return pa.table(columns)
 
 
-def _points(table: pa.Table) -> list[MetricPoint]:
-    columns = {
-        name.removeprefix(_PREFIX): table[name].to_pylist() for name in table.column_names[2:]
-    }
+class _Chunk(NamedTuple):
+    """n points with v values in all."""
+
+    steps: NDArray[np.int64]
+    """(n,)"""
+    times: NDArray[np.float64]
+    """(n,), seconds since the epoch"""
+    offsets: NDArray[np.int32]
+    """(n + 1,): the values of point i are those from `offsets[i]` to `offsets[i + 1]`"""
+    name_of: NDArray[np.int32]
+    """(v,): index into `names`"""
+    values: NDArray[np.float64]
+    """(v,)"""
+    names: list[str]
+
+
+def _chunk(points: Sequence[MetricPoint]) -> _Chunk:
+    names: dict[str, int] = {}
+    of_values = [names.setdefault(name, len(names)) for point in points for name in point.values]
+    return _Chunk(
+        np.array([point.step for point in points], np.int64),
+        np.array([point.time for point in points], np.float64),
+        np.cumsum([0, *(len(point.values) for point in points)], dtype=np.int32),
+        np.array(of_values, np.int32),
+        np.array([value for point in points for value in point.values.values()], np.float64),
+        list(names),
+    )
+
+
+def _joined(one: _Chunk, other: _Chunk) -> _Chunk:
+    numbers = {name: number for number, name in enumerate(one.names)}
+    of_other = [numbers.setdefault(name, len(numbers)) for name in other.names]
+    return _Chunk(
+        np.concatenate([one.steps, other.steps]),
+        np.concatenate([one.times, other.times]),
+        np.concatenate([one.offsets, one.offsets[-1] + other.offsets[1:]]),
+        np.concatenate([one.name_of, np.array(of_other, np.int32)[other.name_of]]),
+        np.concatenate([one.values, other.values]),
+        list(numbers),
+    )
+
+
+def _points(chunk: _Chunk, start: int, end: int) -> list[MetricPoint]:
+    """Those from `start` to before `end`, or to the chunk's end."""
+    end = min(end, len(chunk.steps))
+    first, last = int(chunk.offsets[start]), int(chunk.offsets[end])
+    names = [chunk.names[number] for number in chunk.name_of[first:last].tolist()]
+    values = chunk.values[first:last].tolist()
+    bounds = (chunk.offsets[start : end + 1] - first).tolist()
     return [
-        MetricPoint(
-            step=step,
-            time=time,
-            values={
-                name: values[position]
-                for name, values in columns.items()
-                if values[position] is not None
-            },
-        )
-        for position, (step, time) in enumerate(
-            zip(table["step"].to_pylist(), table["time"].to_pylist(), strict=True)
+        MetricPoint(step=step, time=time, values=dict(zip(names[a:b], values[a:b], strict=True)))
+        for step, time, a, b in zip(
+            chunk.steps[start:end].tolist(),
+            chunk.times[start:end].tolist(),
+            bounds[:-1],
+            bounds[1:],
+            strict=True,
         )
     ]
 
 
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
-    # A metric that one of them does not have is null there.
-    return pa.concat_tables(tables, promote_options="default").combine_chunks()
-
-
-def _write(table: pa.Table) -> bytes:
+def _write(chunk: _Chunk) -> bytes:
+    values = pa.StructArray.from_arrays(
+        [pa.array(chunk.name_of), pa.array(chunk.values)], fields=list(_VALUE)
+    )
+    table = pa.table(
+        {
+            "step": chunk.steps,
+            "time": chunk.times,
+            "values": pa.ListArray.from_arrays(pa.array(chunk.offsets), values),
+        },
+        metadata={_NAMES: json.dumps(chunk.names)},
+    )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -149,6 +198,16 @@ def _write(table: pa.Table) -> bytes:
     return data
 
 
-def _read(data: bytes) -> pa.Table:
+def _read(data: bytes) -> _Chunk:
     with pa.ipc.open_stream(data) as reader:
-        return reader.read_all()
+        table = reader.read_all().combine_chunks()
+    lists = table["values"].chunk(0)
+    values = lists.values
+    return _Chunk(
+        table["step"].to_numpy(),
+        table["time"].to_numpy(),
+        lists.offsets.to_numpy(),
+        values.field("name").to_numpy(),
+        values.field("value").to_numpy(),
+        json.loads(table.schema.metadata[_NAMES]),
+    )

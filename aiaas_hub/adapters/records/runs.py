@@ -262,7 +262,8 @@ class SqlRunRecords:
             for point in added:
                 # As JSON: it has no NaN, and PostgreSQL's neither.
                 merged.update(point.model_dump(mode="json")["values"])
-            row.metrics_count += sum(len(point.values) for point in added)
+            # One that holds nothing takes its place too.
+            row.metrics_count += sum(max(1, len(point.values)) for point in added)
             if len(merged) > MAX_METRIC_NAMES or row.metrics_count > MAX_METRIC_VALUES:
                 raise TooLarge(
                     f"A run keeps at most {MAX_METRIC_NAMES} metrics and "
@@ -359,6 +360,7 @@ def _live(session: Session, row: RunRow) -> LiveRun:
         submitted_at=row.submitted_at,
         cancel_requested=row.cancel_requested,
         ended_at=row.ended_at,
+        pending_at=row.pending_at,
         unseen_since=row.unseen_since,
         used_at=row.used_at,
         stop_error=None if row.stop_error is None else RunError.model_validate(row.stop_error),

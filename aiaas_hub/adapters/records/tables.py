@@ -127,6 +127,8 @@ class RunRow(Base):
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     """When the engine was first seen to have ended the attempt without a report."""
+    pending_at: Mapped[datetime | None]
+    """When the engine last said that the attempt waits for its turn there."""
     unseen_since: Mapped[datetime | None]
     """Since when the engine could not be asked about the attempt."""
     finished_at: Mapped[datetime | None]

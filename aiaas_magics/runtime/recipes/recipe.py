@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -64,6 +64,15 @@ class Recipe:
                 f"{type_of(known[name])} ({known[name].description}).",
                 remedy=f"Correct '--param {name}=…'.",
             ) from None
+
+    def check_datasets(self, datasets: Sequence[str]) -> None:
+        """Raise `InvalidInput` unless there is the one that it trains on."""
+        if len(datasets) != 1:
+            raise InvalidInput(
+                f"The recipe {self.name} trains on one dataset, and was given "
+                f"{len(datasets) or 'none'}: {self.data}",
+                remedy="Add '--dataset NAME'." if not datasets else "Give '--dataset' once.",
+            )
 
     def train(self, ctx: Context) -> None:
         """Train as the run's parameters say; each worker calls it once."""
