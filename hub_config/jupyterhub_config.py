@@ -109,6 +109,9 @@ c.Spawner.environment = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
 }
 c.Spawner.start_timeout = c.Spawner.http_timeout = 120
+# Until the hub looks, whoever's server was killed is sent to a server that is not there. Looking at
+# a process costs nothing.
+c.Spawner.poll_interval = 5
 c.LocalProcessSpawner.interrupt_timeout = c.LocalProcessSpawner.term_timeout = 5
 
 # Stopping the platform stops its servers: nobody is left to look after them.

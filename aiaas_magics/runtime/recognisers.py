@@ -249,6 +249,13 @@ DEATHS: tuple[Recogniser, ...] = (
         "{smaller_batch} With --retries 2 a run goes on by itself from the last ctx.checkpoint().",
     ),
     pattern(
+        # As text: Ray wraps what its own writing of checkpoints raises.
+        r"No space left on device|Disk quota exceeded",
+        "the platform's disk is full",
+        "Write less or fewer checkpoints, or ask the operator for room; then {resume} goes on from "
+        "the last checkpoint.",
+    ),
+    pattern(
         r"SIGSEGV|segmentation fault",
         "it crashed in compiled code",
         "Run it once with one worker and num_workers=0; the log's last lines say which library.",

@@ -48,8 +48,10 @@ def test_pain_local_modules_missing_in_the_job_on_real_workers(
         "def greeting(rank):\n    return f'greetings from {rank}'\ndef fail():\n    return 1 / 0\n"
     )
     code = snapshot.of_cell(
-        "from parts import greeting\nfrom parts.words import fail\n"
-        "def train(ctx):\n    print(greeting(ctx.rank))\n    ctx.report(step=1, x=1)\n    fail()\n"
+        "import torch\nfrom parts import greeting\nfrom parts.words import fail\n"
+        "def train(ctx):\n    print(greeting(ctx.rank))\n    ctx.report(step=1, x=1)\n"
+        # Who fails first has the others ended: both must have spoken by then.
+        "    torch.distributed.barrier()\n    fail()\n"
     )
     run = executed(ray_local, job_service, "run-modules", code)
     assert {"greetings from 0", "greetings from 1"} <= {

@@ -268,6 +268,11 @@ def test_a_failure_of_the_engine_itself_has_a_sentence() -> None:
     error = failures.explain(RuntimeError("first\nlast line"), a_job())
     assert error.message == "The run failed in Ray: last line"
     assert error.remedy
+    # As pyarrow says it where Ray Train writes a checkpoint.
+    full = OSError(28, "Error writing bytes to file. Detail: [errno 28] No space left on device")
+    error = failures.explain(ray.exceptions.RayTaskError("run", str(full), full), a_job())
+    assert error.message == "The run failed in Ray: the platform's disk is full"
+    assert "'%aiaas resume run-1'" in error.remedy
 
 
 def test_no_line_of_the_wire_is_too_long() -> None:
