@@ -160,9 +160,10 @@ class Trainings:
         points = self.points(name)
         assert len({(point["step"], point["time"]) for point in points}) == len(points)
         said = [int(line.split()[1]) for line in self.log(name) if line.startswith("step ")]
-        for steps in ([point["step"] for point in points], said):
+        for what, steps in (("metrics", [point["step"] for point in points]), ("log", said)):
             assert steps[0] == 0
-            assert set(steps) == set(range(max(steps) + 1)), "nothing is lost"
+            lost = set(range(max(steps) + 1)) - set(steps)
+            assert not lost, f"{what} of steps {sorted(lost)} are lost; lives begin at {firsts}"
             jumps = [new for old, new in pairwise(steps) if new != old + 1]
             assert not Counter(jumps) - Counter(firsts[1:]), "goes back to a checkpoint only"
             again = len(steps) - len(set(steps))

@@ -49,6 +49,9 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 PATIENCE_SECONDS = 600.0
 """How long a call waits for a service that is down."""
+FLUSH_SECONDS = 60.0
+"""How long a checkpoint waits for what was told before it to arrive: longer than a restart of the
+service, or the end of a whole platform, takes."""
 
 
 class _NotNow(Exception):

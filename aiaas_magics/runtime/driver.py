@@ -29,7 +29,7 @@ from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import prune
-from aiaas_magics.runtime.failures import TrainingFailed, explain, worker_failures
+from aiaas_magics.runtime.failures import TrainingFailed, explain, log, worker_failures
 from aiaas_magics.runtime.logs import LogShipper
 from aiaas_magics.runtime.surroundings import kept_checkpoint
 from aiaas_magics.runtime.trial import TrialsFailed
@@ -150,11 +150,12 @@ class Driver:
         except Exception as problem:
             over = _is_over(problem)
             error = explain(problem, job)
-            if not over and not _told_by_worker(problem) and not head_lives():
-                # It took the workers along. Whether there is another attempt is not ours to say.
+            if not over and (lost := _lost_by_engine(problem, error, job)):
+                # Whether there is another attempt is not ours to say.
+                log(error)
                 logs.close()
                 api.close()
-                return DriverEnd(status=FAILED, message="The Ray head is gone.")
+                return DriverEnd(status=FAILED, message=lost)
         # The log is complete before the run is: nobody reads on after the end.
         logs.close()
         if over:
@@ -216,6 +217,7 @@ class Driver:
                 ),
                 reserve=self._reserve,
                 logs=output,
+                flush_log=self._logs.flush,
                 first_checkpoint=first_checkpoint(assignment),
             )
             self._trainer.fit()
@@ -343,8 +345,19 @@ def check_room(asked: Resources, available: Mapping[str, float]) -> None:
             )
 
 
-def _told_by_worker(error: BaseException) -> bool:
-    return any(isinstance(one, TrainingFailed) for one in worker_failures(error).values())
+def _lost_by_engine(problem: BaseException, error: RunError, job: Job | None) -> str:
+    """Why an attempt is over that the user's code did not end, and that may have a successor."""
+    workers = worker_failures(problem)
+    if any(isinstance(one, TrainingFailed) for one in workers.values()):
+        return ""
+    if not head_lives():
+        # It took the workers along.
+        return "The Ray head is gone."
+    # Ray Train begins again after failures of workers, not after one of its own: a disk that
+    # was full for a moment while it wrote, for example.
+    if not workers and job is not None and failures_left(job):
+        return error.message
+    return ""
 
 
 def _is_over(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import JobLog
+from aiaas_magics.runtime.api import FLUSH_SECONDS
 from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner
 
 RATE = 512 * 1024
@@ -95,6 +96,17 @@ class LogBuffer:
             if not self._in_flight:
                 return None
             return JobLog(offset=self._offset, text=self._in_flight.decode())
+
+    @property
+    def confirmed(self) -> int:
+        """Bytes that have arrived."""
+        return self._offset
+
+    @property
+    def end(self) -> int:
+        """Bytes to arrive, of all that was fed so far; without a flood's part that may be cut."""
+        with self._lock:
+            return self._offset + self._pending_size
 
     def confirm(self) -> None:
         """The piece last peeked at has arrived."""
@@ -184,6 +196,9 @@ class LogShipper:
         self._lines = LineJoiner(b"")
         self._closing = threading.Event()
         self._drained = threading.Event()
+        self._wake = threading.Event()
+        self._arrived = threading.Condition()
+        self._late = False
         self._heard = time.monotonic()
         _flush_python()
         self._original = os.dup(1), os.dup(2)
@@ -206,6 +221,16 @@ class LogShipper:
         if lines:
             self._buffer.feed(lines)
 
+    def flush(self, timeout: float = FLUSH_SECONDS) -> None:
+        """Return once the log so far is with the service, or after `timeout` seconds; once it was
+        too late, nobody waits any more until the service answers again."""
+        if self._late:
+            return
+        end = self._buffer.end
+        self._wake.set()
+        with self._arrived:
+            self._late = not self._arrived.wait_for(lambda: self._buffer.confirmed >= end, timeout)
+
     def settle(self, quiet: float = 0.3, limit: float = 3) -> None:
         """Wait until nothing new has come for `quiet` seconds, at most `limit`.
 
@@ -223,6 +248,7 @@ class LogShipper:
         self._closing.set()
         self._reader.join(timeout)
         self._drained.set()
+        self._wake.set()
         self._sender.join(timeout)
 
     def _read(self) -> None:
@@ -251,10 +277,14 @@ class LogShipper:
                     note = f"[aiaas] The log is not sent any more: {error}\n"
                     os.write(self._original[1], note.encode())
                     return
-                self._buffer.confirm()
+                with self._arrived:
+                    self._buffer.confirm()
+                    self._late = False
+                    self._arrived.notify_all()
             if last_round:
                 return
-            self._drained.wait(_INTERVAL_SECONDS)
+            self._wake.wait(_INTERVAL_SECONDS)
+            self._wake.clear()
 
 
 def _flush_python() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import JobMetrics, MetricPoint, Progress
+from aiaas_magics.runtime.api import FLUSH_SECONDS
 
 INTERVAL_SECONDS = 0.5
 CAPACITY = 100_000
 """Points kept for a service that is down; beyond it every second one goes."""
 _BATCH = 5_000
-_FLUSH_SECONDS = 5.0
 
 
 class MetricSender:
@@ -66,7 +66,7 @@ class MetricSender:
             if not self._stopped:
                 self._progress = progress
 
-    def flush(self, timeout: float = _FLUSH_SECONDS) -> None:
+    def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Return once the points so far are with the service, or after `timeout` seconds; once it
         was too late, training waits no more until the service answers again."""
         if self._late:

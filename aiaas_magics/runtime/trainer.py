@@ -16,7 +16,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -237,7 +237,11 @@ class _NoController:
 
 
 class _Checkpoints(CheckpointManager):  # type: ignore[misc]
+    flush_log: Callable[[], None]
+
     def _write_state_to_storage(self) -> None:
+        # What was said before a checkpoint is not said again by who goes on from it.
+        self.flush_log()
         # Ray Train writes into the file that is there. A driver that is killed then, or a full
         # disk, would leave half of it, with which no later attempt begins.
         storage = self._storage_context
@@ -250,7 +254,8 @@ class _Checkpoints(CheckpointManager):  # type: ignore[misc]
 class RunTrainer(TorchTrainer):  # type: ignore[misc]
     """`TorchTrainer` whose controller runs in this process, on workers from a reserve.
 
-    The run begins with `first_checkpoint` as long as it has made none itself.
+    The run begins with `first_checkpoint` as long as it has made none itself. Before one of its
+    own counts, `flush_log` is called.
 
     `fit` raises what Ray Train's does, `ray.train.TrainingFailedError`.
     """
@@ -260,10 +265,14 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         *arguments: Any,
         reserve: Reserve | None,
         logs: WorkerLogs,
+        flush_log: Callable[[], None],
         first_checkpoint: Checkpoint | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
+        self._checkpoints = type(
+            "RunCheckpoints", (_Checkpoints,), {"flush_log": staticmethod(flush_log)}
+        )
         own = {"reserve": reserve, "logs": logs, "first_checkpoint": first_checkpoint}
         self._group = type("RunWorkerGroup", (_Group,), own)
         self._controller: TrainController | None = None
@@ -285,7 +294,7 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
             "RunController", (TrainController,), {"worker_group_cls": self._group}
         )
         # The constructor has no place for another one. One run, one controller in a process.
-        controller_module.CheckpointManager = _Checkpoints
+        controller_module.CheckpointManager = self._checkpoints
         controller = self._controller = controller_class(**arguments)
         asyncio.run(controller.run())
         return controller.get_result()

@@ -12,7 +12,7 @@ import pytest
 
 from aiaas_hub.schemas.runs import JobLog, JobMetrics
 from aiaas_magics.errors import RunOver
-from aiaas_magics.runtime.logs import LogBuffer
+from aiaas_magics.runtime.logs import LogBuffer, LogShipper
 from aiaas_magics.runtime.metrics import MetricSender
 
 
@@ -174,6 +174,34 @@ def test_flushed_metrics_are_with_the_service() -> None:
     sink.open.set()
     sender.close()
     assert [point.step for batch in sink.batches for point in batch.points] == [0, 1, 2, 3]
+
+
+def test_a_flushed_log_is_with_the_service() -> None:
+    arrived: list[str] = []
+    up = threading.Event()
+    up.set()
+
+    def send(piece: JobLog) -> None:
+        up.wait(10)
+        arrived.append(piece.text)
+
+    shipper = LogShipper(send)
+    try:
+        for number in range(20):
+            shipper.write(b"line %d\n" % number)
+            shipper.flush(timeout=60)
+            assert arrived[-1].endswith(f"line {number}\n")
+        up.clear()
+        shipper.write(b"last\n")
+        shipper.flush(timeout=0.01)
+        # The service is down: nobody waits for it every time.
+        began = time.monotonic()
+        shipper.flush(timeout=60)
+        assert time.monotonic() - began < 30
+    finally:
+        up.set()
+        shipper.close()
+    assert "".join(arrived) == "".join(f"line {number}\n" for number in range(20)) + "last\n"
 
 
 def test_a_later_worker_of_the_attempt_numbers_above_the_one_before() -> None:
