@@ -18,6 +18,7 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
+from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
@@ -41,10 +42,12 @@ from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.domain.publishing import Publisher
+from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.turns import Turns
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.reconcile import Reconciler
@@ -176,6 +179,13 @@ def compose(
     )
     services = Services(
         datasets=datasets,
+        querying=Querying(
+            datasets,
+            blobs,
+            DuckDbQueries(home.queries, _query_limits(config)),
+            Turns(config.max_queries_per_user, config.max_queries, "queries"),
+            ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
+        ),
         runs=runs,
         admission=admission,
         trials=Trials(run_records, tokens, live),
@@ -212,6 +222,15 @@ def _queue_rules(config: ServiceConfig) -> QueueRules:
         ),
         in_all=limits(config.max_runs, config.max_workers, config.max_gpus),
         patience=timedelta(seconds=config.queue_patience_seconds),
+    )
+
+
+def _query_limits(config: ServiceConfig) -> QueryLimits:
+    return QueryLimits(
+        seconds=config.query_seconds,
+        memory_bytes=config.query_memory_bytes,
+        threads=config.query_threads,
+        spill_bytes=config.query_spill_bytes,
     )
 
 

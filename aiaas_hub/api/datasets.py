@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, DataWriter, Reader, Scope
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
+from aiaas_hub.api.waiting import parquet_answer, while_waited_for
+from aiaas_hub.domain import querying
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
-from aiaas_hub.schemas.errors import NotYet
+from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.queries import MAX_QUERY
 
 router = APIRouter(tags=["datasets"])
 
-PARQUET = "application/vnd.apache.parquet"
 Columns = Annotated[str | None, Query(max_length=10_000, description="Names, comma-separated")]
+
+
+Where = Annotated[str | None, Query(max_length=MAX_QUERY, description="An SQL condition")]
+Sort = Annotated[
+    str | None, Query(max_length=1000, description="`column[:asc|desc]`, comma-separated")
+]
 
 
 def _names(columns: str | None) -> list[str] | None:
@@ -49,61 +54,82 @@ def get_dataset(
 
 
 @router.post("/datasets/{owner}/{name}/versions", status_code=201)
-def add_dataset_version(
+async def add_dataset_version(
     owner: str,
     name: str,
     body: DatasetVersionCreate,
+    request: Request,
     caller: DataWriter,
     api: Api,
     idempotency_key: IdempotencyKey,
 ) -> Dataset:
     """Add an immutable version; content that the newest version has already changes nothing."""
-    return api.datasets.create_version(
-        owner, name, body, uploader=caller.user, idempotency_key=idempotency_key
-    )
+
+    def add(cancelled: querying.Cancelled) -> Dataset:
+        if body.query is None:
+            return api.datasets.create_version(
+                owner, name, body, uploader=caller.user, idempotency_key=idempotency_key
+            )
+        if body.blob is not None or body.uri is not None or body.format is not None:
+            raise InvalidInput(
+                "A query is given with neither a blob nor a URI nor a format.",
+                remedy="Give the query alone.",
+            )
+        return api.querying.save(
+            owner, name, body.query, caller, body.description, idempotency_key, cancelled
+        )
+
+    return await while_waited_for(request, add)
 
 
 @router.get("/datasets/{owner}/{name}/preview")
-def preview_dataset(
+async def preview_dataset(
     owner: str,
     name: str,
-    _caller: Reader,
+    request: Request,
+    caller: Reader,
     api: Api,
     version: Version = None,
     n: int = 10,
     columns: Columns = None,
-    where: str | None = None,
+    where: Where = None,
+    sort: Sort = None,
+    offset: Annotated[int, Query(ge=0, le=2**53, description="Rows to leave out before")] = 0,
 ) -> Preview:
-    if where is not None:
-        raise NotYet(
-            "Filtering a preview is not possible yet.",
-            remedy="Load the dataset and filter the DataFrame.",
-        )
-    return api.datasets.preview(owner, name, version, _names(columns), n)
+    page = querying.Page(_names(columns), n, offset, where, _names(sort) or ())
+
+    def look(cancelled: querying.Cancelled) -> Preview:
+        return api.querying.preview(api.datasets.get(owner, name, version), page, caller, cancelled)
+
+    return await while_waited_for(request, look)
 
 
 @router.get("/datasets/{owner}/{name}/data", response_class=StreamingResponse)
-def dataset_data(
+async def dataset_data(
     owner: str,
     name: str,
-    _caller: Reader,
+    request: Request,
+    caller: Reader,
     api: Api,
     version: Version = None,
     columns: Columns = None,
+    where: Where = None,
     limit: Annotated[int | None, Query(ge=1)] = None,
 ) -> StreamingResponse:
-    """The dataset as a Parquet file, whole or some of its columns or its first rows."""
-    digest = api.datasets.get(owner, name, version).latest.digest
-    if columns is None and limit is None:
-        return StreamingResponse(api.blobs.iterate(digest), media_type=PARQUET)
-    with tempfile.NamedTemporaryFile(prefix="aiaas-select-") as aside:
-        api.datasets.select(digest, _names(columns), limit, Path(aside.name))
-        # The open file outlives its name: nothing stays behind, whatever the reader does.
-        part = Path(aside.name).open("rb")  # noqa: SIM115  # closed by `_blocks`
-    return StreamingResponse(_blocks(part), media_type=PARQUET)
+    """The dataset as a Parquet file, whole, or some of its columns or rows."""
 
+    def write(cancelled: querying.Cancelled) -> StreamingResponse:
+        dataset = api.datasets.get(owner, name, version)
+        names = _names(columns)
+        if where is not None:
+            return parquet_answer(
+                lambda part: api.querying.select(
+                    dataset, names, where, limit, caller, part, cancelled
+                )
+            )
+        digest = dataset.latest.digest
+        if names is None and limit is None:
+            return parquet_answer(api.blobs.iterate(digest))
+        return parquet_answer(lambda part: api.datasets.select(digest, names, limit, part))
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while block := file.read(1 << 20):
-            yield block
+    return await while_waited_for(request, write)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from aiaas_hub.domain.access import Asker
 from aiaas_hub.domain.ports import BlobStore, Tables
 from aiaas_hub.domain.records import BlobGrants, DatasetRecords
 from aiaas_hub.schemas.datasets import (
@@ -16,6 +17,7 @@ from aiaas_hub.schemas.datasets import (
     DatasetVersion,
     DatasetVersionCreate,
     Format,
+    Origin,
     Preview,
 )
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, NotYet
@@ -63,16 +65,19 @@ class Datasets:
             raise NotFound(f"There is no dataset {wanted}.", remedy="See %aiaas datasets.")
         return found
 
-    def resolve(
-        self, references: Sequence[str], owner: str, may_read: MayRead
-    ) -> list[PinnedDataset]:
+    @property
+    def max_bytes(self) -> int:
+        """Of one version's file."""
+        return self._limits.max_bytes
+
+    def resolve(self, references: Sequence[str], owner: str, asker: Asker) -> list[PinnedDataset]:
         """The exact versions that `references` mean now; raises `NotFound` for one that is
         absent or somebody else's."""
         pinned = []
         for text in references:
             reference = parse_reference(text)
             of = reference.owner or owner
-            if not may_read(of):
+            if not asker.may_read(of):
                 raise _absent(reference.name)
             dataset = self.get(of, reference.name, reference.version)
             pinned.append(
@@ -81,10 +86,10 @@ class Datasets:
         return pinned
 
     @staticmethod
-    def require_readable(pinned: Sequence[PinnedDataset], owner: str, may_read: MayRead) -> None:
+    def require_readable(pinned: Sequence[PinnedDataset], owner: str, asker: Asker) -> None:
         """Raise `NotFound` for a version that is neither the owner's nor readable, now."""
         for dataset in pinned:
-            if dataset.owner != owner and not may_read(dataset.owner):
+            if dataset.owner != owner and not asker.may_read(dataset.owner):
                 raise _absent(dataset.name)
 
     def create_version(
@@ -99,7 +104,8 @@ class Datasets:
         """Add a version from an uploaded blob or a file; the same content changes nothing."""
         check_name(name)
         if (request.blob is None) == (request.uri is None):
-            raise InvalidInput("Give either an uploaded blob or a URI.")
+            raise InvalidInput("Give one of an uploaded blob, a URI and a query.")
+        origin = Origin(kind="upload", by=uploader)
         if request.blob is not None:
             if not self._grants.granted(uploader, request.blob):
                 raise NotFound("There is no such upload.", remedy="Upload the data again.")
@@ -111,13 +117,46 @@ class Datasets:
             path = self._registrable(owner, request.uri)
             format_ = request.format or _format_of(path)
             source = path.as_uri()
+            origin = Origin(kind="register", by=uploader, uri=source)
             digest = self._convert(path, format_)
+        return self._add(
+            owner, name, digest, format_, source, origin, request.description, idempotency_key
+        )
+
+    def add_query_result(
+        self,
+        owner: str,
+        name: str,
+        digest: str,
+        sql: str,
+        inputs: Sequence[PinnedDataset],
+        by: str,
+        description: str,
+        idempotency_key: str | None,
+    ) -> Dataset:
+        check_name(name)
+        origin = Origin(kind="query", by=by, sql=sql, inputs=list(inputs))
+        return self._add(
+            owner, name, digest, "parquet", "query", origin, description, idempotency_key
+        )
+
+    def _add(
+        self,
+        owner: str,
+        name: str,
+        digest: str,
+        format_: Format,
+        source: str,
+        origin: Origin,
+        description: str,
+        idempotency_key: str | None,
+    ) -> Dataset:
         parquet = self._blobs.local_path(digest)
         described = self._tables.describe(parquet)
         return self._records.add_version(
             owner,
             name,
-            request.description,
+            description,
             DatasetVersion(
                 version=1,
                 created_at=datetime.now(UTC),
@@ -127,27 +166,25 @@ class Datasets:
                 rows=described.rows,
                 columns=list(described.columns),
                 source=source,
+                origin=origin,
             ),
             idempotency_key,
         )
 
     def preview(
-        self, owner: str, name: str, version: int | None, columns: Sequence[str] | None, n: int
+        self, dataset: Dataset, columns: Sequence[str] | None, n: int, offset: int
     ) -> Preview:
-        if not 1 <= n <= MAX_PREVIEW_ROWS:
-            raise InvalidInput(
-                f"A preview has 1 to {MAX_PREVIEW_ROWS} rows.",
-                remedy="Load the dataset for more: %aiaas load NAME.",
-            )
-        latest = self.get(owner, name, version).latest
-        rows = self._tables.rows(self._blobs.local_path(latest.digest), columns, n)
+        """Rows in the order in which they are stored."""
+        latest = dataset.latest
+        rows = self._tables.rows(self._blobs.local_path(latest.digest), columns, n, offset)
         by_name = {column.name: column for column in latest.columns}
         shown = latest.columns if columns is None else [by_name[name] for name in columns]
         return Preview(
             columns=list(shown),
             rows=rows,
             total_rows=latest.rows,
-            truncated=len(rows) < latest.rows,
+            offset=offset,
+            truncated=offset + len(rows) < latest.rows,
         )
 
     def content(self, pinned: PinnedDataset) -> str:
@@ -202,6 +239,17 @@ class Datasets:
                 remedy="Register a smaller part of it.",
             )
         return resolved
+
+
+def require_page(rows: int, offset: int) -> None:
+    """Raise `InvalidInput` for a page that nobody can be shown."""
+    if not 1 <= rows <= MAX_PREVIEW_ROWS:
+        raise InvalidInput(
+            f"A preview has 1 to {MAX_PREVIEW_ROWS} rows.",
+            remedy="Load the dataset for more: %aiaas load NAME.",
+        )
+    if offset < 0:
+        raise InvalidInput("An offset is at least 0.", remedy="Count from 0.")
 
 
 def _absent(name: str) -> NotFound:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
+from aiaas_hub.schemas.queries import CUT_HEADER, DATASETS_HEADER, ROWS_HEADER, QueryRequest
 from aiaas_magics.client.transport import Transport, segment
 
 
@@ -34,8 +37,17 @@ class DatasetsClient:
         rows: int | None = None,
         columns: Sequence[str] | None = None,
         where: str | None = None,
+        sort: Sequence[str] | None = None,
+        offset: int | None = None,
     ) -> Preview:
-        query = {"version": version, "n": rows, "columns": _comma(columns), "where": where}
+        query = {
+            "version": version,
+            "n": rows,
+            "columns": _comma(columns),
+            "where": where,
+            "sort": _comma(sort),
+            "offset": offset,
+        }
         return self._transport.call("GET", f"{_path(owner, name)}/preview", Preview, query=query)
 
     def download(
@@ -46,11 +58,35 @@ class DatasetsClient:
         *,
         version: int | None = None,
         columns: Sequence[str] | None = None,
+        where: str | None = None,
         limit: int | None = None,
     ) -> None:
         """Write the rows to `target` as Parquet."""
-        query = {"version": version, "columns": _comma(columns), "limit": limit}
+        query = {
+            "version": version,
+            "columns": _comma(columns),
+            "where": where,
+            "limit": limit,
+        }
         self._transport.download(f"{_path(owner, name)}/data", target, query=query)
+
+    def query(self, request: QueryRequest, target: Path) -> QueryAnswer:
+        """Write the result of a query to `target` as Parquet."""
+        headers = self._transport.download("/queries", target, body=request)
+        return QueryAnswer(
+            rows=int(headers[ROWS_HEADER]),
+            cut=headers.get(CUT_HEADER, ""),
+            datasets=json.loads(headers[DATASETS_HEADER]),
+        )
+
+
+@dataclass(frozen=True)
+class QueryAnswer:
+    rows: int
+    cut: str
+    """What ended the result: `rows`, `size`, or empty where it is whole."""
+    datasets: list[str]
+    """The exact versions that were read, as `owner/name@version`."""
 
 
 def _path(owner: str, name: str) -> str:

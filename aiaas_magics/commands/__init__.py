@@ -24,6 +24,7 @@ from aiaas_magics.commands import (
     retire,
     run,
     runs,
+    sql,
     sweep,
     train,
 )
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Command] = {
         register,
         preview,
         load,
+        sql,
         train,
         sweep,
         runs,

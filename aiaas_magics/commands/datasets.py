@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.dataset import datasets
+    from aiaas_magics.catalogue import datasets
 
     return datasets.list(args.pattern)
 

@@ -26,8 +26,9 @@ VERBS = [
 
 OPTIONS = {
     "register": ["--format"],
-    "preview": ["-n", "--columns", "--where"],
+    "preview": ["-n", "--columns", "--where", "--sort", "--offset"],
     "load": ["--into", "--columns", "--where", "--limit"],
+    "sql": ["--into", "--save", "--limit", "--engine"],
     "train": [
         "--name", "--dataset", "--workers", "--profile", "--gpus-per-worker",
         "--cpus-per-worker", "--param", "--retries", "--plan", "--smoke", "--detach", "--recipe",

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
 from aiaas_hub.adapters.records.tables import BlobGrantRow, DatasetRow, DatasetVersionRow
-from aiaas_hub.schemas.datasets import Column, Dataset, DatasetVersion
+from aiaas_hub.schemas.datasets import Column, Dataset, DatasetVersion, Origin
 from aiaas_hub.schemas.paging import Page
 
 
@@ -108,6 +108,7 @@ class SqlDatasetRecords:
                 rows=version.rows,
                 columns=[column.model_dump() for column in version.columns],
                 source=version.source,
+                origin=None if version.origin is None else version.origin.model_dump(mode="json"),
             )
             session.add(added)
             return _dataset(row, added)
@@ -135,6 +136,7 @@ def _dataset(row: DatasetRow, version: DatasetVersionRow) -> Dataset:
             rows=version.rows,
             columns=[Column.model_validate(column) for column in version.columns],
             source=version.source,
+            origin=None if version.origin is None else Origin.model_validate(version.origin),
         ),
     )
 

@@ -1,0 +1,85 @@
+"""The verbs of data in a shell, against the real service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from api_world import World
+from notebook_shell import Notebook
+
+import aiaas_magics as aiaas
+
+
+@pytest.fixture
+def sales(world: World) -> Any:
+    frame = pd.DataFrame({"id": range(100), "city": [f"c{i % 5}" for i in range(100)]})
+    frame["price"] = frame["id"] % 7 / 2
+    return aiaas.datasets.put("sales", frame)
+
+
+def test_sql(world: World, notebook: Notebook, sales: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = notebook.run("%%aiaas sql\nSELECT city, count(*) AS n FROM {{sales}} GROUP BY city")
+    assert len(result) == 5
+    assert not result.is_cut
+    assert "5 rows, 2 columns of alice/sales@1" in repr(result)
+    assert "<table" in result._repr_mimebundle_()["text/html"]
+    note = notebook.run("%%aiaas sql --into df --limit 2\nSELECT * FROM alice.sales ORDER BY id")
+    assert notebook.run("df").id.tolist() == [0, 1]
+    assert repr(note) == "df: 2 rows, 3 columns of alice/sales@1"
+    saved = notebook.run(
+        "%%aiaas sql --save cheap --into kept\nSELECT * FROM sales WHERE price < 1"
+    )
+    assert str(saved) == "alice/cheap@1"
+    assert notebook.run("kept.rows") == saved.rows == 30
+    assert notebook.run("%aiaas load cheap").price.max() == 0.5
+    limits = world.services.querying._limits
+    monkeypatch.setattr(world.services.querying, "_limits", type(limits)(7, 1 << 30, 1 << 30))
+    cut = notebook.run("%%aiaas sql --into df\nFROM sales")
+    assert "Cut at 7 rows" in repr(cut)
+    assert "--save NAME" in repr(cut)
+    shown = notebook.run("%%aiaas sql\nFROM sales")
+    assert shown.is_cut
+    assert repr(shown).startswith("Cut at 7 rows")
+    assert "Cut at 7 rows" in shown._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%%aiaas sql\n  \n", "There is no query"),
+        ("%%aiaas sql\nSELECT * FROM nothing", "no dataset nothing"),
+        ("%%aiaas sql\nSELECT * FROM bob.sales", "no dataset sales"),
+        ("%%aiaas sql\nSELEC", "syntax error"),
+        ("%%aiaas sql\nDROP TABLE sales", "a DROP"),
+        ("%%aiaas sql\nSELECT * FROM read_text('/etc/passwd')", "read_text may not be used"),
+        ("%%aiaas sql --engine spark\nSELECT 1", "not in this release"),
+        ("%%aiaas sql --save a@2\nSELECT 1", "has a version"),
+        ("%%aiaas sql --save a --limit 3\nSELECT 1", "write LIMIT"),
+        ("%aiaas preview sales --where 'nope > 1'", "nope"),
+        ("%aiaas preview sales --sort nope", "no column 'nope'"),
+        ("%aiaas load sales --where ''", "empty"),
+    ],
+)
+def test_a_query_that_cannot_be(
+    world: World, notebook: Notebook, sales: Any, cell: str, says: str
+) -> None:
+    assert says in notebook.refuses(cell)
+
+
+def test_a_preview_is_filtered_sorted_and_paged(
+    world: World, notebook: Notebook, sales: Any
+) -> None:
+    page = notebook.run(
+        """%aiaas preview sales -n 2 --columns id,price --where "city = 'c1'" """
+        "--sort price:desc,id --offset 1"
+    )
+    assert page.rows == [[41, 3.0], [76, 3.0]]
+    assert page.truncated
+    assert "rows 2 to 3 that fulfil the condition, with more after them" in repr(page)
+    plain = sales.preview(3, offset=10)
+    assert [row[0] for row in plain.rows] == [10, 11, 12]
+    assert "rows 11 to 13 of 100" in repr(plain)
+    assert sales.preview(1, sort="id:desc").rows[0][0] == 99
+    assert sales.to_arrow(where="id < 3", columns=["id"]).to_pydict() == {"id": [0, 1, 2]}
