@@ -24,6 +24,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
+from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.adapters.run_logs import FileRunLogs
@@ -41,6 +42,7 @@ from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
@@ -156,6 +158,7 @@ def compose(
         ArrowTables(),
         DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
     )
+    queries = DuckDbQueries(home.queries, _query_limits(config))
     models = Models(SqlModelRecords(database), blobs, grants)
     admission = Admission(
         run_records, engines.training, _queue_rules(config), config.max_queued_per_user
@@ -173,19 +176,26 @@ def compose(
     publisher = Publisher(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
+    profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
-        ordered, advancing, publisher, endpoint_records, tend=engines.training.tend
+        ordered,
+        advancing,
+        publisher,
+        endpoint_records,
+        tend=engines.training.tend,
+        background={"profiles": profiling.work},
     )
     services = Services(
         datasets=datasets,
         querying=Querying(
             datasets,
             blobs,
-            DuckDbQueries(home.queries, _query_limits(config)),
+            queries,
             Turns(config.max_queries_per_user, config.max_queries, "queries"),
             ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
         ),
+        profiling=profiling,
         runs=runs,
         admission=admission,
         trials=Trials(run_records, tokens, live),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiaas_hub.schemas import datasets as wire
-from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_magics import display, not_yet
+from aiaas_hub.schemas.errors import InvalidInput, Unavailable
+from aiaas_magics import display
 from aiaas_magics.client import Client
 from aiaas_magics.display import Rich
 from aiaas_magics.preview import Preview
+from aiaas_magics.profile import Profile
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 _SHOWN_COLUMNS = 12
+_FIRST_LOOK_SECONDS = 0.2
+_LAST_LOOK_SECONDS = 2.0
 
 
 class Dataset(Rich):
@@ -121,9 +125,38 @@ class Dataset(Rich):
         )
         return Preview(str(self), preview)
 
-    def profile(self) -> None:
-        """Statistics of each column: promised, not in this release."""
-        not_yet.refuse("Dataset.profile()", not_yet.VERBS["profile"])
+    def profile(
+        self,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Profile | None:
+        """Statistics of each column, computed once for each version by the platform.
+
+        Large versions are sampled, and the profile says so. `progress` is called with how many
+        columns are done and how many there are. Without `wait`, or after `timeout` seconds, None
+        where it is not done yet: it goes on there. Raises `Unavailable` for one that failed.
+        """
+        ask = self._client.datasets.profile
+        at = (self.owner, self.name, self.version)
+        status = ask(*at, request=True)
+        until = None if timeout is None else time.monotonic() + timeout
+        pause = _FIRST_LOOK_SECONDS
+        while status.profile is None:
+            if status.state == "failed":
+                raise Unavailable(
+                    f"The profile of {self} could not be computed: {status.error}",
+                    remedy="Ask for it again.",
+                )
+            if not wait or (until is not None and time.monotonic() > until):
+                return None
+            if progress is not None:
+                progress(status.done, status.total)
+            time.sleep(pause)
+            pause = min(_LAST_LOOK_SECONDS, pause * 1.5)
+            status = ask(*at)
+        return Profile(str(self), status.profile)
 
     def _check_columns(self, columns: Sequence[str] | None) -> None:
         if isinstance(columns, str):

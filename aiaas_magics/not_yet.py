@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NoReturn
 
 VERBS = {
-    "profile": "Look at the columns with '%aiaas preview NAME' and df.describe().",
     "compare": "Call Endpoint.predict on two endpoints and compare the arrays.",
     "traffic": "See the present split with '%aiaas endpoint NAME'.",
     "promote": "A published version that verifies gets all traffic at once.",

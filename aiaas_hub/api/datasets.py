@@ -15,6 +15,7 @@ from aiaas_hub.domain import querying
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.profiles import ProfileStatus
 from aiaas_hub.schemas.queries import MAX_QUERY
 
 router = APIRouter(tags=["datasets"])
@@ -102,6 +103,26 @@ async def preview_dataset(
         return api.querying.preview(api.datasets.get(owner, name, version), page, caller, cancelled)
 
     return await while_waited_for(request, look)
+
+
+@router.get("/datasets/{owner}/{name}/profile")
+def dataset_profile(
+    owner: str, name: str, _caller: Reader, api: Api, version: Version = None
+) -> ProfileStatus:
+    """How far the profile is, and the profile once it is done."""
+    return api.profiling.status(api.datasets.get(owner, name, version))
+
+
+@router.post("/datasets/{owner}/{name}/profile", status_code=202)
+def request_dataset_profile(
+    owner: str, name: str, caller: Reader, api: Api, version: Version = None
+) -> ProfileStatus:
+    """Have it computed in the background, unless it is already; a repeat changes nothing."""
+    dataset = api.datasets.get(owner, name, version)
+    caller.require(Scope.DATA_WRITE, caller.user)
+    status = api.profiling.request(dataset)
+    api.wake()
+    return status
 
 
 @router.get("/datasets/{owner}/{name}/data", response_class=StreamingResponse)

@@ -16,6 +16,7 @@ from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
@@ -28,6 +29,7 @@ from aiaas_hub.schemas.platform import EngineHealth
 class Services:
     datasets: Datasets
     querying: Querying
+    profiling: Profiling
     runs: Runs
     admission: Admission
     jobs: Jobs

@@ -17,6 +17,7 @@ from aiaas_hub.schemas.datasets import Dataset, DatasetVersion
 from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, EndpointVersion, Key
 from aiaas_hub.schemas.models import Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.profiles import Profile, ProfileStatus
 from aiaas_hub.schemas.runs import (
     MetricPoint,
     Progress,
@@ -59,6 +60,27 @@ class DatasetRecords(Protocol):
     ) -> Dataset:
         """Append a version (its number is assigned here). Content that the newest version has
         already gives that version again, and so does a key that was given before."""
+
+
+class ProfileRecords(Protocol):
+    def get(self, owner: str, name: str, version: int) -> ProfileStatus | None: ...
+
+    def request(
+        self, owner: str, name: str, version: int, total: int, now: datetime
+    ) -> ProfileStatus:
+        """Queue the profile of a version with `total` columns, if it is neither done nor on its
+        way."""
+
+    def next(self) -> tuple[Dataset, int] | None:
+        """The oldest one that is not over, and how often it was begun."""
+
+    def begin(self, owner: str, name: str, version: int) -> None: ...
+
+    def progress(self, owner: str, name: str, version: int, done: int) -> None: ...
+
+    def finish(self, owner: str, name: str, version: int, profile: Profile) -> None: ...
+
+    def fail(self, owner: str, name: str, version: int, error: str) -> None: ...
 
 
 @dataclass(frozen=True)

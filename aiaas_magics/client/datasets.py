@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Preview
+from aiaas_hub.schemas.profiles import ProfileStatus
 from aiaas_hub.schemas.queries import CUT_HEADER, DATASETS_HEADER, ROWS_HEADER, QueryRequest
 from aiaas_magics.client.transport import Transport, segment
 
@@ -69,6 +70,17 @@ class DatasetsClient:
             "limit": limit,
         }
         self._transport.download(f"{_path(owner, name)}/data", target, query=query)
+
+    def profile(
+        self, owner: str, name: str, version: int, *, request: bool = False
+    ) -> ProfileStatus:
+        """How far the profile of a version is; `request` has it computed."""
+        return self._transport.call(
+            "POST" if request else "GET",
+            f"{_path(owner, name)}/profile",
+            ProfileStatus,
+            query={"version": version},
+        )
 
     def query(self, request: QueryRequest, target: Path) -> QueryAnswer:
         """Write the result of a query to `target` as Parquet."""

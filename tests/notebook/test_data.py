@@ -10,6 +10,7 @@ from api_world import World
 from notebook_shell import Notebook
 
 import aiaas_magics as aiaas
+from aiaas_hub.schemas.errors import InvalidInput
 
 
 @pytest.fixture
@@ -83,3 +84,30 @@ def test_a_preview_is_filtered_sorted_and_paged(
     assert "rows 11 to 13 of 100" in repr(plain)
     assert sales.preview(1, sort="id:desc").rows[0][0] == 99
     assert sales.to_arrow(where="id < 3", columns=["id"]).to_pydict() == {"id": [0, 1, 2]}
+
+
+def test_profile(working: World, notebook: Notebook, sales: Any) -> None:
+    profile = notebook.run("%aiaas profile sales")
+    assert (profile.rows, profile.looked_at, profile.duplicates) == (100, 100, 0)
+    assert profile["price"].quantiles["0.5"] == 1.5
+    text = repr(profile)
+    assert "alice/sales@1: 100 rows, 3 columns; 0 duplicate rows" in text
+    assert "c0: 20, c1: 20, c2: 20, …; balance 1.00" in text
+    assert "█" in text
+    html = profile._repr_mimebundle_()["text/html"]
+    assert html.count("<img alt=") == 3
+    assert "image/svg+xml" in html
+    # Computed once: there is nothing to wait for.
+    assert sales.profile(wait=False).columns == ["id", "city", "price"]
+    with pytest.raises(InvalidInput, match="no column 'nope'"):
+        profile["nope"]
+
+
+def test_a_profile_that_is_not_done_goes_on_there(
+    world: World, notebook: Notebook, sales: Any
+) -> None:
+    assert sales.profile(wait=False) is None
+    assert sales.profile(timeout=0) is None
+    world.tick()
+    assert sales.profile(timeout=0) is not None
+    assert "no dataset nothing" in notebook.refuses("%aiaas profile nothing")

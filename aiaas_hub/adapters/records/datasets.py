@@ -38,7 +38,7 @@ class SqlDatasetRecords:
             if row is None:
                 return None
             found = session.get(DatasetVersionRow, (row.id, version or row.latest_version))
-            return None if found is None else _dataset(row, found)
+            return None if found is None else as_dataset(row, found)
 
     def page(self, owner: str, pattern: str, cursor: str | None, limit: int) -> Page[Dataset]:
         query = select(DatasetRow).where(DatasetRow.owner == owner)
@@ -51,7 +51,7 @@ class SqlDatasetRecords:
                 DatasetRow.id,
                 cursor,
                 limit,
-                lambda row: _dataset(
+                lambda row: as_dataset(
                     row, session.get_one(DatasetVersionRow, (row.id, row.latest_version))
                 ),
             )
@@ -89,12 +89,12 @@ class SqlDatasetRecords:
                     ).one_or_none()
                 )
                 if former:
-                    return _dataset(row, former)
+                    return as_dataset(row, former)
                 newest = session.get_one(DatasetVersionRow, (row.id, row.latest_version))
                 if description:
                     row.description = description
                 if newest.digest == version.digest:
-                    return _dataset(row, newest)
+                    return as_dataset(row, newest)
             row.latest_version += 1
             row.updated_at = now
             added = DatasetVersionRow(
@@ -111,7 +111,7 @@ class SqlDatasetRecords:
                 origin=None if version.origin is None else version.origin.model_dump(mode="json"),
             )
             session.add(added)
-            return _dataset(row, added)
+            return as_dataset(row, added)
 
 
 def _find(session: Session, owner: str, name: str) -> DatasetRow | None:
@@ -120,7 +120,7 @@ def _find(session: Session, owner: str, name: str) -> DatasetRow | None:
     ).one_or_none()
 
 
-def _dataset(row: DatasetRow, version: DatasetVersionRow) -> Dataset:
+def as_dataset(row: DatasetRow, version: DatasetVersionRow) -> Dataset:
     return Dataset(
         owner=row.owner,
         name=row.name,
