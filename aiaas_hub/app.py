@@ -23,6 +23,7 @@ from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
+from aiaas_hub.adapters.records.garbage import SqlGarbageRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
@@ -36,7 +37,10 @@ from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
-from aiaas_hub.domain.datasets import DatasetLimits, Datasets
+from aiaas_hub.domain.bringing import Bringing, DatasetLimits
+from aiaas_hub.domain.collecting import Collecting
+from aiaas_hub.domain.comparing import Comparing
+from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
@@ -151,12 +155,10 @@ def compose(
         own = home.notebooks / directory_name(owner)
         return [own, *(Path(root) for root in config.dataset_roots)]
 
-    datasets = Datasets(
-        SqlDatasetRecords(database),
-        blobs,
-        grants,
-        ArrowTables(),
-        DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
+    tables = ArrowTables()
+    datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
+    bringing = Bringing(
+        datasets, blobs, grants, tables, DatasetLimits(config.max_upload_bytes, roots)
     )
     queries = DuckDbQueries(home.queries, _query_limits(config))
     models = Models(SqlModelRecords(database), blobs, grants)
@@ -177,6 +179,9 @@ def compose(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
     profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
+    collecting = Collecting(
+        SqlGarbageRecords(database), blobs, timedelta(hours=config.retired_hours)
+    )
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
         ordered,
@@ -184,10 +189,11 @@ def compose(
         publisher,
         endpoint_records,
         tend=engines.training.tend,
-        background={"profiles": profiling.work},
+        background={"profiles": profiling.work, "garbage": collecting.work},
     )
     services = Services(
         datasets=datasets,
+        bringing=bringing,
         querying=Querying(
             datasets,
             blobs,
@@ -196,6 +202,7 @@ def compose(
             ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
         ),
         profiling=profiling,
+        comparing=Comparing(datasets, profiling),
         runs=runs,
         admission=admission,
         trials=Trials(run_records, tokens, live),

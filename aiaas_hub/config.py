@@ -132,6 +132,12 @@ class ServiceConfig(Configurable):
         4, help="Queries of one user that run or wait; more are refused."
     ).tag(config=True)
 
+    retired_hours = Int(
+        168,
+        help="How long the content of a retired dataset version is kept, for whoever takes it "
+        "back; that of one which a run refers to is kept for ever.",
+    ).tag(config=True)
+
     dataset_roots = List(
         Unicode(),
         help="Directories from which everybody may register files, besides their own notebook "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas import datasets as wire
-from aiaas_hub.schemas.datasets import DatasetVersionCreate
+from aiaas_hub.schemas.datasets import DatasetVersionCreate, parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import check_name
 from aiaas_magics import display
@@ -24,20 +24,41 @@ if TYPE_CHECKING:
 class Datasets:
     """The datasets that I may read."""
 
-    def list(self, pattern: str | None = None) -> Listing[Dataset]:
-        """Newest first; `pattern` is a shell pattern on the name, such as `sales-*`."""
+    def list(
+        self,
+        pattern: str | None = None,
+        *,
+        search: str | None = None,
+        owner: str | None = None,
+    ) -> Listing[Dataset]:
+        """Mine and those shared with me, newest first.
+
+        `pattern` is a shell pattern on the name, such as `sales-*`. `search` finds those of which
+        name, owner, columns, tags or description have words that begin like its words;
+        `column:price tag:gold` looks in one place.
+        """
         client = current_client()
-        found = (Dataset(client, record) for record in client.datasets.list(pattern))
-        if pattern:
-            empty = f"No dataset's name matches {pattern!r}: '%aiaas datasets' lists all."
+        records = client.datasets.list(pattern, search=search, owner=owner)
+        found = (Dataset(client, record) for record in records)
+        if pattern or search:
+            wanted = f"name matches {pattern!r}" if pattern else f"words match {search!r}"
+            empty = f"No dataset's {wanted}: '%aiaas datasets' lists all."
         else:
             empty = "No datasets yet: aiaas.datasets.put('name', df) stores a DataFrame."
         return Listing(found, _COLUMNS, empty=empty)
 
     def get(self, name: str) -> Dataset:
-        """`[owner/]name[@version]`; without a version the newest."""
+        """`[owner/]name[@version]`, with a version's number or tag; without, the newest."""
         client = current_client()
-        return Dataset(client, client.datasets.get(*client.resolve(name)))
+        reference = parse_dataset_reference(name)
+        owner = reference.owner or client.user
+        return Dataset(client, client.datasets.get(owner, reference.name, reference.version))
+
+    def restore(self, name: str, version: int) -> Dataset:
+        """Take back a version that was retired. Raises `Conflict` once its content is deleted."""
+        client = current_client()
+        client.datasets.retire(client.user, _own_name(name), version, retired=False)
+        return self.get(f"{name}@{version}")
 
     def put(self, name: str, frame: Any, *, description: str = "") -> Dataset:
         """Store a DataFrame, or anything Arrow can read, as a new version of `name`.
@@ -121,6 +142,8 @@ _COLUMNS: list[Column[Dataset]] = [
     Column("rows", lambda d: f"{d.rows:,}"),
     Column("columns", lambda d: summary(d.schema)),
     Column("size", lambda d: display.size(d._record.latest.size)),
+    Column("tags", lambda d: ", ".join([*d.version_tags, *d.tags])),
+    Column("shared with", lambda d: "" if d.shared_with == "private" else d.shared_with),
     Column("updated", lambda d: display.ago(d._record.updated_at)),
 ]
 

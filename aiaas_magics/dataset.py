@@ -12,7 +12,8 @@ from aiaas_hub.schemas import datasets as wire
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
 from aiaas_magics import display
 from aiaas_magics.client import Client
-from aiaas_magics.display import Rich
+from aiaas_magics.dataset_diff import Diff
+from aiaas_magics.display import Column, Listing, Rich
 from aiaas_magics.preview import Preview
 from aiaas_magics.profile import Profile
 
@@ -57,6 +58,100 @@ class Dataset(Rich):
     def digest(self) -> str:
         """SHA-256 of the content, in hexadecimal."""
         return self._record.latest.digest
+
+    @property
+    def description(self) -> str:
+        """Markdown."""
+        return self._record.description
+
+    @property
+    def licence(self) -> str:
+        return self._record.licence
+
+    @property
+    def tags(self) -> list[str]:
+        """Words by which people find the dataset."""
+        return self._record.tags
+
+    @property
+    def version_tags(self) -> list[str]:
+        """Names of this version, such as `golden`: `NAME@golden` means it."""
+        return self._record.latest.tags
+
+    @property
+    def shared_with(self) -> str:
+        """`private`, `everyone` or `group:NAME`."""
+        record = self._record
+        return f"group:{record.group}" if record.visibility == "group" else record.visibility
+
+    @property
+    def origin(self) -> wire.Origin | None:
+        """What made this version, and of which versions."""
+        return self._record.latest.origin
+
+    def describe(
+        self,
+        description: str | None = None,
+        *,
+        licence: str | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Say more of the dataset; what is left out stays as it is."""
+        change = wire.DatasetUpdate(
+            description=description, licence=licence, tags=None if tags is None else list(tags)
+        )
+        return self._changed(self._client.datasets.update(self.owner, self.name, change))
+
+    def share(self, audience: str) -> Dataset:
+        """Let `everyone` read it, or `group:NAME` of mine, or nobody else: `private`."""
+        visibility, colon, group = audience.partition(":")
+        if visibility not in ("private", "everyone", "group") or bool(colon) != (
+            visibility == "group"
+        ):
+            raise InvalidInput(
+                f"Nobody is called {audience!r} here.",
+                remedy="Share with 'everyone' or 'group:NAME', or keep it 'private'.",
+            )
+        change = wire.DatasetUpdate.model_validate(
+            {"visibility": visibility, "group": group or None}
+        )
+        return self._changed(self._client.datasets.update(self.owner, self.name, change))
+
+    def history(self) -> Listing[wire.DatasetVersion]:
+        """All versions, newest first, with what made each."""
+        found = self._client.datasets.versions(self.owner, self.name)
+        return Listing(found, HISTORY, empty="No versions.")
+
+    def tag(self, tag: str) -> Dataset:
+        """Call this version `NAME@tag`, and no other one."""
+        at = (self.owner, self.name, tag, self.version)
+        return Dataset(self._client, self._client.datasets.tag(*at))
+
+    def untag(self, tag: str) -> None:
+        """Take a tag away, from whichever version has it."""
+        self._client.datasets.tag(self.owner, self.name, tag, None)
+
+    def retire(self) -> None:
+        """Take this version out of use. Its content is deleted after a time, unless a run refers
+        to it; until then `datasets.restore(NAME, VERSION)` takes it back."""
+        self._client.datasets.retire(self.owner, self.name, self.version, retired=True)
+
+    def diff(self, version: int | str, *, profiles: bool = True) -> Diff:
+        """What is different in this version from another one of the dataset.
+
+        With `profiles` both are profiled first, where they are not yet, which may take a while;
+        without, distributions are compared only if both are.
+        """
+        other = Dataset(self._client, self._client.datasets.get(self.owner, self.name, version))
+        if profiles:
+            other.profile()
+            self.profile()
+        at = (self.owner, self.name, other.version, self.version)
+        return Diff(self._client.datasets.diff(*at))
+
+    def _changed(self, record: wire.Dataset) -> Dataset:
+        """The dataset as it is now, at this version."""
+        return Dataset(self._client, record.model_copy(update={"latest": self._record.latest}))
 
     def __str__(self) -> str:
         return f"{self.owner}/{self.name}@{self.version}"
@@ -174,10 +269,15 @@ class Dataset(Rich):
     def _facts(self) -> list[tuple[str, str]]:
         latest = self._record.latest
         return [
+            ("about", self.description),
+            ("tags", ", ".join(self.tags)),
+            ("licence", self.licence),
+            ("shared with", "" if self.shared_with == "private" else self.shared_with),
+            ("version is", ", ".join(self.version_tags)),
             ("rows", f"{latest.rows:,}"),
             ("columns", summary(self.schema)),
             ("size", display.size(latest.size)),
-            ("source", latest.source),
+            ("source", made_by(latest)),
             ("content", f"sha256:{latest.digest[:12]}…"),
         ]
 
@@ -188,6 +288,30 @@ class Dataset(Rich):
 
     def _text(self) -> str:
         return display.text_card(f"Dataset {self}", None, self._facts())
+
+
+def made_by(version: wire.DatasetVersion) -> str:
+    """What made a version, in a line."""
+    origin = version.origin
+    if origin is None:
+        return version.source
+    inputs = ", ".join(f"{one.owner}/{one.name}@{one.version}" for one in origin.inputs)
+    if origin.kind == "query":
+        sql = " ".join((origin.sql or "").split())
+        return f"query of {inputs or 'no dataset'} by {origin.by}: {sql}"
+    if origin.kind == "run":
+        return f"run {origin.run} of {inputs}"
+    return f"{origin.uri or 'upload'} by {origin.by}"
+
+
+HISTORY: list[Column[wire.DatasetVersion]] = [
+    Column("version", lambda v: f"@{v.version}"),
+    Column("tags", lambda v: ", ".join([*v.tags, *(["retired"] if v.retired else [])])),
+    Column("rows", lambda v: f"{v.rows:,}"),
+    Column("size", lambda v: display.size(v.size)),
+    Column("made by", made_by),
+    Column("when", lambda v: display.ago(v.created_at)),
+]
 
 
 def summary(schema: dict[str, str]) -> str:

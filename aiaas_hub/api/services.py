@@ -10,6 +10,8 @@ from fastapi import Depends, Query, Request
 
 from aiaas_hub.api.live import Live
 from aiaas_hub.domain.admission import Admission
+from aiaas_hub.domain.bringing import Bringing
+from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
@@ -28,8 +30,10 @@ from aiaas_hub.schemas.platform import EngineHealth
 @dataclass(frozen=True)
 class Services:
     datasets: Datasets
+    bringing: Bringing
     querying: Querying
     profiling: Profiling
+    comparing: Comparing
     runs: Runs
     admission: Admission
     jobs: Jobs

@@ -210,6 +210,12 @@ class BlobStore(Protocol):
 
     def iterate(self, digest: str, chunk: int = 1 << 20) -> Iterator[bytes]: ...
 
+    def keep(self, digest: str) -> bool:
+        """Whether the content is there; it then counts as used now, as after a `put`."""
+
+    def remove(self, digest: str, unused_since: datetime) -> bool:
+        """Delete the content unless it was used since then; whether it is gone."""
+
 
 @dataclass(frozen=True)
 class TableDescription:

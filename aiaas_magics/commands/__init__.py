@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiaas_magics.commands import (
     attach,
     cancel,
+    dataset,
     datasets,
+    diff,
     endpoint,
     endpoints,
     help,  # noqa: A004  (the verb's name)
@@ -27,6 +29,7 @@ from aiaas_magics.commands import (
     runs,
     sql,
     sweep,
+    tag,
     train,
 )
 from aiaas_magics.commands.command import Command
@@ -36,11 +39,14 @@ COMMANDS: dict[str, Command] = {
     for module in (
         help,
         datasets,
+        dataset,
         register,
         preview,
         profile,
         load,
         sql,
+        tag,
+        diff,
         train,
         sweep,
         runs,

@@ -111,3 +111,50 @@ def test_a_profile_that_is_not_done_goes_on_there(
     world.tick()
     assert sales.profile(timeout=0) is not None
     assert "no dataset nothing" in notebook.refuses("%aiaas profile nothing")
+
+
+def test_a_dataset_is_described_shared_and_found(
+    world: World, notebook: Notebook, sales: Any
+) -> None:
+    card = notebook.run(
+        "%aiaas dataset sales --describe 'Prices **by city**' --licence CC0 --tags gold,raw"
+        " --share everyone"
+    )
+    assert (card.tags, card.licence, card.shared_with) == (["gold", "raw"], "CC0", "everyone")
+    assert "about: Prices **by city**" in repr(card)
+    assert "<b>by city" not in card._repr_mimebundle_()["text/html"]
+    assert [d.name for d in notebook.run("%aiaas datasets --search 'tag:gold price'")] == ["sales"]
+    assert "everyone" in repr(notebook.run("%aiaas datasets --owner alice"))
+    assert "words match 'snow'" in repr(notebook.run("%aiaas datasets --search snow"))
+    assert "no group 'team'" in notebook.refuses("%aiaas dataset sales --share group:team")
+    assert "Nobody is called" in notebook.refuses("%aiaas dataset sales --share bob")
+    assert notebook.run("%aiaas dataset sales --share private").shared_with == "private"
+
+
+def test_versions_are_named_compared_and_retired(
+    working: World, notebook: Notebook, sales: Any
+) -> None:
+    notebook.run(
+        "%%aiaas sql --save sales\nSELECT * REPLACE (price + 10 AS price) FROM {{sales@1}}"
+    )
+    assert str(notebook.run("%aiaas tag sales@1 golden")) == "alice/sales@1"
+    assert notebook.run("%aiaas load sales@golden").price.max() == 3.0
+    history = repr(notebook.run("%aiaas dataset sales --history"))
+    assert "golden" in history
+    assert "query of alice/sales@1 by alice: SELECT * REPLACE" in history
+    diff = notebook.run("%aiaas diff sales golden latest")
+    assert diff.rows == (100, 100)
+    assert [change.name for change in diff.changes] == ["price"]
+    assert "alice/sales: @1 → @2" in repr(diff)
+    assert "1.00" in repr(diff)
+    assert "<table" in diff._repr_mimebundle_()["text/html"]
+    quick = notebook.run("%aiaas diff sales 1 1 --no-profiles")
+    assert quick.same_content
+    assert "Say which version" in notebook.refuses("%aiaas dataset sales --retire")
+    assert "--restore" in repr(notebook.run("%aiaas dataset sales@2 --retire"))
+    assert notebook.run("%aiaas dataset sales").version == 1
+    assert "no dataset sales@2" in notebook.refuses("%aiaas preview sales@2")
+    assert notebook.run("%aiaas dataset sales@2 --restore").version == 2
+    assert "golden any more" in repr(notebook.run("%aiaas tag sales golden --remove"))
+    assert "no dataset sales@golden" in notebook.refuses("%aiaas load sales@golden")
+    assert "cannot be a tag" in notebook.refuses("%aiaas load sales@b!")

@@ -22,6 +22,7 @@ VERBS = [
     *("runs", "run", "logs", "metrics", "cancel", "resume", "attach", "models", "model"),
     *("publish", "endpoints", "endpoint", "predict", "compare", "traffic", "promote"),
     *("rollback", "retire", "keys", "lineage", "panel"),
+    *("dataset", "tag", "diff"),
 ]
 
 OPTIONS = {

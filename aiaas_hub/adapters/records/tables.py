@@ -114,6 +114,8 @@ class DatasetVersionRow(Base):
     retired_at: Mapped[datetime | None]
     collected_at: Mapped[datetime | None]
     """The intent to delete its content: nothing may begin to use it from then on."""
+    removed_at: Mapped[datetime | None]
+    """When its content was gone, or had become that of something else."""
 
 
 class DatasetTagRow(Base):

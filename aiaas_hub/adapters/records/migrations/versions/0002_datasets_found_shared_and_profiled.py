@@ -27,6 +27,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("origin", sa.JSON(none_as_null=True), nullable=True))
         batch.add_column(sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True))
         batch.add_column(sa.Column("collected_at", sa.DateTime(timezone=True), nullable=True))
+        batch.add_column(sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True))
         batch.create_index("dataset_versions_by_digest", ["digest"])
         batch.create_index("dataset_versions_by_retirement", ["retired_at"])
     op.create_table(
@@ -101,7 +102,7 @@ def downgrade() -> None:
     with op.batch_alter_table("dataset_versions") as batch:
         batch.drop_index("dataset_versions_by_retirement")
         batch.drop_index("dataset_versions_by_digest")
-        for column in ("collected_at", "retired_at", "origin"):
+        for column in ("removed_at", "collected_at", "retired_at", "origin"):
             batch.drop_column(column)
     with op.batch_alter_table("datasets") as batch:
         for index in ("datasets_by_group", "datasets_by_visibility", "datasets_by_owner"):
