@@ -18,11 +18,14 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
+from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
+from aiaas_hub.adapters.records.garbage import SqlGarbageRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
+from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.adapters.run_logs import FileRunLogs
@@ -34,17 +37,23 @@ from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
-from aiaas_hub.domain.datasets import DatasetLimits, Datasets
+from aiaas_hub.domain.bringing import Bringing, DatasetLimits
+from aiaas_hub.domain.collecting import Collecting
+from aiaas_hub.domain.comparing import Comparing
+from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.publishing import Publisher
+from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.turns import Turns
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.reconcile import Reconciler
@@ -146,13 +155,12 @@ def compose(
         own = home.notebooks / directory_name(owner)
         return [own, *(Path(root) for root in config.dataset_roots)]
 
-    datasets = Datasets(
-        SqlDatasetRecords(database),
-        blobs,
-        grants,
-        ArrowTables(),
-        DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
+    tables = ArrowTables()
+    datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
+    bringing = Bringing(
+        datasets, blobs, grants, tables, DatasetLimits(config.max_upload_bytes, roots)
     )
+    queries = DuckDbQueries(home.queries, _query_limits(config))
     models = Models(SqlModelRecords(database), blobs, grants)
     admission = Admission(
         run_records, engines.training, _queue_rules(config), config.max_queued_per_user
@@ -170,12 +178,31 @@ def compose(
     publisher = Publisher(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
+    profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
+    collecting = Collecting(
+        SqlGarbageRecords(database), blobs, timedelta(hours=config.retired_hours)
+    )
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
-        ordered, advancing, publisher, endpoint_records, tend=engines.training.tend
+        ordered,
+        advancing,
+        publisher,
+        endpoint_records,
+        tend=engines.training.tend,
+        background={"profiles": profiling.work, "garbage": collecting.work},
     )
     services = Services(
         datasets=datasets,
+        bringing=bringing,
+        querying=Querying(
+            datasets,
+            blobs,
+            queries,
+            Turns(config.max_queries_per_user, config.max_queries, "queries"),
+            ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
+        ),
+        profiling=profiling,
+        comparing=Comparing(datasets, profiling),
         runs=runs,
         admission=admission,
         trials=Trials(run_records, tokens, live),
@@ -212,6 +239,15 @@ def _queue_rules(config: ServiceConfig) -> QueueRules:
         ),
         in_all=limits(config.max_runs, config.max_workers, config.max_gpus),
         patience=timedelta(seconds=config.queue_patience_seconds),
+    )
+
+
+def _query_limits(config: ServiceConfig) -> QueryLimits:
+    return QueryLimits(
+        seconds=config.query_seconds,
+        memory_bytes=config.query_memory_bytes,
+        threads=config.query_threads,
+        spill_bytes=config.query_spill_bytes,
     )
 
 

@@ -99,6 +99,45 @@ class ServiceConfig(Configurable):
         3600, help="After so long without a run they end, until the next one."
     ).tag(config=True)
 
+    query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
+
+    query_memory_bytes = Int(
+        1 << 30,
+        help="Memory of one query; what does not fit goes to disk, as far as query_spill_bytes.",
+    ).tag(config=True)
+
+    query_spill_bytes = Int(8 << 30, help="Disk that one query may take while it runs.").tag(
+        config=True
+    )
+
+    query_threads = Int(min(4, os.cpu_count() or 1), help="Processors that one query may use.").tag(
+        config=True
+    )
+
+    query_rows = Int(
+        5_000_000,
+        help="Most rows of a result that is answered; a result that is saved as a dataset has no "
+        "such limit.",
+    ).tag(config=True)
+
+    query_result_bytes = Int(
+        2 << 30, help="Most memory that a result which is answered may take in a notebook."
+    ).tag(config=True)
+
+    max_queries = Int(
+        2, help="Queries that run at the same time; the others wait for their turn."
+    ).tag(config=True)
+
+    max_queries_per_user = Int(
+        4, help="Queries of one user that run or wait; more are refused."
+    ).tag(config=True)
+
+    retired_hours = Int(
+        168,
+        help="How long the content of a retired dataset version is kept, for whoever takes it "
+        "back; that of one which a run refers to is kept for ever.",
+    ).tag(config=True)
+
     dataset_roots = List(
         Unicode(),
         help="Directories from which everybody may register files, besides their own notebook "

@@ -69,6 +69,11 @@ class Home:
         return self.root / "ray"
 
     @property
+    def queries(self) -> Path:
+        """What queries write while they run."""
+        return self.root / "queries"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

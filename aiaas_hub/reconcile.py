@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -83,7 +83,10 @@ class Reconciler:
         endpoint_records: EndpointRecords,
         pace: Pace | None = None,
         tend: Callable[[], None] = lambda: None,
+        background: Mapping[str, Callable[[], float]] | None = None,
     ) -> None:
+        """`background` holds more to do in loops of its own: each step gives the seconds until
+        the next."""
         self._tend = tend
         self._engines = engines
         self._advancing = advancing
@@ -103,14 +106,17 @@ class Reconciler:
             _Loop("endpoints", self._advance_endpoints),
             _Loop("health", self._check_health),
         ]
+        self.background = dict(background or {})
+        self._background = [_Loop(name, step) for name, step in self.background.items()]
+        self._loops += self._background
 
     def start(self) -> None:
         for loop in self._loops:
             loop.start()
 
     def wake(self) -> None:
-        """There is something to do for runs or endpoints."""
-        for loop in self._loops[1:3]:
+        """There is something to do for runs, endpoints or in the background."""
+        for loop in (*self._loops[1:3], *self._background):
             loop.wake()
 
     def stop(self) -> None:

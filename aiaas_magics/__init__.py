@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from aiaas_magics.catalogue import datasets as datasets
     from aiaas_magics.dataset import Dataset as Dataset
-    from aiaas_magics.dataset import datasets as datasets
     from aiaas_magics.endpoint import Endpoint as Endpoint
     from aiaas_magics.endpoint import endpoints as endpoints
     from aiaas_magics.model import Model as Model
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Dataset": "dataset",
-    "datasets": "dataset",
+    "datasets": "catalogue",
     "Endpoint": "endpoint",
     "endpoints": "endpoint",
     "Model": "model",

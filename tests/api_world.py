@@ -128,6 +128,8 @@ class World:
             finally:
                 for future in list(self.reconciler._publishing.values()):
                     future.exception()
+            for step in self.reconciler.background.values():
+                step()
 
     def published(self, name: str = "digits", token: str = "user:alice", **kwargs: Any) -> Any:
         owner = token.partition(":")[2]

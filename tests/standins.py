@@ -176,7 +176,8 @@ class StandInSigner:
 
 
 class StandInIdentity:
-    """Tokens `user:<name>`, `admin:<name>`, and `reader:<name>`; each asked about is counted."""
+    """Tokens `user:<name>`, `admin:<name>`, and `reader:<name>`, each with `+<group>` for every
+    group that they are in; each asked about is counted."""
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()
@@ -186,7 +187,8 @@ class StandInIdentity:
 
     async def identify(self, token: str, *, fresh: bool) -> Principal | None:
         self.fresh.append(fresh)
-        kind, _, user = token.partition(":")
+        kind, _, name = token.partition(":")
+        user, *groups = name.split("+")
         if token in self.revoked and self.grace:
             self.grace -= 1
         elif token in self.revoked:
@@ -201,4 +203,5 @@ class StandInIdentity:
             user=user,
             scopes=frozenset(f"custom:aiaas:{verb}{suffix}" for verb in verbs),
             admin=kind == "admin",
+            groups=frozenset(groups),
         )

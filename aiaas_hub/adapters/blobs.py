@@ -6,7 +6,9 @@ import hashlib
 import os
 import secrets
 import tempfile
+import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -27,6 +29,8 @@ class FsspecBlobs:
         self._is_local = isinstance(self._fs, LocalFileSystem)
         # Local blobs are written beside their place: a rename does not cross file systems.
         self._cache = Path(self._root) / ".incoming" if self._is_local else cache
+        # Between looking whether content is there and counting on it, it must not go.
+        self._lock = threading.Lock()
         self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         for abandoned in self._cache.glob("[pg][ue]t-*"):
             # Of a service that was killed: nobody will finish it.
@@ -61,10 +65,38 @@ class FsspecBlobs:
             while block := stream.read(chunk):
                 yield block
 
-    def _take(self, aside: Path, digest: str) -> None:
+    def keep(self, digest: str) -> bool:
+        with self._lock:
+            return self._touch(digest)
+
+    def remove(self, digest: str, unused_since: datetime) -> bool:
         key = self._key(digest)
-        if self._fs.exists(key):
-            return
+        with self._lock:
+            if self._fs.exists(key):
+                if self._fs.modified(key) >= unused_since:
+                    return False
+                self._fs.rm_file(key)
+            if not self._is_local:
+                (self._cache / digest).unlink(missing_ok=True)
+        return True
+
+    def _touch(self, digest: str) -> bool:
+        """Whether it is there; where files have times of their own, it is new again from now."""
+        key = self._key(digest)
+        if not self._fs.exists(key):
+            return False
+        if self._is_local:
+            os.utime(key)
+        return True
+
+    def _take(self, aside: Path, digest: str) -> None:
+        with self._lock:
+            # An object store's objects are as old as their last writing: written again.
+            if self._is_local and self._touch(digest):
+                return
+            self._store(aside, self._key(digest))
+
+    def _store(self, aside: Path, key: str) -> None:
         if not self._is_local:
             # Object stores show an object only when all of it is there.
             self._fs.put_file(str(aside), key)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from pydantic_core import to_jsonable_python
 
+from aiaas_hub.adapters.cells import rows_of
 from aiaas_hub.domain.ports import TableDescription
 from aiaas_hub.schemas.datasets import Column, Format
 from aiaas_hub.schemas.errors import InvalidInput
 
 _CSV_BLOCK = 64 << 20
-MAX_CELL = 10_000
-"""Characters of one text in a preview; the rest is an ellipsis."""
-MAX_PREVIEW_CHARACTERS = 4 << 20
 MAX_BATCH_BYTES = 512 << 20
 
 
@@ -59,20 +55,16 @@ class ArrowTables:
             )
         return TableDescription(columns=columns, rows=rows)
 
-    def rows(self, parquet: Path, columns: Sequence[str] | None, limit: int) -> list[list[Any]]:
+    def rows(
+        self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
+    ) -> list[list[Any]]:
         with _open(parquet, folded=True) as file:
             chosen = _chosen(file, columns)
-            found: list[list[Any]] = []
-            room = MAX_PREVIEW_CHARACTERS
-            for batch in file.iter_batches(batch_size=min(limit, 64), columns=chosen):
-                ordered = batch.select(chosen).columns
-                for position in range(min(batch.num_rows, limit - len(found))):
-                    row = [_plain(column[position].as_py()) for column in ordered]
-                    room -= sum(len(value) if isinstance(value, str) else 8 for value in row)
-                    found.append(row)
-                    if room < 0 or len(found) == limit:
-                        return found
-        return found
+            groups, skipped = _groups_from(file, offset)
+            batches = file.iter_batches(
+                batch_size=min(limit + offset - skipped, 1024), row_groups=groups, columns=chosen
+            )
+            return rows_of(_after(batches, offset - skipped, chosen), limit)
 
     def select(
         self, parquet: Path, columns: Sequence[str] | None, limit: int | None, target: Path
@@ -91,6 +83,28 @@ class ArrowTables:
                     writer.write_batch(part.cast(schema))
 
 
+def _groups_from(file: pq.ParquetFile, offset: int) -> tuple[list[int], int]:
+    """The row groups that hold the rows from `offset` on, and how many rows come before them."""
+    count = file.metadata.num_row_groups
+    before = 0
+    for group in range(count):
+        after = before + file.metadata.row_group(group).num_rows
+        if after > offset:
+            return list(range(group, count)), before
+        before = after
+    return [], before
+
+
+def _after(
+    batches: Iterable[pa.RecordBatch], rows: int, columns: list[str]
+) -> Iterator[pa.RecordBatch]:
+    """What comes after the first `rows`, with the columns in this order."""
+    for batch in batches:
+        if batch.num_rows > rows:
+            yield batch.select(columns).slice(rows)
+        rows = max(0, rows - batch.num_rows)
+
+
 def _open(parquet: Path, *, folded: bool = False) -> pq.ParquetFile:
     """`folded` keeps texts in their dictionaries: a few bytes of a file may stand for gigabytes
     that are all the same."""
@@ -103,8 +117,10 @@ def _open(parquet: Path, *, folded: bool = False) -> pq.ParquetFile:
             for field in file.schema_arrow
             if pa.types.is_string(field.type) or pa.types.is_binary(field.type)
         ]
+        metadata = file.metadata
         file.close()
-        return pq.ParquetFile(parquet, read_dictionary=texts)
+        # Mapped: of a row group that is larger than a page of rows, only what is looked at is read.
+        return pq.ParquetFile(parquet, read_dictionary=texts, metadata=metadata, memory_map=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise InvalidInput(
             "The file is not readable as Parquet.",
@@ -136,19 +152,6 @@ def _check_unfolded(batch: pa.RecordBatch) -> None:
                     "The texts of this dataset are too large to be selected from.",
                     remedy="Load it without --columns and --limit.",
                 )
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value. JSON has no NaN, which a name keeps apart from null."""
-    if isinstance(value, (str, bytes)) and len(value) > MAX_CELL:
-        return _plain(value[:MAX_CELL]) + "…"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return to_jsonable_python(value, bytes_mode="base64", fallback=str)
 
 
 def _first_line(error: Exception) -> str:

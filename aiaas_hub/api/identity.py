@@ -41,6 +41,7 @@ class Principal:
     user: str
     scopes: frozenset[str]
     admin: bool = False
+    groups: frozenset[str] = frozenset()
 
     def may(self, scope: Scope, owner: str) -> bool:
         return bool(check_scopes(f"{scope}!user={owner}", self.scopes))
@@ -89,6 +90,7 @@ class HubIdentity:
             user=model["name"],
             scopes=frozenset(model.get("scopes", ())),
             admin=bool(model.get("admin", False)),
+            groups=frozenset(model.get("groups", ())),
         )
 
 

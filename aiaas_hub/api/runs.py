@@ -59,7 +59,7 @@ WritableRun = Annotated[Run, Depends(_run_for(Scope.RUNS_WRITE))]
 @router.post("/runs", status_code=201)
 def submit_run(body: RunCreate, caller: Caller, api: Api, idempotency_key: IdempotencyKey) -> Run:
     caller.require(Scope.RUNS_WRITE, caller.user)
-    run = api.runs.submit(caller.user, body, caller.may_read, idempotency_key)
+    run = api.runs.submit(caller.user, body, caller, idempotency_key)
     api.wake()
     return run
 
@@ -68,7 +68,7 @@ def submit_run(body: RunCreate, caller: Caller, api: Api, idempotency_key: Idemp
 def plan_run(body: RunCreate, caller: Caller, api: Api) -> RunPlan:
     """What would become of this run; changes nothing. Its snapshot need not have been sent."""
     caller.require(Scope.RUNS_WRITE, caller.user)
-    return api.runs.plan(caller.user, body, caller.may_read)
+    return api.runs.plan(caller.user, body, caller)
 
 
 @router.get("/runs")
@@ -108,7 +108,7 @@ def resume_run(
 ) -> Run:
     """A new run that goes on from the last checkpoint of one that is over, with the same code and
     dataset versions."""
-    resumed = api.runs.resume(run, body, caller.may_read, idempotency_key)
+    resumed = api.runs.resume(run, body, caller, idempotency_key)
     api.wake()
     return resumed
 

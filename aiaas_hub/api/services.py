@@ -10,12 +10,16 @@ from fastapi import Depends, Query, Request
 
 from aiaas_hub.api.live import Live
 from aiaas_hub.domain.admission import Admission
+from aiaas_hub.domain.bringing import Bringing
+from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.profiling import Profiling
+from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.trials import Trials
@@ -26,6 +30,10 @@ from aiaas_hub.schemas.platform import EngineHealth
 @dataclass(frozen=True)
 class Services:
     datasets: Datasets
+    bringing: Bringing
+    querying: Querying
+    profiling: Profiling
+    comparing: Comparing
     runs: Runs
     admission: Admission
     jobs: Jobs

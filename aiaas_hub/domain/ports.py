@@ -6,7 +6,8 @@ Each port has an adapter per world (local, Kubernetes) and one contract suite in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -209,6 +210,12 @@ class BlobStore(Protocol):
 
     def iterate(self, digest: str, chunk: int = 1 << 20) -> Iterator[bytes]: ...
 
+    def keep(self, digest: str) -> bool:
+        """Whether the content is there; it then counts as used now, as after a `put`."""
+
+    def remove(self, digest: str, unused_since: datetime) -> bool:
+        """Delete the content unless it was used since then; whether it is gone."""
+
 
 @dataclass(frozen=True)
 class TableDescription:
@@ -225,13 +232,72 @@ class Tables(Protocol):
     def describe(self, parquet: Path) -> TableDescription:
         """Raises `InvalidInput` if the file is not Parquet or has unsupported columns."""
 
-    def rows(self, parquet: Path, columns: Sequence[str] | None, limit: int) -> list[list[Any]]:
-        """The first rows as JSON values. Raises `InvalidInput` for an unknown column."""
+    def rows(
+        self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
+    ) -> list[list[Any]]:
+        """Rows from `offset` on as JSON values, reading no more than they need. Raises
+        `InvalidInput` for an unknown column."""
 
     def select(
         self, parquet: Path, columns: Sequence[str] | None, limit: int | None, target: Path
     ) -> None:
         """Write some columns or the first rows to another Parquet file."""
+
+
+TableName = tuple[str | None, str]
+"""Schema, which is an owner, and name of a table as a query writes them."""
+
+
+@dataclass(frozen=True)
+class QueryRows:
+    columns: Sequence[Column]
+    rows: list[list[Any]]
+    """JSON values."""
+
+
+@dataclass(frozen=True)
+class Written:
+    rows: int
+    cut: str
+    """Which limit ended it: `rows`, `size`, or empty where all of the result was written."""
+
+
+class QuerySession(Protocol):
+    """One query's process. Every call raises `InvalidInput` for SQL that cannot be meant and
+    `TooLarge` for what takes more time or memory than a query may."""
+
+    def tables(self, sql: str) -> Sequence[TableName]:
+        """The tables that this SELECT reads. Raises `InvalidInput` for anything but one SELECT
+        of tables: nothing of it is run."""
+
+    def attach(self, tables: Mapping[TableName, Path]) -> None:
+        """Give these Parquet files to the query, and nothing else; once, before what follows."""
+
+    def rows(self, sql: str, limit: int) -> QueryRows:
+        """The first rows of the result."""
+
+    def write(
+        self,
+        sql: str,
+        target: Path,
+        *,
+        rows: int | None,
+        size: int,
+        memory: int,
+        like: Path | None = None,
+    ) -> Written:
+        """Write the result as Parquet, with the types of the file `like` where it has a column
+        of that name. Ends after `rows` rows, `size` bytes of file or `memory` bytes in memory."""
+
+
+class QueryEngine(Protocol):
+    """Runs SQL that a user wrote where it can do no harm."""
+
+    def session(
+        self, cancelled: Callable[[], bool] = lambda: False
+    ) -> AbstractContextManager[QuerySession]:
+        """A process for one query, which is gone when the context ends. `cancelled` is asked
+        often; once it is true, the call under way raises `Unavailable`."""
 
 
 class RunLogs(Protocol):

@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
+from aiaas_hub.domain.access import Asker
 from aiaas_hub.domain.admission import Admission
-from aiaas_hub.domain.datasets import Datasets, MayRead
+from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.downsampling import downsample
 from aiaas_hub.domain.ports import Notifier, RunLogs
 from aiaas_hub.domain.records import BlobGrants, RunFilter, RunRecords
@@ -68,7 +69,7 @@ class Runs:
         self._environment = environment
 
     def submit(
-        self, owner: str, request: RunCreate, may_read: MayRead, idempotency_key: str | None
+        self, owner: str, request: RunCreate, asker: Asker, idempotency_key: str | None
     ) -> Run:
         """Write the intent; the reconciler does the rest."""
         self._require_same_python(request)
@@ -76,7 +77,7 @@ class Runs:
             raise NotFound("There is no such snapshot.", remedy="Submit the cell again.")
         self._admission.require_possible(owner, request)
         self._admission.require_room(request)
-        datasets = self._datasets.resolve(request.datasets, owner, may_read)
+        datasets = self._datasets.resolve(request.datasets, owner, asker)
         run = Run(
             id=new_run_id(),
             owner=owner,
@@ -87,12 +88,12 @@ class Runs:
         )
         return self._placed(self._records.add(run, idempotency_key))
 
-    def plan(self, owner: str, request: RunCreate, may_read: MayRead) -> RunPlan:
+    def plan(self, owner: str, request: RunCreate, asker: Asker) -> RunPlan:
         """What would become of this run. Its snapshot need not have been sent; what submitting
         it would refuse is refused here too, save more than there is: `queue.never` says that."""
         self._require_same_python(request)
         self._admission.require_possible(owner, request)
-        datasets = self._datasets.resolve(request.datasets, owner, may_read)
+        datasets = self._datasets.resolve(request.datasets, owner, asker)
         verdict, quota = self._admission.judge(owner, request)
         starts = verdict.place is None
         return RunPlan(
@@ -105,9 +106,7 @@ class Runs:
             environment=self._environment(request.snapshot.packages),
         )
 
-    def resume(
-        self, run: Run, change: RunResume, may_read: MayRead, idempotency_key: str | None
-    ) -> Run:
+    def resume(self, run: Run, change: RunResume, asker: Asker, idempotency_key: str | None) -> Run:
         """A new run that goes on from the last checkpoint of one that is over: the same snapshot,
         dataset versions and resources. A trial goes on as a run of its own; a sweep, which has
         no checkpoint, does not.
@@ -125,7 +124,7 @@ class Runs:
                 remedy="Go on with one of them, sweep.best.resume(), or submit the sweep's cell "
                 "again.",
             )
-        self._datasets.require_readable(run.datasets, run.owner, may_read)
+        self._datasets.require_readable(run.datasets, run.owner, asker)
         request = RunCreate(
             name=run.name,
             snapshot=run.snapshot,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -42,7 +42,7 @@ _ATTEMPTS = 4
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # Storing and reading whole tables takes the service as long as they are large.
 _BULK_SECONDS = 600.0
-_BULK_PATHS = ("/blobs", "/versions", "/data")
+_BULK_PATHS = ("/blobs", "/versions", "/data", "/preview", "/queries")
 # The service sends a comment every 15 s, so three missed ones mean that the line is dead.
 STREAM_TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=50.0)
 # Bodies are read from disk piece by piece: a data set need not fit in memory twice.
@@ -176,22 +176,33 @@ class Transport:
             if cursor is None:
                 return
 
-    def download(self, path: str, target: Path, *, query: Query | None = None) -> None:
-        """Write an answer's body to a file."""
+    def download(
+        self,
+        path: str,
+        target: Path,
+        *,
+        query: Query | None = None,
+        body: BaseModel | None = None,
+    ) -> httpx.Headers:
+        """Write an answer's body to a file; its headers. With a `body` it is asked by a POST,
+        which changes nothing there."""
+        arguments: dict[str, Any] = {"params": _present(query), "timeout": self._timeout_of(path)}
+        if body is not None:
+            arguments["content"] = body.model_dump_json().encode()
+            arguments["headers"] = {"Content-Type": "application/json"}
 
-        def receive() -> None:
-            timeout = self._timeout_of(path)
-            with self._http.stream(
-                "GET", path, params=_present(query), timeout=timeout
-            ) as response:
+        def receive() -> httpx.Headers:
+            method = "GET" if body is None else "POST"
+            with self._http.stream(method, path, **arguments) as response:
                 if response.is_error:
                     response.read()
                 raise_for_error(response)
                 with target.open("wb") as file:
                     for chunk in response.iter_bytes(_CHUNK):
                         file.write(chunk)
+                return response.headers
 
-        self._repeat(receive)
+        return self._repeat(receive)
 
     @contextmanager
     def events(self, path: str, *, query: Query | None = None) -> Iterator[Iterator[Event]]:

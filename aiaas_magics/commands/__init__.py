@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiaas_magics.commands import (
     attach,
     cancel,
+    dataset,
     datasets,
+    diff,
     endpoint,
     endpoints,
     help,  # noqa: A004  (the verb's name)
@@ -18,13 +20,16 @@ from aiaas_magics.commands import (
     models,
     predict,
     preview,
+    profile,
     publish,
     register,
     resume,
     retire,
     run,
     runs,
+    sql,
     sweep,
+    tag,
     train,
 )
 from aiaas_magics.commands.command import Command
@@ -34,9 +39,14 @@ COMMANDS: dict[str, Command] = {
     for module in (
         help,
         datasets,
+        dataset,
         register,
         preview,
+        profile,
         load,
+        sql,
+        tag,
+        diff,
         train,
         sweep,
         runs,

@@ -88,6 +88,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Type of an argument that counts from 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return int(text)
+
+
 def rank(text: str) -> int:
     """Type of an argument that names a worker."""
     if not text.isdecimal():

@@ -11,15 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="NAME[@V]", help="a dataset"), "dataset")
     parser.add_argument("--into", type=variable, metavar="df", help="variable to make")
     parser.add_argument("--columns", type=comma_list, metavar="a,b", help="only these columns")
+    parser.add_argument("--where", metavar="SQL", help="only rows that fulfil this: 'price > 10'")
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first rows")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.dataset import datasets
+    from aiaas_magics.catalogue import datasets
     from aiaas_magics.display import Note
 
     dataset = datasets.get(args.name)
-    frame = dataset.to_pandas(columns=args.columns, limit=args.limit)
+    frame = dataset.to_pandas(columns=args.columns, where=args.where, limit=args.limit)
     if args.into is None:
         return frame
     call.bind(args.into, frame)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.dataset import datasets
+    from aiaas_magics.catalogue import datasets
 
     return datasets.register(args.name, args.uri, format=args.format)
 

@@ -26,6 +26,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
     url = f"sqlite:///{directory / 'records.sqlite'}"
     with serving(Home(directory / "home"), url) as world:
         world.dataset("thing")
+        world.ok("PUT", "/datasets/alice/thing/tags/golden", json={"version": 1})
         world.model("thing")
         world.ok("POST", "/endpoints/alice/thing/publish", json={"model": "thing"})
         world.tick()
@@ -38,6 +39,8 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
             "run_id": run["id"],
             "key_id": key["id"],
             "index": "0",
+            "version": "1",
+            "tag": "golden",
         }
         yield world, parts
 
@@ -61,6 +64,9 @@ BODIES: dict[str, Any] = {
     },
     "/runs/{run_id}/resume": {"params": {"lr": 1}},
     "/datasets/{owner}/{name}/versions": {"uri": "/nowhere.csv"},
+    "/datasets/{owner}/{name}": {"licence": "CC0"},
+    "/datasets/{owner}/{name}/versions/{version}": {"retired": False},
+    "/datasets/{owner}/{name}/tags/{tag}": {"version": 1},
     "/models/{owner}/{name}/versions": {
         "onnx": "0" * 64,
         "evaluation": "0" * 64,
@@ -142,7 +148,7 @@ def test_a_reader_changes_nothing(stocked: tuple[World, dict[str, str]]) -> None
 def test_owner_and_admin_may(stocked: tuple[World, dict[str, str]]) -> None:
     world, parts = stocked
     destructive = [(m, p) for m, p in routes(world) if m == "DELETE"]
-    assert len(destructive) == 2
+    assert len(destructive) == 3
     for token in ("user:alice", "admin:root"):
         for method, path in routes(world):
             if is_job(path) or (method, path) in destructive or path.endswith("/events"):

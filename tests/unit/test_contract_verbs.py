@@ -22,12 +22,14 @@ VERBS = [
     *("runs", "run", "logs", "metrics", "cancel", "resume", "attach", "models", "model"),
     *("publish", "endpoints", "endpoint", "predict", "compare", "traffic", "promote"),
     *("rollback", "retire", "keys", "lineage", "panel"),
+    *("dataset", "tag", "diff"),
 ]
 
 OPTIONS = {
     "register": ["--format"],
-    "preview": ["-n", "--columns", "--where"],
+    "preview": ["-n", "--columns", "--where", "--sort", "--offset"],
     "load": ["--into", "--columns", "--where", "--limit"],
+    "sql": ["--into", "--save", "--limit", "--engine"],
     "train": [
         "--name", "--dataset", "--workers", "--profile", "--gpus-per-worker",
         "--cpus-per-worker", "--param", "--retries", "--plan", "--smoke", "--detach", "--recipe",

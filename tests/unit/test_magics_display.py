@@ -12,12 +12,13 @@ import pytest
 from aiaas_hub.schemas import datasets, endpoints, models, platform, runs
 from aiaas_magics import display, plot
 from aiaas_magics.curves import MOST_POINTS, Curves, spans_decades
-from aiaas_magics.dataset import Dataset, Preview
+from aiaas_magics.dataset import Dataset
 from aiaas_magics.display import Column, Listing, Note, Rich, Text
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.keys import Key
 from aiaas_magics.lineage import Lineage
 from aiaas_magics.model import Model
+from aiaas_magics.preview import Preview
 from aiaas_magics.publishing import PublishView
 from aiaas_magics.run import MIME_TYPE, Run
 from aiaas_magics.run_view import RunView

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, delete, func, select, union
+from sqlalchemy.orm import Session, aliased
 
 from aiaas_hub.adapters.records.database import Database
-from aiaas_hub.adapters.records.pages import select_page
-from aiaas_hub.adapters.records.tables import BlobGrantRow, DatasetRow, DatasetVersionRow
-from aiaas_hub.schemas.datasets import Column, Dataset, DatasetVersion
+from aiaas_hub.adapters.records.pages import before_cursor
+from aiaas_hub.adapters.records.tables import (
+    BlobGrantRow,
+    DatasetRow,
+    DatasetTagRow,
+    DatasetTermRow,
+    DatasetVersionRow,
+)
+from aiaas_hub.domain.records import DatasetFilter
+from aiaas_hub.domain.search import Word, terms_of
+from aiaas_hub.schemas.datasets import (
+    LATEST,
+    Dataset,
+    DatasetUpdate,
+    DatasetVersion,
+)
 from aiaas_hub.schemas.paging import Page
+
+_LAST_CHARACTER = "\U0010ffff"
 
 
 class SqlBlobGrants:
@@ -32,28 +49,68 @@ class SqlDatasetRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def get(self, owner: str, name: str, version: int | None = None) -> Dataset | None:
+    def get(self, owner: str, name: str, version: int | str | None = None) -> Dataset | None:
         with self._database.reading() as session:
             row = _find(session, owner, name)
             if row is None:
                 return None
-            found = session.get(DatasetVersionRow, (row.id, version or row.latest_version))
-            return None if found is None else _dataset(row, found)
+            number = _number(session, row, version)
+            found = None if number is None else session.get(DatasetVersionRow, (row.id, number))
+            if found is None:
+                return None
+            return as_dataset(row, found, _tags(session, [row.id]).get((row.id, number or 0), ()))
 
-    def page(self, owner: str, pattern: str, cursor: str | None, limit: int) -> Page[Dataset]:
-        query = select(DatasetRow).where(DatasetRow.owner == owner)
-        if pattern:
-            query = query.where(DatasetRow.name.ilike(_like(pattern), escape="\\"))
+    def page(self, which: DatasetFilter, cursor: str | None, limit: int) -> Page[Dataset]:
         with self._database.reading() as session:
-            return select_page(
-                session,
-                query,
-                DatasetRow.id,
-                cursor,
-                limit,
-                lambda row: _dataset(
-                    row, session.get_one(DatasetVersionRow, (row.id, row.latest_version))
-                ),
+            # One query for each way in which a dataset may be readable, each along an index; a
+            # condition that joins the ways would read all datasets for who has few.
+            ways = [
+                _narrowed(way, which, cursor).order_by(DatasetRow.id.desc()).limit(limit + 1)
+                for way in _ways(which)
+            ]
+            if not ways:
+                return Page(items=[])
+            ids = union(*[select(way.subquery().c.id) for way in ways]).subquery()
+            newest = select(ids.c.id).order_by(ids.c.id.desc()).limit(limit + 1)
+            found = session.scalars(newest).all()
+            kept = found[:limit]
+            rows = session.execute(
+                select(DatasetRow, DatasetVersionRow)
+                .join(
+                    DatasetVersionRow,
+                    (DatasetVersionRow.dataset_id == DatasetRow.id)
+                    & (DatasetVersionRow.version == DatasetRow.latest_version),
+                )
+                .where(DatasetRow.id.in_(kept))
+                .order_by(DatasetRow.id.desc())
+            ).all()
+            tags = _tags(session, kept)
+            return Page(
+                items=[
+                    as_dataset(row, version, tags.get((row.id, version.version), ()))
+                    for row, version in rows
+                ],
+                next_cursor=str(kept[-1]) if len(found) > limit else None,
+            )
+
+    def versions(
+        self, owner: str, name: str, cursor: str | None, limit: int
+    ) -> Page[DatasetVersion]:
+        with self._database.reading() as session:
+            row = _find(session, owner, name)
+            if row is None:
+                return Page(items=[])
+            query = select(DatasetVersionRow).where(DatasetVersionRow.dataset_id == row.id)
+            found = session.scalars(
+                before_cursor(query, DatasetVersionRow.version, cursor)
+                .order_by(DatasetVersionRow.version.desc())
+                .limit(limit + 1)
+            ).all()
+            tags = _tags(session, [row.id])
+            kept = found[:limit]
+            return Page(
+                items=[_version(one, tags.get((row.id, one.version), ())) for one in kept],
+                next_cursor=str(kept[-1].version) if len(found) > limit else None,
             )
 
     def add_version(
@@ -72,6 +129,9 @@ class SqlDatasetRecords:
                     owner=owner,
                     name=name,
                     description=description,
+                    licence="",
+                    tags=[],
+                    visibility="private",
                     created_at=now,
                     updated_at=now,
                     latest_version=0,
@@ -89,13 +149,20 @@ class SqlDatasetRecords:
                     ).one_or_none()
                 )
                 if former:
-                    return _dataset(row, former)
-                newest = session.get_one(DatasetVersionRow, (row.id, row.latest_version))
+                    return as_dataset(row, former)
+                newest = session.get(DatasetVersionRow, (row.id, row.latest_version))
                 if description:
                     row.description = description
-                if newest.digest == version.digest:
-                    return _dataset(row, newest)
-            row.latest_version += 1
+                    _index(session, row, [] if newest is None else newest.columns)
+                if newest is not None and newest.digest == version.digest:
+                    return as_dataset(row, newest)
+            highest = session.scalar(
+                select(func.max(DatasetVersionRow.version)).where(
+                    DatasetVersionRow.dataset_id == row.id
+                )
+            )
+            # A number is never given twice, whatever was retired.
+            row.latest_version = (highest or 0) + 1
             row.updated_at = now
             added = DatasetVersionRow(
                 dataset_id=row.id,
@@ -108,9 +175,77 @@ class SqlDatasetRecords:
                 rows=version.rows,
                 columns=[column.model_dump() for column in version.columns],
                 source=version.source,
+                origin=None if version.origin is None else version.origin.model_dump(mode="json"),
             )
             session.add(added)
-            return _dataset(row, added)
+            _index(session, row, added.columns)
+            return as_dataset(row, added)
+
+    def update(self, owner: str, name: str, change: DatasetUpdate) -> Dataset | None:
+        with self._database.transaction() as session:
+            row = _find(session, owner, name)
+            number = 0 if row is None else row.latest_version
+            found = None if row is None else session.get(DatasetVersionRow, (row.id, number))
+            if row is None or found is None:
+                return None
+            if change.description is not None:
+                row.description = change.description
+            if change.licence is not None:
+                row.licence = change.licence
+            if change.tags is not None:
+                row.tags = list(dict.fromkeys(change.tags))
+            if change.visibility is not None:
+                row.visibility, row.shared_group = change.visibility, change.group
+            _index(session, row, found.columns)
+            tags = _tags(session, [row.id]).get((row.id, found.version), ())
+            return as_dataset(row, found, tags)
+
+    def set_tag(self, owner: str, name: str, tag: str, version: int | None) -> bool:
+        with self._database.transaction() as session:
+            row = _find(session, owner, name)
+            if row is None:
+                return False
+            former = session.get(DatasetTagRow, (row.id, tag))
+            if version is None:
+                if former is not None:
+                    session.delete(former)
+                return former is not None
+            found = session.get(DatasetVersionRow, (row.id, version))
+            if found is None or found.retired_at is not None:
+                return False
+            if former is None:
+                session.add(DatasetTagRow(dataset_id=row.id, tag=tag, version=version))
+            else:
+                former.version = version
+            return True
+
+    def retire(
+        self, owner: str, name: str, version: int, at: datetime | None
+    ) -> DatasetVersion | None:
+        with self._database.transaction() as session:
+            row = _find(session, owner, name)
+            found = None if row is None else session.get(DatasetVersionRow, (row.id, version))
+            if row is None or found is None or found.collected_at is not None:
+                return None
+            found.retired_at = (found.retired_at or at) if at is not None else None
+            if at is not None:
+                # A tag names something that can be used.
+                session.execute(
+                    delete(DatasetTagRow).where(
+                        DatasetTagRow.dataset_id == row.id, DatasetTagRow.version == version
+                    )
+                )
+            session.flush()
+            row.latest_version = (
+                session.scalar(
+                    select(func.max(DatasetVersionRow.version)).where(
+                        DatasetVersionRow.dataset_id == row.id,
+                        DatasetVersionRow.retired_at.is_(None),
+                    )
+                )
+                or 0
+            )
+            return _version(found, _tags(session, [row.id]).get((row.id, version), ()))
 
 
 def _find(session: Session, owner: str, name: str) -> DatasetRow | None:
@@ -119,23 +254,101 @@ def _find(session: Session, owner: str, name: str) -> DatasetRow | None:
     ).one_or_none()
 
 
-def _dataset(row: DatasetRow, version: DatasetVersionRow) -> Dataset:
-    return Dataset(
-        owner=row.owner,
-        name=row.name,
-        description=row.description,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        latest=DatasetVersion(
-            version=version.version,
-            created_at=version.created_at,
-            format=version.format,
-            digest=version.digest,
-            size=version.size,
-            rows=version.rows,
-            columns=[Column.model_validate(column) for column in version.columns],
-            source=version.source,
-        ),
+def _number(session: Session, row: DatasetRow, version: int | str | None) -> int | None:
+    if version is None or version == LATEST:
+        return row.latest_version or None
+    if isinstance(version, int):
+        return version
+    tag = session.get(DatasetTagRow, (row.id, version))
+    return None if tag is None else tag.version
+
+
+def _tags(session: Session, datasets: Iterable[int]) -> dict[tuple[int, int], list[str]]:
+    """The tags of versions, by dataset and version."""
+    found: dict[tuple[int, int], list[str]] = {}
+    query = select(DatasetTagRow).where(DatasetTagRow.dataset_id.in_(list(datasets)))
+    for row in session.scalars(query.order_by(DatasetTagRow.tag)):
+        found.setdefault((row.dataset_id, row.version), []).append(row.tag)
+    return found
+
+
+def _ways(which: DatasetFilter) -> list[Select[Any]]:
+    """In which ways a dataset may be readable to who asks."""
+    ids = select(DatasetRow.id)
+    shared = [ids.where(DatasetRow.visibility == "everyone")]
+    if which.groups:
+        shared.append(
+            ids.where(
+                DatasetRow.shared_group.in_(sorted(which.groups)),
+                DatasetRow.visibility == "group",
+            )
+        )
+    if which.owner is None:
+        return [ids.where(DatasetRow.owner == which.user), *shared]
+    if which.reads_owner:
+        return [ids.where(DatasetRow.owner == which.owner)]
+    return [way.where(DatasetRow.owner == which.owner) for way in shared]
+
+
+def _narrowed(way: Select[Any], which: DatasetFilter, cursor: str | None) -> Select[Any]:
+    way = before_cursor(way, DatasetRow.id, cursor).where(DatasetRow.latest_version > 0)
+    if which.pattern:
+        way = way.where(DatasetRow.name.ilike(_like(which.pattern), escape="\\"))
+    for word in which.words:
+        way = way.where(DatasetRow.id.in_(_having(word)))
+    return way
+
+
+def _having(word: Word) -> Select[Any]:
+    term = aliased(DatasetTermRow)
+    found = select(term.dataset_id).where(
+        term.term >= word.text, term.term < word.text + _LAST_CHARACTER
+    )
+    return found if word.kind is None else found.where(term.kind == word.kind)
+
+
+def _index(session: Session, row: DatasetRow, columns: Sequence[Any]) -> None:
+    """Write anew by which words the dataset is found."""
+    session.execute(delete(DatasetTermRow).where(DatasetTermRow.dataset_id == row.id))
+    names = [column["name"] for column in columns]
+    session.add_all(
+        DatasetTermRow(term=term, dataset_id=row.id, kind=kind)
+        for term, kind in terms_of(row.owner, row.name, names, row.tags, row.description)
+    )
+
+
+def as_dataset(row: DatasetRow, version: DatasetVersionRow, tags: Sequence[str] = ()) -> Dataset:
+    return Dataset.model_validate(
+        {
+            "owner": row.owner,
+            "name": row.name,
+            "description": row.description,
+            "licence": row.licence,
+            "tags": row.tags,
+            "visibility": row.visibility,
+            "group": row.shared_group,
+            "created_at": row.created_at,
+            "updated_at": row.updated_at,
+            "latest": _version(version, tags),
+        }
+    )
+
+
+def _version(row: DatasetVersionRow, tags: Sequence[str]) -> DatasetVersion:
+    return DatasetVersion.model_validate(
+        {
+            "version": row.version,
+            "created_at": row.created_at,
+            "format": row.format,
+            "digest": row.digest,
+            "size": row.size,
+            "rows": row.rows,
+            "columns": row.columns,
+            "source": row.source,
+            "origin": row.origin,
+            "tags": list(tags),
+            "retired": row.retired_at is not None,
+        }
     )
 
 

@@ -15,6 +15,17 @@ Row = TypeVar("Row")
 Item = TypeVar("Item")
 
 
+def before_cursor(
+    query: Select[Row], key: InstrumentedAttribute[int], cursor: str | None
+) -> Select[Row]:
+    """The rows with keys below `cursor`. Raises `InvalidInput` for one that is not ours."""
+    if cursor is None:
+        return query
+    if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
+        raise InvalidInput("The cursor is not one of ours.", remedy="Start again without a cursor.")
+    return query.where(key < int(cursor))
+
+
 def select_page(
     session: Session,
     query: Select[Row],
@@ -24,12 +35,7 @@ def select_page(
     convert: Callable[[Row], Item],
 ) -> Page[Item]:
     """The rows of `query` with keys below `cursor`, converted."""
-    if cursor is not None:
-        if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
-            raise InvalidInput(
-                "The cursor is not one of ours.", remedy="Start again without a cursor."
-            )
-        query = query.where(key < int(cursor))
+    query = before_cursor(query, key, cursor)
     rows: Sequence[Any] = session.scalars(query.order_by(key.desc()).limit(limit + 1)).all()
     more = len(rows) > limit
     kept = rows[:limit]

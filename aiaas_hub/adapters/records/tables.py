@@ -68,20 +68,36 @@ class RequestRow(Base):
 
 class DatasetRow(Base):
     __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("owner", "name"),)
+    __table_args__ = (
+        UniqueConstraint("owner", "name"),
+        # A list is read by one of these, newest first, however many datasets there are.
+        Index("datasets_by_owner", "owner", "id"),
+        Index("datasets_by_visibility", "visibility", "id"),
+        Index("datasets_by_group", "shared_group", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     owner: Mapped[str] = mapped_column(String(255))
     name: Mapped[str] = mapped_column(String(64))
     description: Mapped[str] = mapped_column(Text)
+    licence: Mapped[str] = mapped_column(String(100), default="")
+    tags: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    visibility: Mapped[str] = mapped_column(String(16), default="private")
+    shared_group: Mapped[str | None] = mapped_column(String(255))
+    """The hub's group that may read it, where the visibility is a group's."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     latest_version: Mapped[int]
+    """The highest number given; `NAME@latest` is the highest that is not retired."""
 
 
 class DatasetVersionRow(Base):
     __tablename__ = "dataset_versions"
-    __table_args__ = (UniqueConstraint("dataset_id", "idempotency_key"),)
+    __table_args__ = (
+        UniqueConstraint("dataset_id", "idempotency_key"),
+        Index("dataset_versions_by_digest", "digest"),
+        Index("dataset_versions_by_retirement", "retired_at"),
+    )
 
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
@@ -93,6 +109,57 @@ class DatasetVersionRow(Base):
     rows: Mapped[int] = mapped_column(BigInteger)
     columns: Mapped[list[Any]]
     source: Mapped[str] = mapped_column(Text)
+    origin: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """What made it, and of which versions."""
+    retired_at: Mapped[datetime | None]
+    collected_at: Mapped[datetime | None]
+    """The intent to delete its content: nothing may begin to use it from then on."""
+    removed_at: Mapped[datetime | None]
+    """When its content was gone, or had become that of something else."""
+
+
+class DatasetTagRow(Base):
+    """A name for a version, such as `golden`."""
+
+    __tablename__ = "dataset_version_tags"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int]
+
+
+class DatasetTermRow(Base):
+    """A word by which a dataset is found."""
+
+    __tablename__ = "dataset_terms"
+
+    # Found by its beginning, which is a range only where texts are ordered by their bytes.
+    term: Mapped[str] = mapped_column(
+        String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
+    )
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    """Where the word stands: `name`, `owner`, `column`, `tag` or `text`."""
+
+
+class DatasetProfileRow(Base):
+    """The statistics of a version, or the intent to compute them."""
+
+    __tablename__ = "dataset_profiles"
+    __table_args__ = (Index("dataset_profiles_by_state", "state"),)
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int]
+    """How often it was begun: a profile that ends the service is not begun for ever."""
+    done: Mapped[int]
+    """Columns that are computed."""
+    total: Mapped[int]
+    requested_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(Text)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class RunRow(Base):

@@ -1,0 +1,126 @@
+"""Data from outside becomes a version: uploads, and files where they lie."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.ports import BlobStore, Tables
+from aiaas_hub.domain.records import BlobGrants
+from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Format, Origin
+from aiaas_hub.schemas.errors import InvalidInput, NotFound, NotYet
+from aiaas_hub.schemas.names import check_name
+
+_FORMATS: dict[str, Format] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
+
+
+@dataclass(frozen=True)
+class DatasetLimits:
+    max_bytes: int
+    roots: Callable[[str], Sequence[Path]]
+    """Directories from which this owner may register files."""
+
+
+class Bringing:
+    def __init__(
+        self,
+        datasets: Datasets,
+        blobs: BlobStore,
+        grants: BlobGrants,
+        tables: Tables,
+        limits: DatasetLimits,
+    ) -> None:
+        self._datasets = datasets
+        self._blobs = blobs
+        self._grants = grants
+        self._tables = tables
+        self._limits = limits
+
+    def create_version(
+        self,
+        owner: str,
+        name: str,
+        request: DatasetVersionCreate,
+        *,
+        uploader: str,
+        idempotency_key: str | None,
+    ) -> Dataset:
+        """Add a version from an uploaded blob or a file; the same content changes nothing."""
+        check_name(name)
+        if (request.blob is None) == (request.uri is None):
+            raise InvalidInput("Give one of an uploaded blob, a URI and a query.")
+        origin = Origin(kind="upload", by=uploader)
+        if request.blob is not None:
+            if not self._grants.granted(uploader, request.blob):
+                raise NotFound("There is no such upload.", remedy="Upload the data again.")
+            digest, source, format_ = request.blob, "upload", request.format or "parquet"
+            if format_ != "parquet":
+                digest = self._convert(self._blobs.local_path(digest), format_)
+        else:
+            assert request.uri is not None  # noqa: S101 - for the type checker; checked above
+            path = self._registrable(owner, request.uri)
+            format_ = request.format or _format_of(path)
+            source = path.as_uri()
+            origin = Origin(kind="register", by=uploader, uri=source)
+            digest = self._convert(path, format_)
+        return self._datasets.add(
+            owner, name, digest, format_, source, origin, request.description, idempotency_key
+        )
+
+    def _convert(self, source: Path, format_: Format) -> str:
+        """Take a file into the store, as Parquet. Copying is what makes a version immutable:
+        the file it came from may change afterwards."""
+        with tempfile.TemporaryDirectory(prefix="aiaas-register-") as directory:
+            parquet = source
+            if format_ != "parquet":
+                parquet = Path(directory) / "data.parquet"
+                self._tables.to_parquet(source, format_, parquet)
+            else:
+                self._tables.describe(source)
+            with parquet.open("rb") as stream:
+                digest, _ = self._blobs.put(stream, limit=self._limits.max_bytes)
+            return digest
+
+    def _registrable(self, owner: str, uri: str) -> Path:
+        """The file that `uri` means, if this owner may register it."""
+        parts = urlsplit(uri)
+        if parts.scheme not in ("", "file"):
+            raise NotYet(
+                f"Registering {parts.scheme}:// is not possible yet.",
+                remedy="Register a local Parquet or CSV file, or aiaas.datasets.put a DataFrame.",
+            )
+        if parts.netloc not in ("", "localhost"):
+            raise InvalidInput("A file URI names no host.", remedy="Write file:///path/to/file.")
+        path = Path(unquote(parts.path) if parts.scheme else uri)
+        roots = [root.resolve() for root in self._limits.roots(owner)]
+        # Resolved first: neither `..` nor a link may lead out of the allowed directories.
+        resolved = (path if path.is_absolute() else roots[0] / path).resolve()
+        if not any(resolved.is_relative_to(root) for root in roots):
+            raise InvalidInput(
+                f"{path} is outside the directories you may register from.",
+                remedy="Copy it below your notebook directory, or upload it with "
+                "aiaas.datasets.upload(name, path).",
+            )
+        if not resolved.is_file():
+            raise InvalidInput(f"There is no file {path}.", remedy="Check the path.")
+        if resolved.stat().st_size > self._limits.max_bytes:
+            raise InvalidInput(
+                f"{path} is larger than this platform accepts "
+                f"({self._limits.max_bytes // 2**20} MiB).",
+                remedy="Register a smaller part of it.",
+            )
+        return resolved
+
+
+def _format_of(path: Path) -> Format:
+    format_ = _FORMATS.get(path.suffix.lower())
+    if format_ is None:
+        raise InvalidInput(
+            f"The format of {path.name} cannot be told from its name.",
+            remedy="Say it: --format parquet or --format csv.",
+        )
+    return format_

@@ -1,0 +1,169 @@
+"""`aiaas.datasets`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiaas_hub.schemas import datasets as wire
+from aiaas_hub.schemas.datasets import DatasetVersionCreate, parse_dataset_reference
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.names import check_name
+from aiaas_magics import display
+from aiaas_magics.arrow_tables import to_arrow
+from aiaas_magics.client import Client, current_client
+from aiaas_magics.dataset import Dataset, summary
+from aiaas_magics.display import Column, Listing
+from aiaas_magics.query_result import QueryResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Datasets:
+    """The datasets that I may read."""
+
+    def list(
+        self,
+        pattern: str | None = None,
+        *,
+        search: str | None = None,
+        owner: str | None = None,
+    ) -> Listing[Dataset]:
+        """Mine and those shared with me, newest first.
+
+        `pattern` is a shell pattern on the name, such as `sales-*`. `search` finds those of which
+        name, owner, columns, tags or description have words that begin like its words;
+        `column:price tag:gold` looks in one place.
+        """
+        client = current_client()
+        records = client.datasets.list(pattern, search=search, owner=owner)
+        found = (Dataset(client, record) for record in records)
+        if pattern or search:
+            wanted = f"name matches {pattern!r}" if pattern else f"words match {search!r}"
+            empty = f"No dataset's {wanted}: '%aiaas datasets' lists all."
+        else:
+            empty = "No datasets yet: aiaas.datasets.put('name', df) stores a DataFrame."
+        return Listing(found, _COLUMNS, empty=empty)
+
+    def get(self, name: str) -> Dataset:
+        """`[owner/]name[@version]`, with a version's number or tag; without, the newest."""
+        client = current_client()
+        reference = parse_dataset_reference(name)
+        owner = reference.owner or client.user
+        return Dataset(client, client.datasets.get(owner, reference.name, reference.version))
+
+    def restore(self, name: str, version: int) -> Dataset:
+        """Take back a version that was retired. Raises `Conflict` once its content is deleted."""
+        client = current_client()
+        client.datasets.retire(client.user, _own_name(name), version, retired=False)
+        return self.get(f"{name}@{version}")
+
+    def put(self, name: str, frame: Any, *, description: str = "") -> Dataset:
+        """Store a DataFrame, or anything Arrow can read, as a new version of `name`.
+
+        The content of the newest version gives that version again. Raises `InvalidInput` for a
+        column of a type that Parquet does not have.
+        """
+        return self._store(_own_name(name), to_arrow(frame), description)
+
+    def upload(self, name: str, path: str | Path, *, description: str = "") -> Dataset:
+        """Store a Parquet or CSV file of this notebook's machine as a new version of `name`."""
+        name = _own_name(name)
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise InvalidInput(
+                f"There is no file {str(path)!r}.",
+                remedy=f"Check the path; it is relative to {Path.cwd()}.",
+            )
+        format_ = _format_of(file)
+        client = current_client()
+        return self._create(client, name, client.upload(file).digest, format_, description)
+
+    def register(
+        self,
+        name: str,
+        uri: str,
+        *,
+        format: str | None = None,  # noqa: A002  (the option's public name)
+        description: str = "",
+    ) -> Dataset:
+        """Make a dataset of a Parquet or CSV file below my notebook directory; it is copied."""
+        name = _own_name(name)
+        if "://" not in uri:
+            uri = Path(uri).expanduser().absolute().as_uri()
+        if format not in (None, "parquet", "csv"):
+            raise InvalidInput(f"{format!r} is not a known format.", remedy="Give parquet or csv.")
+        client = current_client()
+        request = DatasetVersionCreate.model_validate(
+            {"uri": uri, "format": format, "description": description}
+        )
+        return Dataset(client, client.datasets.create_version(client.user, name, request))
+
+    def sql(self, query: str, *, limit: int | None = None) -> QueryResult:
+        """The result of one SELECT over datasets, at most `limit` rows of it.
+
+        Tables are `name` (mine), `owner.name`, or `{{name@3}}` with a version. Raises
+        `InvalidInput` for anything but a SELECT of datasets, `NotFound` for a dataset that I may
+        not read, `TooLarge` for a query that takes more than one may here.
+        """
+        return QueryResult.of(current_client(), query, limit)
+
+    def save_sql(self, name: str, query: str, *, description: str = "") -> Dataset:
+        """All of a query's result, however many rows, as a new version of `name`."""
+        name = _own_name(name)
+        client = current_client()
+        request = DatasetVersionCreate(query=query, description=description)
+        return Dataset(client, client.datasets.create_version(client.user, name, request))
+
+    def _store(self, name: str, frame: pa.Table, description: str) -> Dataset:
+        import pyarrow.parquet as pq
+
+        client = current_client()
+        with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
+            path = Path(directory) / "data.parquet"
+            pq.write_table(frame, path)
+            digest = client.upload(path).digest
+        return self._create(client, name, digest, "parquet", description)
+
+    @staticmethod
+    def _create(
+        client: Client, name: str, digest: str, format_: wire.Format, description: str
+    ) -> Dataset:
+        request = DatasetVersionCreate(blob=digest, format=format_, description=description)
+        return Dataset(client, client.datasets.create_version(client.user, name, request))
+
+
+datasets = Datasets()
+
+_COLUMNS: list[Column[Dataset]] = [
+    Column("dataset", str, lambda d: display.code(d)),
+    Column("rows", lambda d: f"{d.rows:,}"),
+    Column("columns", lambda d: summary(d.schema)),
+    Column("size", lambda d: display.size(d._record.latest.size)),
+    Column("tags", lambda d: ", ".join([*d.version_tags, *d.tags])),
+    Column("shared with", lambda d: "" if d.shared_with == "private" else d.shared_with),
+    Column("updated", lambda d: display.ago(d._record.updated_at)),
+]
+
+
+def _own_name(name: str) -> str:
+    """A name to store under: mine, and without a version, which the service counts."""
+    if isinstance(name, str) and "@" in name:
+        raise InvalidInput(
+            f"{name!r} has a version.", remedy="Give the name alone: versions are counted for you."
+        )
+    return check_name(name)
+
+
+def _format_of(path: Path) -> wire.Format:
+    suffix = path.suffix.lower().lstrip(".")
+    if suffix in ("parquet", "pq"):
+        return "parquet"
+    if suffix == "csv":
+        return "csv"
+    raise InvalidInput(
+        f"{path.name!r} is neither Parquet nor CSV by its name.",
+        remedy="Convert it, or read it into a DataFrame and call aiaas.datasets.put.",
+    )

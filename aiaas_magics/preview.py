@@ -1,0 +1,83 @@
+"""The first rows of a dataset, and rows that fulfil a condition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiaas_hub.schemas import datasets as wire
+from aiaas_magics import display
+from aiaas_magics.display import Rich
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN_COLUMNS = 12
+
+
+class Preview(Rich):
+    """Some rows of a dataset; `.rows`, `.columns` and `.to_pandas()` give them."""
+
+    def __init__(self, title: str, record: wire.Preview) -> None:
+        self._title = title
+        self._record = record
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.name for column in self._record.columns]
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        return self._record.rows
+
+    @property
+    def total_rows(self) -> int:
+        return self._record.total_rows
+
+    def __len__(self) -> int:
+        return len(self._record.rows)
+
+    def to_pandas(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self._record.rows, columns=self.columns)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are more rows after these."""
+        return self._record.truncated
+
+    @property
+    def _caption(self) -> str:
+        record = self._record
+        shown, first = len(record.rows), record.offset
+        which = f"rows {first + 1:,} to {first + shown:,}" if first and shown else f"{shown:,}"
+        if record.filtered:
+            which = f"{which if first and shown else f'{shown:,} rows'} that fulfil the condition"
+            which += ", with more after them" if record.truncated else ", and no more"
+            which += f", of {record.total_rows:,} rows in all"
+        else:
+            which += f" of {record.total_rows:,}" + ("" if first and shown else " rows")
+        return f"{self._title}: {which}, {len(self.columns):,} columns"
+
+    def _html(self) -> str:
+        rows = [[display.escape(_cell(value)) for value in row] for row in self._record.rows]
+        titles = [f"{column.name} ({column.type})" for column in self._record.columns]
+        return f"{display.muted(self._caption)}{display.table(titles, rows)}"
+
+    def _text(self) -> str:
+        # A terminal is some 100 characters wide: the first columns say what the table is.
+        names = self.columns[:_SHOWN_COLUMNS]
+        rows = [
+            [display.clean(_cell(value)).replace("\n", " ") for value in row[:_SHOWN_COLUMNS]]
+            for row in self._record.rows
+        ]
+        return f"{self._caption}\n{display.text_table(names, rows)}" if names else self._caption
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
