@@ -21,6 +21,7 @@ from aiaas_hub.adapters.columnar import ArrowTables
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
+from aiaas_hub.adapters.records.endpoint_keys import SqlKeyRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
@@ -34,6 +35,7 @@ from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
+from aiaas_hub.domain.baking import Baking
 from aiaas_hub.domain.datasets import DatasetLimits, Datasets
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
@@ -96,7 +98,7 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     return Engines(
         training=_training(home, supervisor, api_url, config),
         serving=TritonLocal(home, supervisor),
-        gateway=EnvoyLocal(home, supervisor),
+        gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
         signer=keys,
     )
 
@@ -165,14 +167,31 @@ def compose(
     runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
-        endpoint_records, models, runs, engines.gateway, engines.serving, engines.signer, live
+        endpoint_records,
+        SqlKeyRecords(database),
+        models,
+        runs,
+        engines.gateway,
+        engines.serving,
+        engines.signer,
+        live,
     )
     publisher = Publisher(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
     )
+    baking = Baking(
+        endpoint_records,
+        endpoints,
+        models,
+        blobs,
+        engines.serving,
+        engines.gateway,
+        live,
+        read_tensors,
+    )
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
-        ordered, advancing, publisher, endpoint_records, tend=engines.training.tend
+        ordered, advancing, publisher, baking, endpoint_records, tend=engines.training.tend
     )
     services = Services(
         datasets=datasets,

@@ -7,10 +7,6 @@ from typing import NoReturn
 VERBS = {
     "profile": "Look at the columns with '%aiaas preview NAME' and df.describe().",
     "sql": "Load the rows with '%aiaas load NAME --into df' and filter them with pandas.",
-    "compare": "Call Endpoint.predict on two endpoints and compare the arrays.",
-    "traffic": "See the present split with '%aiaas endpoint NAME'.",
-    "promote": "A published version that verifies gets all traffic at once.",
-    "rollback": "Publish the former model again: '%aiaas publish ENDPOINT --model NAME@V'.",
     "panel": "Use '%aiaas datasets', '%aiaas runs' or '%aiaas endpoints'.",
 }
 """Promised verb → what to do today."""
@@ -19,8 +15,6 @@ OPTIONS = {
     ("train", "--profile"): "Give --workers, --cpus-per-worker and --gpus-per-worker.",
     ("preview", "--where"): "Load the rows and filter them with pandas.",
     ("load", "--where"): "Load the rows and filter them with pandas.",
-    ("publish", "--canary"): "Publish without it: a version that verifies gets all traffic.",
-    ("publish", "--bake"): "Publish without it: a version that verifies gets all traffic.",
 }
 """(Verb, option) → what to do today."""
 
