@@ -22,6 +22,7 @@ from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
+from aiaas_hub.adapters.records.endpoint_keys import SqlKeyRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.garbage import SqlGarbageRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
@@ -37,6 +38,7 @@ from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
+from aiaas_hub.domain.baking import Baking
 from aiaas_hub.domain.bringing import Bringing, DatasetLimits
 from aiaas_hub.domain.collecting import Collecting
 from aiaas_hub.domain.comparing import Comparing
@@ -105,7 +107,7 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     return Engines(
         training=_training(home, supervisor, api_url, config),
         serving=TritonLocal(home, supervisor),
-        gateway=EnvoyLocal(home, supervisor),
+        gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
         signer=keys,
     )
 
@@ -173,7 +175,14 @@ def compose(
     runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
-        endpoint_records, models, runs, engines.gateway, engines.serving, engines.signer, live
+        endpoint_records,
+        SqlKeyRecords(database),
+        models,
+        runs,
+        engines.gateway,
+        engines.serving,
+        engines.signer,
+        live,
     )
     publisher = Publisher(
         endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
@@ -182,11 +191,22 @@ def compose(
     collecting = Collecting(
         SqlGarbageRecords(database), blobs, timedelta(hours=config.retired_hours)
     )
+    baking = Baking(
+        endpoint_records,
+        endpoints,
+        models,
+        blobs,
+        engines.serving,
+        engines.gateway,
+        live,
+        read_tensors,
+    )
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
         ordered,
         advancing,
         publisher,
+        baking,
         endpoint_records,
         tend=engines.training.tend,
         background={"profiles": profiling.work, "garbage": collecting.work},

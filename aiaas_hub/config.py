@@ -60,6 +60,13 @@ class ServiceConfig(Configurable):
         "is kept for it.",
     ).tag(config=True)
 
+    max_requests_per_user = Int(
+        128,
+        min=1,
+        help="Most requests to one user's endpoints that are inferred at the same time; twice as "
+        "many more wait for their turn, and what is beyond is answered with HTTP 429.",
+    ).tag(config=True)
+
     max_streams_per_user = Int(
         64, help="Most streams of live state that one user may have open."
     ).tag(config=True)

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aiaas_hub.domain.advancing import Advancing
+from aiaas_hub.domain.baking import Baking
 from aiaas_hub.domain.ports import Engine
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.records import EndpointRecords
@@ -31,6 +32,7 @@ class Pace:
     runs_busy: float = 1.0
     idle: float = 10.0
     converge: float = 5.0
+    bake: float = 2.0
     health: float = 15.0
     restart: float = 5.0
     """Least time between two starts of one engine; doubled while it does not come up."""
@@ -80,6 +82,7 @@ class Reconciler:
         engines: Sequence[Engine],
         advancing: Advancing,
         publisher: Publisher,
+        baking: Baking,
         endpoint_records: EndpointRecords,
         pace: Pace | None = None,
         tend: Callable[[], None] = lambda: None,
@@ -91,6 +94,7 @@ class Reconciler:
         self._engines = engines
         self._advancing = advancing
         self._publisher = publisher
+        self._baking = baking
         self._endpoint_records = endpoint_records
         self._pace = pace or Pace()
         self._started: dict[int, float] = {}
@@ -173,18 +177,23 @@ class Reconciler:
 
     def _advance_endpoints(self) -> float:
         unsettled = self._endpoint_records.unsettled()
-        for deployment in unsettled:
+        underway = [d for d in unsettled if d.info.is_underway]
+        baking = [d for d in unsettled if d.info.is_baking]
+        for deployment in (*underway, *baking):
             endpoint = (deployment.owner, deployment.endpoint)
             running = self._publishing.get(endpoint)
             if running is None or running.done():
+                step = self._publish_one if deployment.info.is_underway else self._bake_one
                 self._publishing[endpoint] = self._pool.submit(
-                    self._publish_one, deployment.owner, deployment.endpoint
+                    step, deployment.owner, deployment.endpoint
                 )
         now = time.monotonic()
         if now - self._converged_at >= self._pace.converge:
             self._publisher.converge()
             self._converged_at = now
-        return 1.0 if unsettled else self._pace.converge
+        if underway:
+            return 1.0
+        return self._pace.bake if baking else self._pace.converge
 
     def _check_health(self) -> float:
         self._publisher.check_health()
@@ -192,8 +201,20 @@ class Reconciler:
 
     def _publish_one(self, owner: str, endpoint: str) -> None:
         for deployment in self._endpoint_records.unsettled():
-            if (deployment.owner, deployment.endpoint) == (owner, endpoint):
+            mine = (deployment.owner, deployment.endpoint) == (owner, endpoint)
+            if mine and deployment.info.is_underway:
                 try:
                     self._publisher.publish(deployment)
                 except Unavailable as error:
                     log.info("Publishing %s/%s waits: %s", owner, endpoint, error.message)
+
+    def _bake_one(self, owner: str, endpoint: str) -> None:
+        for deployment in self._endpoint_records.unsettled():
+            if (deployment.owner, deployment.endpoint) == (owner, endpoint):
+                try:
+                    self._baking.look(deployment)
+                except Unavailable as error:
+                    log.info("Baking %s/%s waits: %s", owner, endpoint, error.message)
+                except Exception:
+                    # The next look may do better; until one does, the split stays as it is.
+                    log.exception("Baking %s/%s failed", owner, endpoint)

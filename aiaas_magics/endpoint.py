@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from aiaas_hub.schemas import endpoints as wire
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput, NotFound
-from aiaas_magics import display, not_yet
+from aiaas_magics import canary, display
+from aiaas_magics.canary import judgement_line, traffic_line
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich
 from aiaas_magics.errors import invalid
@@ -23,9 +26,11 @@ if TYPE_CHECKING:
 
     from aiaas_hub.schemas.models import Signature
     from aiaas_magics.inference import Caller
+    from aiaas_magics.version_comparison import VersionComparison
 
 # `endpoint.state` in a loop must not become a flood of requests.
 _FRESH_SECONDS = 0.5
+_WAIT_SECONDS = 1.0
 
 
 class Endpoint(Rich):
@@ -37,6 +42,8 @@ class Endpoint(Rich):
     def __init__(self, client: Client, record: wire.Endpoint) -> None:
         self._client = client
         self._caller: Caller | None = None
+        self._signatures: dict[int, Signature] = {}
+        self._recent: list[wire.Change] = []
         self._take(record)
 
     @property
@@ -99,28 +106,42 @@ class Endpoint(Rich):
             self.refresh()
         return self._record
 
-    def predict(self, x: Any) -> NDArray[np.generic] | dict[str, NDArray[np.generic]]:
+    def predict(
+        self, x: Any, *, version: int | None = None
+    ) -> NDArray[np.generic] | dict[str, NDArray[np.generic]]:
         """The model's output for a batch: one array, or `{output: array}` when it has several.
 
         `x` is an array, tensor or DataFrame with the batch first, or `{input: array}`; it is
-        cast to the signature's dtypes. Raises `InvalidInput` if it does not fit.
+        cast to the signature's dtypes. `version`: this one, whatever the traffic is. Raises
+        `InvalidInput` if it does not fit.
         """
-        from aiaas_magics.inference import Caller
-
+        if version is not None:
+            outputs = self._ask(version, x)
+            return next(iter(outputs.values())) if len(outputs) == 1 else outputs
         if self._record.signature is None or not self._record.traffic:
             self.refresh()
-        if self._caller is None:
-            self._caller = Caller(self._client, self.owner, self.name)
         known = self._record
         try:
-            outputs = self._caller.predict(known, x)
+            outputs = self._calls().predict(known, x)
         except (InvalidInput, NotFound):
             # What was known may be of a version that serves no more.
             now = self.refresh()
             if (now.signature, now.url, now.traffic) == (known.signature, known.url, known.traffic):
                 raise
-            outputs = self._caller.predict(now, x)
+            outputs = self._calls().predict(now, x)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    @property
+    def last_version(self) -> int | None:
+        """The version that gave the last answer here; None before the first one."""
+        return self._caller.last_version if self._caller is not None else None
+
+    def _calls(self) -> Caller:
+        from aiaas_magics.inference import Caller
+
+        if self._caller is None:
+            self._caller = Caller(self._client, self.owner, self.name)
+        return self._caller
 
     def keys(self) -> Listing[Key]:
         """Keys for callers outside of the hub, without their tokens."""
@@ -129,11 +150,26 @@ class Endpoint(Rich):
             self.name,
         )
 
-    def create_key(self, note: str = "", expires_in_days: float = 90) -> Key:
-        """A new key; its `.token` is given this once and never shown."""
+    def create_key(
+        self,
+        note: str = "",
+        expires_in_days: float = 90,
+        scope: str = "infer",
+        rate: int | None = None,
+    ) -> Key:
+        """A new key; its `.token` is given this once and never shown.
+
+        `scope`: "metadata" (is it ready, and what does it take), "infer", or "versions" (inference
+        by an exact version too). `rate`: most requests per second.
+        """
         try:
-            request = wire.KeyCreate(note=note, expires_in_days=expires_in_days)
-        except ValidationError as error:
+            request = wire.KeyCreate(
+                note=note, expires_in_days=expires_in_days, scope=wire.KeyScope(scope), rate=rate
+            )
+        except ValueError as error:
+            if not isinstance(error, ValidationError):
+                scopes = ", ".join(wire.KeyScope)
+                raise InvalidInput(f"{scope!r} is no scope.", remedy=f"Give {scopes}.") from error
             raise invalid(error) from error
         return Key(self._client.endpoints.create_key(self.owner, self.name, request))
 
@@ -146,19 +182,78 @@ class Endpoint(Rich):
         self._take(self._client.endpoints.retire(self.owner, self.name))
         return self
 
-    def rollback(self) -> NoReturn:
-        """Back to the former version: promised, not in this release."""
-        not_yet.refuse("Endpoint.rollback()", not_yet.VERBS["rollback"])
+    # Traffic
 
-    def promote(self) -> NoReturn:
-        """All traffic to the canary: promised, not in this release."""
-        not_yet.refuse("Endpoint.promote()", not_yet.VERBS["promote"])
+    def promote(self, why: str = "") -> Endpoint:
+        """All requests to the canary, or to the newest version of a split, from now on."""
+        self._take(self._client.endpoints.promote(self.owner, self.name, why))
+        return self
 
-    def lineage(self) -> Rich:
-        """Which model, run, code and data answer here."""
+    def rollback(self, why: str = "") -> Endpoint:
+        """What served before the present version or split again, from now on. A canary has failed
+        then; a version that got everything stays loaded. Raises `Conflict` where there is none."""
+        self._take(self._client.endpoints.rollback(self.owner, self.name, why))
+        return self
+
+    def set_traffic(self, shares: Mapping[int, int], why: str = "") -> Endpoint:
+        """Split the requests: loaded version → percent, together 100."""
+        try:
+            request = wire.TrafficRequest(traffic=dict(shares), why=why)
+        except ValidationError as error:
+            raise invalid(error) from error
+        self._take(self._client.endpoints.set_traffic(self.owner, self.name, request))
+        return self
+
+    def history(self) -> Listing[wire.Change]:
+        """Every change of what serves here, newest first: who, when, what and why."""
+        return canary.history(self._client.endpoints.history(self.owner, self.name))
+
+    def wait(self, timeout: float | None = None) -> Endpoint:
+        """Until the newest version is promoted, rolled back or failed; a canary without a bake
+        waits for you. Raises `TimeoutError` after `timeout` seconds."""
+        version = self._record.versions[0].version
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            newest = next(v for v in self.refresh().versions if v.version == version)
+            if newest.state.is_settled or (newest.is_judged and not newest.is_baking):
+                return self
+            if ends is not None and time.monotonic() > ends:
+                raise TimeoutError(f"Version {version} of {self.name} is still {newest.state}.")
+            time.sleep(_WAIT_SECONDS)
+
+    def compare(self, first: int, second: int, x: Any, *, by: Any = None) -> VersionComparison:
+        """What two loaded versions answer to the same rows: agreement, the largest differences,
+        differences by slice and latency side by side. `by`: a column of the DataFrame `x`, or a
+        value for each row. Nobody else's requests are touched."""
+        from aiaas_magics.version_comparison import compare
+
+        labels = [self._signature_of(version).labels for version in (first, second)]
+        return compare(str(self), (first, second), self._ask, x, by, labels[0])
+
+    def _ask(self, version: int, x: Any) -> dict[str, NDArray[np.generic]]:
+        """Outputs of an exact version, which need not have any traffic."""
+        return self._calls().predict(self._now(), x, version, self._signature_of(version))
+
+    def _signature_of(self, version: int) -> Signature:
+        for known in self._now().versions:
+            if known.version == version:
+                if version not in self._signatures:
+                    model = self._client.models.get(
+                        known.model.owner, known.model.name, known.model.version
+                    )
+                    self._signatures[version] = model.latest.signature
+                return self._signatures[version]
+        raise NotFound(
+            f"Endpoint {self.name} has no version {version}.",
+            remedy=f"See %aiaas endpoint {self.name}.",
+        )
+
+    def lineage(self, version: int | None = None) -> Rich:
+        """Which model, run, code and data answer here; `version` as `last_version` or the header
+        `x-aiaas-model-version` of an answer says it."""
         from aiaas_magics.lineage import Lineage
 
-        return Lineage(self._client.endpoints.lineage(self.owner, self.name))
+        return Lineage(self._client.endpoints.lineage(self.owner, self.name, version))
 
     def _facts(self) -> list[tuple[str, str]]:
         record = self._record
@@ -166,6 +261,8 @@ class Endpoint(Rich):
         signature = record.signature
         return [
             ("traffic", traffic_line(record.traffic)),
+            ("canary", judgement_line(newest) if newest else ""),
+            ("rollback", f"leads to {traffic_line(record.former)}" if record.former else ""),
             ("newest", f"version {newest.version} from {newest.model}" if newest else ""),
             ("error", newest.error if newest else ""),
             ("parity", parity_line(newest.parity) if newest and newest.parity else ""),
@@ -176,11 +273,21 @@ class Endpoint(Rich):
 
     def _html(self) -> str:
         facts = [(label, display.escape(value)) for label, value in self._facts()]
-        return display.card(str(self), str(self._record.state), facts)
+        more = [canary.numbers_html(self._record.versions[0])] if self._record.versions else []
+        if self._recent:
+            more.append(
+                f"<div>{display.muted('history')}</div>{canary.history(self._recent)._html()}"
+            )
+        return display.card(str(self), str(self._record.state), facts, *more)
 
     def _text(self) -> str:
         state = str(self._record.state)
-        return display.text_card(f"Endpoint {self}", state, self._facts())
+        parts = [display.text_card(f"Endpoint {self}", state, self._facts())]
+        if self._record.versions:
+            parts.append(canary.numbers_text(self._record.versions[0]))
+        if self._recent:
+            parts.append(canary.history(self._recent)._text())
+        return "\n".join(part for part in parts if part)
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
@@ -188,6 +295,8 @@ class Endpoint(Rich):
         # A display must not fail: without the service it shows what was known last.
         with suppress(AiaasError):
             self.refresh()
+            changes = self._client.endpoints.history(self.owner, self.name)
+            self._recent = list(islice(changes, canary.SHOWN_CHANGES))
         return super()._repr_mimebundle_(include, exclude)
 
 
@@ -210,12 +319,6 @@ class Endpoints:
 
 
 endpoints = Endpoints()
-
-
-def traffic_line(traffic: dict[int, int]) -> str:
-    if not traffic:
-        return "none yet"
-    return ", ".join(f"version {version}: {share} %" for version, share in sorted(traffic.items()))
 
 
 def parity_line(parity: wire.Parity) -> str:

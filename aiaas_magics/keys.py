@@ -27,6 +27,16 @@ class Key(Rich):
         return self._record.note
 
     @property
+    def scope(self) -> str:
+        """ "metadata", "infer" or "versions"."""
+        return str(self._record.scope)
+
+    @property
+    def rate(self) -> int | None:
+        """Most requests per second; None: the owner's limits only."""
+        return self._record.rate
+
+    @property
     def expires_at(self) -> datetime:
         return self._record.expires_at
 
@@ -59,6 +69,8 @@ class Key(Rich):
         return [
             ("endpoint", self._endpoint),
             ("note", self.note),
+            ("scope", self.scope),
+            ("rate", f"at most {self.rate} requests per second" if self.rate else ""),
             ("expires", f"{self.expires_at:%Y-%m-%d}"),
             ("token", token),
         ]
@@ -81,5 +93,7 @@ _COLUMNS: list[Column[Key]] = [
     Column("key", lambda k: k.id, lambda k: display.code(k.id)),
     Column("state", lambda k: k.state, lambda k: display.badge(k.state)),
     Column("note", lambda k: k.note),
+    Column("scope", lambda k: k.scope),
+    Column("rate", lambda k: f"{k.rate} a second" if k.rate else ""),
     Column("expires", lambda k: f"{k.expires_at:%Y-%m-%d}"),
 ]

@@ -5,18 +5,12 @@ from __future__ import annotations
 from typing import NoReturn
 
 VERBS = {
-    "compare": "Call Endpoint.predict on two endpoints and compare the arrays.",
-    "traffic": "See the present split with '%aiaas endpoint NAME'.",
-    "promote": "A published version that verifies gets all traffic at once.",
-    "rollback": "Publish the former model again: '%aiaas publish ENDPOINT --model NAME@V'.",
     "panel": "Use '%aiaas datasets', '%aiaas runs' or '%aiaas endpoints'.",
 }
 """Promised verb → what to do today."""
 
 OPTIONS = {
     ("train", "--profile"): "Give --workers, --cpus-per-worker and --gpus-per-worker.",
-    ("publish", "--canary"): "Publish without it: a version that verifies gets all traffic.",
-    ("publish", "--bake"): "Publish without it: a version that verifies gets all traffic.",
 }
 """(Verb, option) → what to do today."""
 

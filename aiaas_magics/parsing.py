@@ -34,7 +34,7 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
         command.add_arguments(self)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}. See '%aiaas help {self.verb}'.")
+        raise UsageError(f"{self.prog}: {message}. See '%aiaas help {self.verb}'.") from None
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         """Raises `UsageError`, or `NotYet` for an option that is promised."""

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from aiaas_hub.schemas import endpoints as wire
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import ModelVersionCreate
 from aiaas_hub.schemas.names import check_name
-from aiaas_magics import display, not_yet
+from aiaas_magics import display
+from aiaas_magics.canary import judgement_line, traffic_line
 from aiaas_magics.client import Client, current_client
-from aiaas_magics.endpoint import Endpoint, parity_line, traffic_line
-from aiaas_magics.errors import PublishFailed
+from aiaas_magics.endpoint import Endpoint, parity_line
+from aiaas_magics.errors import PublishFailed, invalid
 from aiaas_magics.model import Model
 from aiaas_magics.run import Run
 from aiaas_magics.screen import Screen, screen
 
+_CANARY_PERCENT = 10
+"""Of a bake for which no share was said."""
 _STEPS = ("staging", "verifying", "canary", "serving")
 
 
@@ -48,6 +54,7 @@ class PublishView:
             ("model", str(version.model)),
             ("now", "" if version.state.is_settled else version.reason),
             ("error", version.error),
+            ("canary", judgement_line(version)),
             ("parity", parity_line(version.parity) if version.parity else ""),
             ("traffic", traffic_line(self.record.traffic)),
             ("address", self.record.url if self.record.traffic else ""),
@@ -82,6 +89,7 @@ def publish(
     name: str | None = None,
     canary: int | None = None,
     bake: float | None = None,
+    limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
     labels: list[str] | None = None,
 ) -> Endpoint:
@@ -89,17 +97,20 @@ def publish(
 
     An object (a torch module, a Keras 3 model, a scikit-learn estimator, ONNX) is exported with
     `example` (an array with the batch first, or a tuple or dict of them); on `eval_input`,
-    held-out rows, its outputs are compared with Triton's. Returns when the version serves. Raises
-    `PublishFailed` if it does not come to serve: what served before goes on.
+    held-out rows, its outputs are compared with Triton's. Returns when the version serves or, of
+    a canary, has its share. Raises `PublishFailed` if it does not come to serve: what served
+    before goes on.
+
+    `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
+    which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
+    `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
     """
-    for option, value in (("canary", canary), ("bake", bake)):
-        if value is not None:
-            not_yet.refuse(f"publish(…, {option}=…)", not_yet.OPTIONS["publish", f"--{option}"])
+    plan = canary_plan(canary, bake, limits)
     client = current_client()
     if isinstance(thing, Run):
-        return publish_run(thing.id, name or thing.name)
+        return publish_run(thing.id, name or thing.name, plan)
     if isinstance(thing, Model):
-        return publish_model(str(thing), name or thing.name)
+        return publish_model(str(thing), name or thing.name, plan)
     if isinstance(thing, str):
         raise InvalidInput(
             "aiaas.publish takes an object, not a text.",
@@ -114,20 +125,46 @@ def publish(
             remedy="Give a small batch: aiaas.publish(model, x[:2], name=…).",
         )
     reference = _register(client, name, thing, example, eval_input, labels)
-    return publish_model(reference, name)
+    return publish_model(reference, name, plan)
 
 
-def publish_run(run_id: str, name: str) -> Endpoint:
-    return _publish(name, wire.PublishRequest(run=run_id))
+def canary_plan(
+    canary: int | None, bake: float | None, limits: Mapping[str, float] | None
+) -> wire.CanaryPlan | None:
+    """None: all requests at once. Raises `InvalidInput`."""
+    if canary is None and bake is None:
+        if limits:
+            raise InvalidInput(
+                "Limits are for a bake, and there is none.", remedy="Add bake=SECONDS."
+            )
+        return None
+    unknown = set(limits or ()) - set(wire.Limits.model_fields)
+    if unknown:
+        raise InvalidInput(
+            f"{sorted(unknown)[0]!r} is no limit.",
+            remedy=f"There are {', '.join(wire.Limits.model_fields)}.",
+        )
+    try:
+        return wire.CanaryPlan(
+            percent=_CANARY_PERCENT if canary is None else canary,
+            bake_seconds=bake,
+            limits=wire.Limits(**(limits or {})),
+        )
+    except ValidationError as error:
+        raise invalid(error) from error
 
 
-def publish_model(reference: str, name: str) -> Endpoint:
+def publish_run(run_id: str, name: str, plan: wire.CanaryPlan | None = None) -> Endpoint:
+    return _publish(name, wire.PublishRequest(run=run_id, canary=plan))
+
+
+def publish_model(reference: str, name: str, plan: wire.CanaryPlan | None = None) -> Endpoint:
     """`reference`: `[owner/]name[@version]`."""
     client = current_client()
     owner, model, version = client.resolve(reference)
     if version is None:
         version = client.models.get(owner, model).latest.version
-    return _publish(name, wire.PublishRequest(model=f"{owner}/{model}@{version}"))
+    return _publish(name, wire.PublishRequest(model=f"{owner}/{model}@{version}", canary=plan))
 
 
 def _publish(name: str, request: wire.PublishRequest) -> Endpoint:
@@ -142,7 +179,8 @@ def _publish(name: str, request: wire.PublishRequest) -> Endpoint:
 
 
 def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
-    """Show the newest version until it serves; raises `PublishFailed` if it will not."""
+    """Show the newest version until it serves or has a canary's share; raises `PublishFailed` if
+    it will not."""
     on = on or screen()
     record = endpoint._record
     version = record.versions[0].version

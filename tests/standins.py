@@ -19,6 +19,7 @@ from aiaas_hub.domain.ports import (
     JobSubmission,
     Route,
     StagedVersion,
+    VersionTraffic,
 )
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature
@@ -160,8 +161,12 @@ class StandInGateway:
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
+        self.counted: dict[tuple[str, int], VersionTraffic] = {}
 
     def start(self) -> None: ...
+
+    def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
+        return dict(self.counted)
 
     def health(self) -> EngineHealth:
         return EngineHealth(name="envoy", state=EngineState.READY)
@@ -171,7 +176,9 @@ class StandInGateway:
 
 
 class StandInSigner:
-    def sign(self, audience: str, jti: str, subject: str, expires_at: Any) -> str:
+    def sign(
+        self, audience: str, jti: str, subject: str, expires_at: Any, scope: str = "infer"
+    ) -> str:
         return f"signed:{audience}:{jti}"
 
 

@@ -9,15 +9,20 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from aiaas_hub.adapters import run_directory, unix_http
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
-from aiaas_hub.domain.ports import Route
+from aiaas_hub.domain.ports import Route, VersionTraffic
+from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap, to_text
+from aiaas_hub.gateway.clusters import cluster_configuration
 from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.names import VIRTUAL_HOST
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.home import Home, inherited_mark, write_private
 from aiaas_hub.loopback import ADDRESS, free_ports, is_free
@@ -34,8 +39,11 @@ _APPLY_SECONDS = 10.0
 class EnvoyLocal:
     """One Envoy for this home, on loopback. Its port is chosen once and kept."""
 
-    def __init__(self, home: Home, supervisor: Supervisor) -> None:
+    def __init__(self, home: Home, supervisor: Supervisor, *, parallel: int = 128) -> None:
+        """`parallel`: how many requests one owner's endpoints may have in Triton at a time."""
         self._home = home
+        self._parallel = parallel
+        self._owners: set[str] = set()
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._started_at = 0.0
@@ -104,22 +112,41 @@ class EnvoyLocal:
 
         Raises `Unavailable` while it does not run: the routes are kept, and hold when it does.
         """
+        owners = {route.owner for route in routes}
         document = route_configuration(routes)
-        text = to_text(document)
         with self._lock:
-            path = self._routes()
-            if not path.exists() or path.read_text() != text:
-                write_private(path, text)
-            if not self._supervisor.alive(NAME):
+            # Before the routes that lead there; those of owners who go stay until the routes went.
+            clusters = self._cluster_configuration(owners | self._owners)
+            moved = _replace(self._clusters(), to_text(clusters))
+            running = self._supervisor.alive(NAME)
+            if moved and running:
+                self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
+            _replace(self._routes(), to_text(document))
+            if not running:
                 raise Unavailable("Envoy is not up.", remedy="Try again in a moment.")
-            self._wait_for(document["version_info"])
+            self._wait_for("rds.endpoints.version_text", document["version_info"])
+            self._owners = owners
 
-    def _wait_for(self, version: str) -> None:
-        """Wait until Envoy says that it uses this version of the routes."""
+    def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
+        """See `Gateway.traffic`. Latencies are up to five seconds older than the counts."""
+        wanted = quote(f"^vhost\\.{VIRTUAL_HOST}\\.route\\.", safe="")
+        target = f"/stats?format=json&histogram_buckets=cumulative&filter={wanted}"
+        try:
+            _, body = unix_http.get(self._admin(), target)
+            return statistics.read(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Unavailable("Envoy is not up.", remedy="Try again in a moment.") from error
+
+    def _cluster_configuration(self, owners: Iterable[str]) -> dict[str, Any]:
+        triton = triton_sockets(self._home) / "http"
+        return cluster_configuration(owners, triton, self._parallel)
+
+    def _wait_for(self, statistic: str, version: str) -> None:
+        """Wait until Envoy says that it uses this version of a file."""
         deadline = time.monotonic() + _APPLY_SECONDS
         pause = 0.001
         while True:
-            if self._route_version() == version:
+            if self._version(statistic) == version:
                 return
             if time.monotonic() > deadline:
                 raise Unavailable(
@@ -129,10 +156,10 @@ class EnvoyLocal:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
-    def _route_version(self) -> str:
-        """`version_info` of the routes in use. From the statistics: the dump of the configuration
+    def _version(self, statistic: str) -> str:
+        """`version_info` of what is in use. From the statistics: the dump of the configuration
         has it too, and takes longer the more routes there are."""
-        target = "/stats?type=TextReadouts&filter=rds.endpoints.version_text"
+        target = f"/stats?type=TextReadouts&filter={statistic}"
         try:
             _, body = unix_http.get(self._admin(), target)
         except (OSError, http.client.HTTPException):
@@ -156,13 +183,17 @@ class EnvoyLocal:
             address=ADDRESS,
             port=port,
             admin=self._admin(),
-            triton=triton_sockets(self._home) / "http",
+            clusters=self._clusters(),
             routes=self._routes(),
             jwks=GatewayKeys(self._home).jwks(),
         )
         write_private(self._home.envoy / "bootstrap.json", to_text(config))
-        if not self._routes().exists():
-            write_private(self._routes(), to_text(route_configuration([])))
+        for path, nothing in (
+            (self._routes(), route_configuration([])),
+            (self._clusters(), self._cluster_configuration([])),
+        ):
+            if not path.exists():
+                write_private(path, to_text(nothing))
 
     def _port(self) -> int:
         try:
@@ -179,8 +210,19 @@ class EnvoyLocal:
     def _routes(self) -> Path:
         return self._home.envoy / "routes.json"
 
+    def _clusters(self) -> Path:
+        return self._home.envoy / "clusters.json"
+
     def _admin(self) -> Path:
         return run_directory.run_directory(self._home, NAME) / "admin"
+
+
+def _replace(path: Path, text: str) -> bool:
+    """Whether the file was another one."""
+    if path.exists() and path.read_text() == text:
+        return False
+    write_private(path, text)
+    return True
 
 
 def _binary() -> Path:

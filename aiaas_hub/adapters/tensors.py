@@ -16,10 +16,12 @@ def read_tensors(path: Path, rows: int | None = None) -> dict[str, NDArray[Any]]
     is not of this format."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return {
-                name: file.get_tensor(name) if rows is None else file.get_slice(name)[:rows]
-                for name in file.keys()  # noqa: SIM118  # it is no dict
-            }
+            names = list(file.keys())
+            if rows is None:
+                return {name: file.get_tensor(name) for name in names}
+            parts = {name: file.get_slice(name) for name in names}
+            # A slice beyond the end is an error here.
+            return {name: part[: min(rows, part.get_shape()[0])] for name, part in parts.items()}
     except SafetensorError as error:
         raise InvalidInput(
             "The held-out rows are not a readable safetensors file.",

@@ -14,11 +14,14 @@ from aiaas_hub.api.live import stream
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.domain.endpoints import topic
 from aiaas_hub.schemas.endpoints import (
+    Change,
     Endpoint,
     EndpointToken,
     Key,
     KeyCreate,
     PublishRequest,
+    TrafficRequest,
+    Why,
 )
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import Lineage
@@ -70,7 +73,8 @@ def publish(
 async def endpoint_events(
     owner: str, name: str, _caller: Reader, request: Request, api: Api
 ) -> EventSourceResponse:
-    """Event `endpoint` at each change; `end` when the newest version is settled."""
+    """Event `endpoint` at each change; `end` when the newest version is settled, or a canary that
+    waits for somebody to judge it."""
     shown: Endpoint | None = None
 
     def look() -> tuple[list[tuple[str, BaseModel]], bool]:
@@ -80,18 +84,82 @@ async def endpoint_events(
         if current != shown:
             events.append(("endpoint", current))
             shown = current
-        if current.state.is_settled:
+        newest = current.versions[0]
+        ends = newest.state.is_settled or (newest.is_judged and not newest.is_baking)
+        if ends:
             events.append(("end", current))
-        return events, current.state.is_settled
+        return events, ends
 
     return stream(api.live, _caller.user, topic(owner, name), look, partial(identify, request))
 
 
 @router.delete("/endpoints/{owner}/{name}")
-def retire(owner: str, name: str, _caller: EndpointWriter, api: Api) -> Endpoint:
-    retired = api.endpoints.retire(owner, name)
+def retire(owner: str, name: str, caller: EndpointWriter, api: Api) -> Endpoint:
+    retired = api.endpoints.retire(owner, name, by=caller.user)
     api.wake()
     return retired
+
+
+@router.post("/endpoints/{owner}/{name}/traffic")
+def set_traffic(
+    owner: str,
+    name: str,
+    body: TrafficRequest,
+    caller: EndpointWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey,
+) -> Endpoint:
+    """Split the requests among loaded versions, from now on."""
+    return api.endpoints.share_out(
+        owner, name, body, by=caller.user, idempotency_key=idempotency_key
+    )
+
+
+@router.post("/endpoints/{owner}/{name}/promote")
+def promote(
+    owner: str,
+    name: str,
+    body: Why,
+    caller: EndpointWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey,
+) -> Endpoint:
+    """All requests to the canary, from now on."""
+    promoted = api.endpoints.promote(
+        owner, name, body.why, by=caller.user, idempotency_key=idempotency_key
+    )
+    api.wake()
+    return promoted
+
+
+@router.post("/endpoints/{owner}/{name}/rollback")
+def roll_back(
+    owner: str,
+    name: str,
+    body: Why,
+    caller: EndpointWriter,
+    api: Api,
+    idempotency_key: IdempotencyKey,
+) -> Endpoint:
+    """The former traffic again, from now on."""
+    back = api.endpoints.roll_back(
+        owner, name, body.why, by=caller.user, idempotency_key=idempotency_key
+    )
+    api.wake()
+    return back
+
+
+@router.get("/endpoints/{owner}/{name}/history")
+def endpoint_history(
+    owner: str,
+    name: str,
+    _caller: Reader,
+    api: Api,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Page[Change]:
+    """Every change of what serves, newest first: who, when, what and why."""
+    return api.endpoints.history(owner, name, cursor, limit)
 
 
 @router.get("/endpoints/{owner}/{name}/lineage")

@@ -6,23 +6,27 @@ import hashlib
 import re
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
+from aiaas_hub.domain import traffic
 from aiaas_hub.domain.datasets import MayRead
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, Notifier, Route, RouteTarget, ServingEngine, Signer
-from aiaas_hub.domain.records import Deployment, EndpointRecords
+from aiaas_hub.domain.records import Deployment, EndpointRecords, KeyRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.schemas.endpoints import (
+    Change,
     Endpoint,
     EndpointState,
     EndpointToken,
     EndpointVersion,
     Key,
     KeyCreate,
+    KeyScope,
     PublishRequest,
+    TrafficRequest,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
 from aiaas_hub.schemas.models import ModelVersion, PinnedModel, Signature
@@ -52,6 +56,7 @@ class Endpoints:
     def __init__(
         self,
         records: EndpointRecords,
+        keys: KeyRecords,
         models: Models,
         runs: Runs,
         gateway: Gateway,
@@ -60,6 +65,7 @@ class Endpoints:
         notifier: Notifier,
     ) -> None:
         self._records = records
+        self._keys = keys
         self._models = models
         self._runs = runs
         self._gateway = gateway
@@ -108,6 +114,7 @@ class Endpoints:
                 state=EndpointState.STAGING,
                 created_at=datetime.now(UTC),
                 created_by=by,
+                plan=request.canary,
             ),
             serving_name(owner, name, model.signature),
             idempotency_key,
@@ -129,13 +136,70 @@ class Endpoints:
             )
         return self._models.of_run(run.id)
 
-    def retire(self, owner: str, name: str) -> Endpoint:
+    def retire(self, owner: str, name: str, *, by: str) -> Endpoint:
         """Stop serving; the route goes first, then the reconciler unloads the models."""
         self.get(owner, name)
-        self._records.retire(owner, name)
+        self._records.retire(owner, name, by)
+        return self._take_effect(owner, name)
+
+    # Traffic
+
+    def promote(
+        self, owner: str, name: str, why: str, *, by: str, idempotency_key: str | None
+    ) -> Endpoint:
+        """All requests to the canary. Raises `Conflict` where there is none."""
+
+        def decide(endpoint: Endpoint) -> traffic.Shift:
+            return traffic.promote(endpoint, why)
+
+        return self._change(owner, name, decide, by, idempotency_key)
+
+    def roll_back(
+        self, owner: str, name: str, why: str, *, by: str, idempotency_key: str | None
+    ) -> Endpoint:
+        """The former traffic again. One file of routes is renamed, and Triton is not asked: what
+        a rollback leads to is loaded. Raises `Conflict` where there is none."""
+
+        def decide(endpoint: Endpoint) -> traffic.Shift:
+            return traffic.roll_back(endpoint, by, why)
+
+        return self._change(owner, name, decide, by, idempotency_key)
+
+    def share_out(
+        self,
+        owner: str,
+        name: str,
+        request: TrafficRequest,
+        *,
+        by: str,
+        idempotency_key: str | None,
+    ) -> Endpoint:
+        """Split the requests among loaded versions. Raises `InvalidInput` or `Conflict`."""
+
+        def decide(endpoint: Endpoint) -> traffic.Shift | None:
+            return traffic.share_out(endpoint, request.traffic, request.why)
+
+        return self._change(owner, name, decide, by, idempotency_key)
+
+    def _change(
+        self,
+        owner: str,
+        name: str,
+        decide: Callable[[Endpoint], traffic.Shift | None],
+        by: str,
+        idempotency_key: str | None,
+    ) -> Endpoint:
+        self._records.change(owner, name, decide, by=by, idempotency_key=idempotency_key)
+        return self._take_effect(owner, name)
+
+    def _take_effect(self, owner: str, name: str) -> Endpoint:
         self.apply_routes()
         self._notifier.notify(topic(owner, name))
         return self.get(owner, name)
+
+    def history(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Change]:
+        """Every change of what serves, newest first: who, when, what and why."""
+        return self._records.changes(owner, name, cursor, limit)
 
     # Keys
 
@@ -145,19 +209,24 @@ class Endpoints:
         """A new key, its token shown this once."""
         self._not_retired(self.get(owner, name))
         now = datetime.now(UTC).replace(microsecond=0)
-        key = self._records.add_key(
+        key = self._keys.add(
             owner,
             name,
             Key(
                 id=secrets.token_hex(12),
                 endpoint=f"{owner}/{name}",
                 note=request.note,
+                scope=request.scope,
+                rate=request.rate,
                 created_at=now,
                 expires_at=now + timedelta(days=request.expires_in_days),
             ),
             idempotency_key,
         )
-        token = self._signer.sign(_audience(owner, name), key.id, by, key.expires_at)
+        if key.rate is not None:
+            # In the gateway before the key is anybody's.
+            self.apply_routes()
+        token = self._signer.sign(_audience(owner, name), key.id, by, key.expires_at, key.scope)
         return key.model_copy(update={"token": token})
 
     def exchange(self, owner: str, name: str, by: str) -> EndpointToken:
@@ -166,15 +235,15 @@ class Endpoints:
         expires_at = datetime.now(UTC).replace(microsecond=0) + TOKEN_LIFETIME
         # No record: it cannot be revoked, and it is over in minutes.
         jti = f"session-{secrets.token_hex(12)}"
-        token = self._signer.sign(_audience(owner, name), jti, by, expires_at)
+        token = self._signer.sign(_audience(owner, name), jti, by, expires_at, KeyScope.VERSIONS)
         return EndpointToken(token=token, expires_at=expires_at)
 
     def keys(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]:
-        return self._records.keys(owner, name, cursor, limit)
+        return self._keys.page(owner, name, cursor, limit)
 
     def revoke_key(self, owner: str, name: str, key_id: str) -> Key:
         """Raises `NotFound`. The gateway refuses the key when this returns."""
-        revoked = self._records.revoke_key(owner, name, key_id, datetime.now(UTC))
+        revoked = self._keys.revoke(owner, name, key_id, datetime.now(UTC))
         if revoked is None:
             raise NotFound("There is no such key.", remedy=f"See %aiaas keys {name}.")
         self.apply_routes()
@@ -195,15 +264,26 @@ class Endpoints:
 
     def _route(self, endpoint: Endpoint, deployments: Sequence[Deployment], now: datetime) -> Route:
         names = {deployment.version: deployment.serving_name for deployment in deployments}
+        # One that is on its way is not verified to the end, until it has a share.
+        underway = {v.version for v in endpoint.versions if v.is_underway} - set(endpoint.traffic)
         return Route(
             owner=endpoint.owner,
             endpoint=endpoint.name,
             targets=[
-                RouteTarget(model=names[version], version=version, percent=percent)
-                for version, percent in sorted(endpoint.traffic.items())
+                RouteTarget(
+                    model=names[version],
+                    version=version,
+                    percent=endpoint.traffic.get(version, 0),
+                )
+                for version in sorted(traffic.kept(endpoint) - underway)
             ],
             audience=_audience(endpoint.owner, endpoint.name),
-            revoked=self._records.revoked(endpoint.owner, endpoint.name, now),
+            rates={
+                key.id: key.rate
+                for key in self._keys.limited(endpoint.owner, endpoint.name, now)
+                if key.rate is not None
+            },
+            revoked=self._keys.revoked(endpoint.owner, endpoint.name, now),
         )
 
     def _complete(self, endpoint: Endpoint) -> Endpoint:

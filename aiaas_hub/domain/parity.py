@@ -76,7 +76,7 @@ def measure(
         begin = time.perf_counter()
         infer(one)
         seconds.append(time.perf_counter() - begin)
-    scale = max(1.0, *(_magnitude(array) for array in expected.values()))
+    scale = max(1.0, *(magnitude(array) for array in expected.values()))
     parity = Parity(
         max_abs=worst,
         rows=rows,
@@ -101,7 +101,7 @@ def difference(expected: Array, answer: Array | None) -> float:
     return float("inf") if not np.all(np.isfinite(gap)) else float(np.max(gap))
 
 
-def _magnitude(array: Array) -> float:
+def magnitude(array: Array) -> float:
     """Largest finite magnitude, without a copy of another type."""
     if array.dtype == np.bool_:
         return 0.0

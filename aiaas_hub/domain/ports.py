@@ -170,6 +170,21 @@ class RouteTarget:
     """Triton model name."""
     version: int
     percent: int
+    """0: by its exact version only."""
+
+
+@dataclass(frozen=True)
+class VersionTraffic:
+    """What the gateway counted of one version's inference since it started, or since the version
+    last came onto a route. Calls of an exact version are not in it."""
+
+    requests: int
+    errors: int
+    """HTTP 5xx."""
+    refused: int
+    """HTTP 4xx from the model server."""
+    latencies: Mapping[float, int]
+    """Milliseconds → requests that took at most so long."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,8 @@ class Route:
     """`aud` that a key must carry: `owner/endpoint`."""
     revoked: Sequence[str] = ()
     """`jti`s of keys that are refused although their signature still holds."""
+    rates: Mapping[str, int] = field(default_factory=dict)
+    """`jti` → most requests per second."""
 
 
 class Gateway(Engine, Protocol):
@@ -194,6 +211,10 @@ class Gateway(Engine, Protocol):
 
     def apply(self, routes: Sequence[Route]) -> None:
         """Make these the routes, all at once."""
+
+    def traffic(self) -> Mapping[tuple[str, int], VersionTraffic]:
+        """Per Triton model and version that has a share. Raises `Unavailable` while it is not
+        up."""
 
 
 class BlobStore(Protocol):
@@ -316,7 +337,9 @@ class RunLogs(Protocol):
 class Signer(Protocol):
     """Signs endpoint keys that the gateway verifies by itself."""
 
-    def sign(self, audience: str, jti: str, subject: str, expires_at: datetime) -> str: ...
+    def sign(
+        self, audience: str, jti: str, subject: str, expires_at: datetime, scope: str = "infer"
+    ) -> str: ...
 
 
 class Notifier(Protocol):

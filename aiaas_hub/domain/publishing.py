@@ -14,19 +14,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from aiaas_hub.domain import parity
+from aiaas_hub.domain import parity, traffic
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore, DoesNotAnswer, Notifier, ServingEngine
 from aiaas_hub.domain.records import Deployment, EndpointRecords
-from aiaas_hub.schemas.endpoints import MAX_BATCH, EndpointState, Parity
+from aiaas_hub.schemas.endpoints import MAX_BATCH, Endpoint, EndpointState, Parity
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import ModelVersion, Signature
 
 log = logging.getLogger(__name__)
 
-KEPT_VERSIONS = 2
-"""Versions that stay loaded: the serving one, and the one before for an instant rollback."""
 PARITY_TOLERANCE = 1e-3
 """Largest difference accepted, relative to the largest expected output (at least 1)."""
 
@@ -77,7 +75,7 @@ class Publisher:
             EndpointState.CANARY: self._route,
         }
         current = deployment
-        while not current.info.state.is_settled:
+        while current.info.is_underway:
             try:
                 advanced = steps[current.info.state](current)
             except DoesNotAnswer as error:
@@ -112,8 +110,8 @@ class Publisher:
                 break
             current = advanced
             self._notifier.notify(topic(deployment.owner, deployment.endpoint))
-        if not current.info.state.is_settled:
-            self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
+        if current.info.is_underway:
+            self._converge_anew(deployment)
 
     def _stage(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
@@ -127,8 +125,12 @@ class Publisher:
 
     def _verify(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
-        others = self._kept(self._records.deployments(deployment.owner, deployment.endpoint))
-        served = [d.version for d in others if d.serving_name == deployment.serving_name]
+        endpoint, deployments = self._all(deployment.owner, deployment.endpoint)
+        served = [
+            d.version
+            for d in deployments
+            if d.serving_name == deployment.serving_name and d.version in traffic.kept(endpoint)
+        ]
         self._engine.set_versions(
             deployment.serving_name, model.signature, sorted({*served, deployment.version})
         )
@@ -157,12 +159,22 @@ class Publisher:
         return measured
 
     def _route(self, deployment: Deployment) -> Deployment | None:
-        if not self._records.route(deployment, {deployment.version: 100}):
+        """Its share of the requests: all, and then it serves, or that of a canary, which waits to
+        be judged."""
+        self._records.change(
+            deployment.owner,
+            deployment.endpoint,
+            lambda endpoint: traffic.begin(endpoint, deployment.version),
+            by=deployment.info.created_by,
+        )
+        routed: Deployment | None = self._current(deployment)
+        if routed is None or routed.info.state is not EndpointState.CANARY:
             return None
         self._endpoints.apply_routes()
-        done = self._records.transition(deployment, EndpointState.CANARY, EndpointState.SERVING)
-        self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
-        return done
+        if not routed.info.is_judged:
+            routed = self._records.transition(routed, EndpointState.CANARY, EndpointState.SERVING)
+        self._converge_anew(deployment)
+        return routed
 
     def _fail(self, deployment: Deployment, error: AiaasError) -> None:
         log.warning(
@@ -172,20 +184,29 @@ class Publisher:
             deployment.endpoint,
             error.message,
         )
-        self._records.transition(
-            deployment, deployment.info.state, EndpointState.FAILED, error=str(error)
-        )
-        self.converge_endpoint(self._records.deployments(deployment.owner, deployment.endpoint))
+
+        def decide(endpoint: Endpoint) -> traffic.Shift | None:
+            state = next(v.state for v in endpoint.versions if v.version == deployment.version)
+            # It may have been retired meanwhile.
+            return (
+                None if state.is_settled else traffic.fail(endpoint, deployment.version, str(error))
+            )
+
+        self._records.change(deployment.owner, deployment.endpoint, decide, by="")
+        self._converge_anew(deployment)
         self._notifier.notify(topic(deployment.owner, deployment.endpoint))
 
     # Desired against actual
 
-    def converge_endpoint(self, deployments: Sequence[Deployment]) -> None:
+    def _converge_anew(self, deployment: Deployment) -> None:
+        self.converge_endpoint(*self._all(deployment.owner, deployment.endpoint))
+
+    def converge_endpoint(self, endpoint: Endpoint, deployments: Sequence[Deployment]) -> None:
         """Make Triton serve of one endpoint what it should, and remove what it should not."""
-        kept = {d.version: d for d in self._kept(deployments)}
+        kept = traffic.kept(endpoint)
         for name in {d.serving_name for d in deployments}:
             mine = [d for d in deployments if d.serving_name == name]
-            if any(not d.info.state.is_settled for d in mine):
+            if any(d.info.is_underway for d in mine):
                 # The publisher is at work on this very model, and one writer is the rule.
                 continue
             wanted = {d.version for d in mine if d.version in kept}
@@ -223,7 +244,7 @@ class Publisher:
             return
         try:
             # Read under the lock: a version may have been published since.
-            self.converge_endpoint(self._records.deployments(owner, name))
+            self.converge_endpoint(*self._all(owner, name))
         except Unavailable:
             raise
         except Exception:
@@ -236,8 +257,9 @@ class Publisher:
         """Models that an endpoint serves or is going to. Unsettled ones are read first: one that
         settles in between is then found among the served."""
         wanted = {d.serving_name for d in self._records.unsettled()}
-        for _, deployments in self._records.routed():
-            wanted |= {d.serving_name for d in self._kept(deployments)}
+        for endpoint, deployments in self._records.routed():
+            kept = traffic.kept(endpoint)
+            wanted |= {d.serving_name for d in deployments if d.version in kept}
         return wanted
 
     def _writer(self, owner: str, name: str) -> threading.Lock:
@@ -264,11 +286,16 @@ class Publisher:
             log.warning("%s does not answer: %s", deployment.serving_name, error.message)
             self._engine.heal(deployment.serving_name)
 
-    @staticmethod
-    def _kept(deployments: Sequence[Deployment]) -> list[Deployment]:
-        """Versions that should be loaded: the newest good ones."""
-        good = [d for d in deployments if d.info.state is EndpointState.SERVING]
-        return good[:KEPT_VERSIONS]
+    def _all(self, owner: str, name: str) -> tuple[Endpoint, Sequence[Deployment]]:
+        """Versions first: one that is added in between is then not taken for a stranger's."""
+        deployments = self._records.deployments(owner, name)
+        endpoint = self._records.get(owner, name)
+        assert endpoint is not None, "endpoints are not deleted"  # noqa: S101 - an invariant
+        return endpoint, deployments
+
+    def _current(self, deployment: Deployment) -> Deployment | None:
+        _, deployments = self._all(deployment.owner, deployment.endpoint)
+        return next((d for d in deployments if d.version == deployment.version), None)
 
     def _model(self, deployment: Deployment) -> ModelVersion:
         pinned = deployment.info.model

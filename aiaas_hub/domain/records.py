@@ -6,7 +6,7 @@ Each method is one transaction. A call that cannot get the database in bounded t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from aiaas_hub.domain.downsampling import Curve
 from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.domain.search import Word
+from aiaas_hub.domain.traffic import Shift
 from aiaas_hub.schemas.datasets import Dataset, DatasetUpdate, DatasetVersion
-from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, EndpointVersion, Key
+from aiaas_hub.schemas.endpoints import Change, Endpoint, EndpointState, EndpointVersion, Key
 from aiaas_hub.schemas.models import Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import Profile, ProfileStatus
@@ -327,11 +328,29 @@ class EndpointRecords(Protocol):
     def explain(self, deployment: Deployment, reason: str) -> bool:
         """Say what a version on its way waits for; False if that changes nothing."""
 
-    def route(self, deployment: Deployment, traffic: dict[int, int]) -> bool:
-        """Set the desired traffic of the deployment's endpoint; False unless the version is a
-        canary, for example since the endpoint was retired meanwhile."""
+    def change(
+        self,
+        owner: str,
+        name: str,
+        decide: Callable[[Endpoint], Shift | None],
+        *,
+        by: str,
+        idempotency_key: str | None = None,
+    ) -> bool:
+        """Make the change that `decide` says of the endpoint as it is, and write it into its
+        history; what it raises changes nothing. False where it says None, or this key has changed
+        the endpoint before."""
 
-    def retire(self, owner: str, name: str) -> None:
+    def changes(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Change]:
+        """The history, newest first."""
+
+    def bake(self, deployment: Deployment) -> dict[str, Any] | None:
+        """What was kept by `keep_bake`."""
+
+    def keep_bake(self, deployment: Deployment, bake: dict[str, Any]) -> None:
+        """Keep what was seen of a canary, while it is one."""
+
+    def retire(self, owner: str, name: str, by: str) -> None:
         """Desired traffic none, every version retired that may be, all keys revoked."""
 
     def routed(self) -> Sequence[tuple[Endpoint, Sequence[Deployment]]]:
@@ -339,12 +358,19 @@ class EndpointRecords(Protocol):
 
     def count_serving(self, owner: str) -> int: ...
 
-    def add_key(self, owner: str, name: str, key: Key, idempotency_key: str | None) -> Key:
+
+class KeyRecords(Protocol):
+    """Keys of endpoints. Raises `NotFound` where there is no such endpoint."""
+
+    def add(self, owner: str, name: str, key: Key, idempotency_key: str | None) -> Key:
         """Raises `Conflict` beyond the number of keys that an endpoint may have."""
 
-    def keys(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]: ...
+    def page(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]: ...
 
-    def revoke_key(self, owner: str, name: str, key_id: str, at: datetime) -> Key | None: ...
+    def revoke(self, owner: str, name: str, key_id: str, at: datetime) -> Key | None: ...
 
     def revoked(self, owner: str, name: str, now: datetime) -> Sequence[str]:
         """Ids of keys that are revoked and have not expired yet."""
+
+    def limited(self, owner: str, name: str, now: datetime) -> Sequence[Key]:
+        """Valid keys that have a rate of their own."""

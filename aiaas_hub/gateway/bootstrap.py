@@ -2,6 +2,7 @@
 
 jwt_authn   every request needs a token signed by our key that has not expired: 401
 rbac        denies by default; each route admits its own audience, less the revoked: 403
+ratelimit   keys that have a rate of their own: 429
 buffer      bodies up to a limit: 413
 router      the routes' paths; everything else: 404
 """
@@ -20,16 +21,20 @@ from aiaas_hub.gateway.names import (
     FILTERS,
     INFER_SECONDS,
     JWT,
-    MUTATION,
+    RATE,
     RBAC,
     ROUTES,
-    TRITON,
     TYPE,
 )
 from aiaas_hub.gateway.routes import MAX_JSON_BYTES
 
 MAX_REQUEST_BYTES = 64 << 20
 MAX_CONNECTIONS = 4096
+LATENCY_BUCKETS = [
+    *(0.5, 1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 50, 70, 100, 150, 200, 300, 500),
+    *(750, 1000, 1500, 2000, 3000, 5000, 10_000, 30_000, 60_000, 120_000),
+]
+"""Milliseconds; Envoy measures whole ones."""
 
 _ERRORS = {
     401: (
@@ -43,6 +48,11 @@ _ERRORS = {
         "Make a key of this endpoint.",
     ),
     404: ("not_found", "There is no such endpoint or path.", "Look at `%aiaas endpoints`."),
+    429: (
+        "too_many",
+        "This key, or its endpoint's owner, sends more at a time than is allowed.",
+        "Call more slowly, or with larger batches.",
+    ),
     413: (
         "too_large",
         f"A request has at most {MAX_REQUEST_BYTES >> 20} MiB, {MAX_JSON_BYTES >> 20} MiB as JSON.",
@@ -57,18 +67,26 @@ def bootstrap(
     *,
     port: int,
     admin: Path,
-    triton: Path,
+    clusters: Path,
     routes: Path,
     jwks: Mapping[str, Any],
     address: str = "127.0.0.1",
 ) -> dict[str, Any]:
-    """The static part. `admin` and `triton` are unix sockets, `routes` the file that is watched."""
+    """The static part. `admin` is a unix socket; `clusters` and `routes` are watched files."""
     return {
         "node": {"id": "gateway", "cluster": "aiaas"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {
-            "listeners": [_listener(address, port, routes, jwks)],
-            "clusters": [_cluster(triton)],
+        "static_resources": {"listeners": [_listener(address, port, routes, jwks)]},
+        "dynamic_resources": {
+            "cds_config": {
+                "path_config_source": {"path": str(clusters)},
+                "resource_api_version": "V3",
+            }
+        },
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "upstream_rq_time"}, "buckets": LATENCY_BUCKETS}
+            ]
         },
         "overload_manager": {
             "resource_monitors": [
@@ -109,7 +127,13 @@ def _listener(address: str, port: int, routes: Path, jwks: Mapping[str, Any]) ->
                 "resource_api_version": "V3",
             },
         },
-        "http_filters": [_authentication(jwks), _denial(), _body_limit(), _router()],
+        "http_filters": [
+            _authentication(jwks),
+            _denial(),
+            _key_rates(),
+            _body_limit(),
+            _router(),
+        ],
         "local_reply_config": _errors(),
         "server_name": "aiaas",
         # What is matched is what is meant: dot segments are resolved first, and a quoted slash
@@ -188,6 +212,17 @@ def _denial() -> dict[str, Any]:
     }
 
 
+def _key_rates() -> dict[str, Any]:
+    """Without a bucket nothing is limited: the routes have the keys' rates."""
+    return {
+        "name": RATE,
+        "typed_config": {
+            "@type": f"{FILTERS}.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "keys",
+        },
+    }
+
+
 def _body_limit() -> dict[str, Any]:
     return {
         "name": BUFFER,
@@ -213,18 +248,29 @@ def _errors() -> dict[str, Any]:
     tritonclient takes it; beside it are the parts of the platform's one error shape."""
     return {
         "mappers": [
+            # An owner who has as many requests in flight as may be; Envoy itself would say 503.
             {
-                "filter": {
-                    "status_code_filter": {
-                        "comparison": {
-                            "op": "EQ",
-                            "value": {"default_value": status, "runtime_key": f"reply.{status}"},
+                "filter": {"response_flag_filter": {"flags": ["UO"]}},
+                "status_code": 429,
+                "body_format_override": _error_format(*_ERRORS[429]),
+            },
+            *(
+                {
+                    "filter": {
+                        "status_code_filter": {
+                            "comparison": {
+                                "op": "EQ",
+                                "value": {
+                                    "default_value": status,
+                                    "runtime_key": f"reply.{status}",
+                                },
+                            }
                         }
-                    }
-                },
-                "body_format_override": _error_format(*error),
-            }
-            for status, error in _ERRORS.items()
+                    },
+                    "body_format_override": _error_format(*error),
+                }
+                for status, error in _ERRORS.items()
+            ),
         ],
         "body_format": _error_format("invalid", "The gateway refused the request.", ""),
     }
@@ -240,43 +286,4 @@ def _error_format(code: str, message: str, remedy: str) -> dict[str, Any]:
             "remedy": remedy,
             "request_id": "%REQ(X-REQUEST-ID)%",
         }
-    }
-
-
-def _cluster(triton: Path) -> dict[str, Any]:
-    return {
-        "name": TRITON,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "circuit_breakers": {
-            "thresholds": [
-                {"max_connections": 512, "max_pending_requests": 1024, "max_requests": 2048}
-            ]
-        },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http_protocol_options": {}},
-                "http_filters": [
-                    {
-                        "name": MUTATION,
-                        "typed_config": {"@type": f"{FILTERS}.header_mutation.v3.HeaderMutation"},
-                    },
-                    {
-                        "name": "envoy.filters.http.upstream_codec",
-                        "typed_config": {"@type": f"{FILTERS}.upstream_codec.v3.UpstreamCodec"},
-                    },
-                ],
-            }
-        },
-        "load_assignment": {
-            "cluster_name": TRITON,
-            "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {"endpoint": {"address": {"pipe": {"path": str(triton)}}}},
-                    ]
-                }
-            ],
-        },
     }

@@ -1,7 +1,8 @@
 """Endpoint keys: ES256 tokens that the control plane signs and Envoy verifies by itself.
 
-A key is `iss`=aiaas-hub, `aud`=owner/endpoint, `sub`=who it was given to, `jti`, `iat`, `exp`. So
-inference goes on while the control plane is down; a key is revoked by its `jti` in the routes.
+A key is `iss`=aiaas-hub, `aud`=owner/endpoint, `sub`=who it was given to, `scope`, `jti`, `iat`,
+`exp`. So inference goes on while the control plane is down; a key is revoked by its `jti` in the
+routes.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class GatewayKeys:
         self._key = key
         self._id = _thumbprint(key)
 
-    def sign(self, audience: str, jti: str, subject: str, expires_at: datetime) -> str:
+    def sign(
+        self, audience: str, jti: str, subject: str, expires_at: datetime, scope: str = "infer"
+    ) -> str:
         """A token for `audience` (`owner/endpoint`) that holds until `expires_at` (aware)."""
         if expires_at.tzinfo is None:
             raise ValueError("expires_at needs a time zone.")
@@ -51,6 +54,7 @@ class GatewayKeys:
             "aud": audience,
             "sub": subject,
             "jti": jti,
+            "scope": scope,
             "iat": int(datetime.now(UTC).timestamp()),
             "exp": int(expires_at.timestamp()),
         }

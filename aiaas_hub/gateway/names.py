@@ -1,8 +1,9 @@
 """Envoy's names that the bootstrap and the routes share."""
 
-TRITON = "triton"
+VIRTUAL_HOST = "gateway"
 JWT = "envoy.filters.http.jwt_authn"
 RBAC = "envoy.filters.http.rbac"
+RATE = "envoy.filters.http.local_ratelimit"
 BUFFER = "envoy.filters.http.buffer"
 MUTATION = "envoy.filters.http.header_mutation"
 CLAIMS = "claims"

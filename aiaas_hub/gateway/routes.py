@@ -10,10 +10,11 @@ Each route admits its own audience, less the revoked keys, and rewrites exactly 
     GET   /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/ready
     POST  /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/infer
 
-Whatever model and version a caller names, the path that reaches Triton is written here, with one
-version in it. So callers cannot reach the repository, shared memory, tracing or logging. An
-inference request may still *name* a shared memory region in its body; as none can be registered
-through here, Triton refuses it.
+Whatever model and version a caller names in the path, the one that reaches Triton is written here,
+with one version in it: that of the traffic's split, or the one in the header `x-aiaas-version` for
+who may choose, which a key's scope says. So callers cannot reach the repository, shared memory,
+tracing or logging. An inference request may still *name* a shared memory region in its body; as
+none can be registered through here, Triton refuses it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.gateway.clusters import cluster_name
 from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
@@ -34,13 +36,16 @@ from aiaas_hub.gateway.names import (
     INFER_SECONDS,
     JWT,
     MUTATION,
+    RATE,
     RBAC,
     ROUTES,
-    TRITON,
     TYPE,
+    VIRTUAL_HOST,
 )
+from aiaas_hub.schemas.endpoints import KeyScope
 
 VERSION_HEADER = "x-aiaas-model-version"
+CHOICE_HEADER = "x-aiaas-version"
 MAX_JSON_BYTES = 1 << 20
 """Of a request that is all JSON; tensors in binary may take `bootstrap.MAX_REQUEST_BYTES`."""
 _JSON_LENGTH = "inference-header-content-length"
@@ -59,7 +64,12 @@ def route_configuration(routes: Sequence[Route]) -> dict[str, Any]:
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         "virtual_hosts": [
-            {"name": "gateway", "domains": ["*"], "routes": [*entries, _nothing_else()]}
+            {
+                "name": VIRTUAL_HOST,
+                "domains": ["*"],
+                "routes": [*entries, _nothing_else()],
+                **_rates({jti: rate for route in ordered for jti, rate in route.rates.items()}),
+            }
         ],
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -84,9 +94,19 @@ def _segment(text: str) -> str:
     return pattern
 
 
+def statistics_name(target: RouteTarget) -> str:
+    return f"{target.model}-v{target.version}"
+
+
+def statistics_target(name: str) -> tuple[str, int]:
+    """Model and version of a `statistics_name`."""
+    model, _, version = name.rpartition("-v")
+    return model, int(version)
+
+
 def _entries(route: Route) -> list[dict[str, Any]]:
     base = path_pattern(route.owner, route.endpoint)
-    guard = _admit(route.audience, route.revoked)
+    cluster = cluster_name(route.owner)
     targets = [target for target in route.targets if target.percent > 0]
     if not targets:
         return []
@@ -94,10 +114,13 @@ def _entries(route: Route) -> list[dict[str, Any]]:
     main = max(targets, key=lambda target: target.percent)
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
     entries = []
+    for target in route.targets:
+        entries += _chosen(base, cluster, target, _admit(route, choice=True))
     share = 0
     for target in targets:
         share += target.percent
-        entries += _infer(base, target, share, guard)
+        entries += _split(base, cluster, target, share, _admit(route, inference=True))
+    guard = _admit(route)
     for pattern, rewritten in (
         (
             f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)",
@@ -105,39 +128,66 @@ def _entries(route: Route) -> list[dict[str, Any]]:
         ),
         (f"{base}(/v2(?:/health/live)?)", r"\1"),
     ):
-        entries.append(_entry("GET", pattern, rewritten, main, guard))
+        entries.append(_entry("GET", pattern, rewritten, cluster, main, guard))
     return entries
 
 
-def _infer(
-    base: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
+def _chosen(
+    base: str, cluster: str, target: RouteTarget, guard: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
-    Triton parses recursively and so are bounded."""
-    pinned = f"/v2/models/{target.model}/versions/{target.version}/infer"
-    pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
-    binary = _entry("POST", pattern, pinned, target, guard)
-    binary["match"]["headers"].append(
-        {"name": _JSON_LENGTH, "string_match": {"safe_regex": {"regex": "[0-9]{1,6}"}}}
-    )
-    plain = _entry("POST", pattern, pinned, target, guard)
-    plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
-    plain["typed_per_filter_config"][BUFFER] = {
-        "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
-        "buffer": {"max_request_bytes": MAX_JSON_BYTES},
-    }
-    if share < 100:
-        for entry in (binary, plain):
+    """An exact version, whether it has a share or not. Not in the version's statistics, which tell
+    what its share of the callers met."""
+    entries = _infer(base, cluster, target, guard)
+    for entry in entries:
+        chosen = {"name": CHOICE_HEADER, "string_match": {"exact": str(target.version)}}
+        entry["match"]["headers"].append(chosen)
+    return entries
+
+
+def _split(
+    base: str, cluster: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    entries = _infer(base, cluster, target, guard)
+    for entry in entries:
+        entry["stat_prefix"] = statistics_name(target)
+        # A version that is not there must not become another one.
+        entry["match"]["headers"].append({"name": CHOICE_HEADER, "present_match": False})
+        if share < 100:
             # Envoy draws one number per request and compares it on every route, so the fractions
             # are cumulative: 50, 80 and the rest make 50, 30 and 20 percent.
             entry["match"]["runtime_fraction"] = {
                 "default_value": {"numerator": share, "denominator": "HUNDRED"}
             }
+    return entries
+
+
+def _infer(
+    base: str, cluster: str, target: RouteTarget, guard: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
+    Triton parses recursively and so are bounded."""
+    pinned = f"/v2/models/{target.model}/versions/{target.version}/infer"
+    pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
+    binary = _entry("POST", pattern, pinned, cluster, target, guard)
+    binary["match"]["headers"].append(
+        {"name": _JSON_LENGTH, "string_match": {"safe_regex": {"regex": "[0-9]{1,6}"}}}
+    )
+    plain = _entry("POST", pattern, pinned, cluster, target, guard)
+    plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
+    plain["typed_per_filter_config"][BUFFER] = {
+        "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+        "buffer": {"max_request_bytes": MAX_JSON_BYTES},
+    }
     return [binary, plain]
 
 
 def _entry(
-    method: str, pattern: str, rewritten: str, target: RouteTarget, guard: Mapping[str, Any]
+    method: str,
+    pattern: str,
+    rewritten: str,
+    cluster: str,
+    target: RouteTarget,
+    guard: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "match": {
@@ -145,7 +195,7 @@ def _entry(
             "headers": [{"name": ":method", "string_match": {"exact": method}}],
         },
         "route": {
-            "cluster": TRITON,
+            "cluster": cluster,
             "timeout": f"{INFER_SECONDS}s",
             "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
             # Triton closes idle connections: a request on one that has just been closed was
@@ -169,11 +219,19 @@ def _version_header(version: int) -> dict[str, Any]:
     }
 
 
-def _admit(audience: str, revoked: Sequence[str]) -> dict[str, Any]:
-    principal: dict[str, Any] = _claim("aud", audience)
-    if revoked:
-        denied = {"or_ids": {"ids": [_claim("jti", jti) for jti in sorted(set(revoked))]}}
-        principal = {"and_ids": {"ids": [principal, {"not_id": denied}]}}
+def _admit(route: Route, *, inference: bool = False, choice: bool = False) -> dict[str, Any]:
+    """Keys of this endpoint that are not revoked: all of them, those that are for more than
+    metadata, or those that may choose a version."""
+    wanted = [_claim("aud", route.audience)]
+    denied = [_claim("jti", jti) for jti in sorted(set(route.revoked))]
+    if inference:
+        # A key without a scope is older than scopes are, and for inference.
+        denied.append(_claim("scope", KeyScope.METADATA))
+    if choice:
+        wanted.append(_claim("scope", KeyScope.VERSIONS))
+    if denied:
+        wanted.append({"not_id": {"or_ids": {"ids": denied}}})
+    principal = wanted[0] if len(wanted) == 1 else {"and_ids": {"ids": wanted}}
     return {
         "@type": f"{FILTERS}.rbac.v3.RBACPerRoute",
         "rbac": {
@@ -183,6 +241,43 @@ def _admit(audience: str, revoked: Sequence[str]) -> dict[str, Any]:
             }
         },
     }
+
+
+def _rates(rates: Mapping[str, int]) -> dict[str, Any]:
+    """A bucket per key that has a rate, filled once a second. For the host as a whole: each route
+    would have buckets of its own, and a key twice its rate on two of them.
+
+    A changed file of routes fills the buckets."""
+    if not rates:
+        return {}
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    unlimited = 1 << 31
+    jti = {
+        "metadata": {
+            "metadata_key": {"key": JWT, "path": [{"key": CLAIMS}, {"key": "jti"}]},
+            "descriptor_key": "jti",
+        }
+    }
+    return {
+        "typed_per_filter_config": {
+            RATE: {
+                "@type": f"{FILTERS}.local_ratelimit.v3.LocalRateLimit",
+                "stat_prefix": "keys",
+                "token_bucket": _bucket(unlimited),
+                "filter_enabled": always,
+                "filter_enforced": always,
+                "rate_limits": [{"actions": [jti]}],
+                "descriptors": [
+                    {"entries": [{"key": "jti", "value": key}], "token_bucket": _bucket(rate)}
+                    for key, rate in sorted(rates.items())
+                ],
+            }
+        }
+    }
+
+
+def _bucket(rate: int) -> dict[str, Any]:
+    return {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"}
 
 
 def _claim(name: str, value: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -29,6 +30,26 @@ class EndpointState(StrEnum):
         return self in (EndpointState.SERVING, EndpointState.FAILED, EndpointState.RETIRED)
 
 
+class Limits(BaseModel):
+    """What a canary may do and still be promoted at the end of its bake."""
+
+    max_error_rate: float = Field(default=0.01, ge=0, le=1)
+    """Share of its requests that fail (HTTP 5xx), beyond the former version's own."""
+    max_slowdown: float = Field(default=2.0, gt=0, le=1000)
+    """Its p95 over the former version's; five milliseconds more are never too many."""
+    max_disagreement: float = Field(default=0.25, ge=0, le=1)
+    """Share of the held-out rows that the two versions answer differently."""
+
+
+class CanaryPlan(BaseModel):
+    """How a new version comes to its traffic, where it does not get all of it at once."""
+
+    percent: int = Field(ge=1, le=99)
+    bake_seconds: float | None = Field(default=None, ge=1, le=7 * 24 * 3600)
+    """After so long it is promoted or rolled back by itself; None: somebody decides."""
+    limits: Limits = Limits()
+
+
 class PublishRequest(BaseModel):
     """Exactly one of `run` and `model`."""
 
@@ -36,6 +57,8 @@ class PublishRequest(BaseModel):
     """A run's id: its model is published."""
     model: str | None = None
     """`[owner/]name[@version]`."""
+    canary: CanaryPlan | None = None
+    """None: it gets all requests as soon as it is verified, and so does a first version."""
 
     @model_validator(mode="after")
     def _one_source(self) -> PublishRequest:
@@ -56,6 +79,45 @@ class Parity(BaseModel):
     p99_ms: float
 
 
+class VersionNumbers(BaseModel):
+    """What was seen of one version during a bake."""
+
+    requests: int = 0
+    """Callers' requests, as the gateway counts them."""
+    errors: int = 0
+    """Of these, answered with HTTP 5xx."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    """Latency of these behind the gateway; None before the first one."""
+    probes: int = 0
+    """Canary inferences of the service's own, on held-out rows."""
+    probe_errors: int = 0
+    """Of these, unanswered, or answered otherwise than the source model does."""
+    probe_p50_ms: float | None = None
+    """Their latency at one row, without the gateway."""
+
+
+class Bake(BaseModel):
+    """A canary under judgement, and at its end the numbers that decided."""
+
+    started_at: datetime
+    ends_at: datetime
+    limits: Limits
+    canary: VersionNumbers = VersionNumbers()
+    former_version: int | None = None
+    """What it is compared with: the former route's largest share."""
+    former: VersionNumbers = VersionNumbers()
+    disagreement: float | None = None
+    """Share of held-out rows that the two answer differently; None where they cannot be
+    compared, their inputs or outputs not being alike."""
+    rows: int = 0
+    """Held-out rows that were compared."""
+    decision: Literal["promoted", "rolled back"] | None = None
+    reasons: list[str] = []
+    """Of the decision, one sentence each."""
+
+
 class EndpointVersion(BaseModel):
     version: int
     model: PinnedModel
@@ -63,10 +125,31 @@ class EndpointVersion(BaseModel):
     created_at: datetime
     created_by: str
     parity: Parity | None = None
+    plan: CanaryPlan | None = None
+    """As it was published with; None: all requests at once."""
+    routed_at: datetime | None = None
+    """When it got its first share of the requests."""
+    bake: Bake | None = None
     reason: str = ""
     """While it is on its way: what it waits for."""
     error: str = ""
     """Why it failed, one sentence."""
+
+    @property
+    def is_judged(self) -> bool:
+        """A canary that has its share and waits for its promotion or rollback."""
+        has_share = self.plan is not None and self.routed_at is not None
+        return self.state is EndpointState.CANARY and has_share
+
+    @property
+    def is_baking(self) -> bool:
+        """A canary that is judged by its numbers, not by somebody."""
+        return self.is_judged and self.plan is not None and self.plan.bake_seconds is not None
+
+    @property
+    def is_underway(self) -> bool:
+        """Being published."""
+        return not self.state.is_settled and not self.is_judged
 
 
 class Endpoint(BaseModel):
@@ -76,6 +159,8 @@ class Endpoint(BaseModel):
     """Of the newest version; a failed one leaves `traffic` as it was."""
     traffic: dict[int, int]
     """Version → percent; empty until the first version serves."""
+    former: dict[int, int] = {}
+    """The traffic that a rollback leads back to; empty where there is none."""
     versions: list[EndpointVersion]
     """Newest first."""
     signature: Signature | None = None
@@ -86,9 +171,62 @@ class Endpoint(BaseModel):
     updated_at: datetime
 
 
+class Action(StrEnum):
+    """What a change of an endpoint was."""
+
+    PUBLISHED = "published"
+    """A verified version got all requests."""
+    CANARY = "canary"
+    """A verified version got its first share."""
+    TRAFFIC = "traffic"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
+    """A version did not come to serve; the traffic stayed."""
+    RETIRED = "retired"
+
+
+class Change(BaseModel):
+    """One line of an endpoint's history."""
+
+    id: int
+    at: datetime
+    by: str
+    """Who; empty: the platform itself, at the end of a bake or of a failed publish."""
+    action: Action
+    version: int | None = None
+    """Which version it was about."""
+    before: dict[int, int]
+    after: dict[int, int]
+    why: str = ""
+
+
+class Why(BaseModel):
+    why: str = Field(default="", max_length=1000)
+    """For the history."""
+
+
+class TrafficRequest(Why):
+    traffic: dict[int, Annotated[int, Field(ge=0, le=100)]] = Field(min_length=1, max_length=16)
+    """Version → percent; together 100."""
+
+
+class KeyScope(StrEnum):
+    """What a key opens; each opens what those before it do."""
+
+    METADATA = "metadata"
+    """Whether it is ready, and names and shapes of its tensors."""
+    INFER = "infer"
+    VERSIONS = "versions"
+    """Inference by an exact version, named in the header `x-aiaas-version`."""
+
+
 class KeyCreate(BaseModel):
     expires_in_days: float = Field(default=90, gt=0, le=366)
     note: str = Field(default="", max_length=200)
+    scope: KeyScope = KeyScope.INFER
+    rate: int | None = Field(default=None, ge=1, le=100_000)
+    """Most requests per second; None: the owner's limits only."""
 
 
 class Key(BaseModel):
@@ -97,6 +235,9 @@ class Key(BaseModel):
     id: str
     endpoint: str
     note: str
+    scope: KeyScope = KeyScope.INFER
+    rate: int | None = None
+    """Most requests per second; None: the owner's limits only."""
     created_at: datetime
     expires_at: datetime
     revoked_at: datetime | None = None

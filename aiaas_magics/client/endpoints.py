@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from aiaas_hub.schemas.endpoints import Endpoint, EndpointToken, Key, KeyCreate, PublishRequest
+from aiaas_hub.schemas.endpoints import (
+    Change,
+    Endpoint,
+    EndpointToken,
+    EndpointVersion,
+    Key,
+    KeyCreate,
+    PublishRequest,
+    TrafficRequest,
+    Why,
+)
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.runs import Lineage
 from aiaas_magics.client.transport import Transport, decode, segment
@@ -28,6 +38,21 @@ class EndpointsClient:
         """Begin to publish; the answer's newest version is the one to follow."""
         return self._transport.call("POST", f"{_path(owner, name)}/publish", Endpoint, body=request)
 
+    def set_traffic(self, owner: str, name: str, request: TrafficRequest) -> Endpoint:
+        return self._transport.call("POST", f"{_path(owner, name)}/traffic", Endpoint, body=request)
+
+    def promote(self, owner: str, name: str, why: str) -> Endpoint:
+        path = f"{_path(owner, name)}/promote"
+        return self._transport.call("POST", path, Endpoint, body=Why(why=why))
+
+    def rollback(self, owner: str, name: str, why: str) -> Endpoint:
+        path = f"{_path(owner, name)}/rollback"
+        return self._transport.call("POST", path, Endpoint, body=Why(why=why))
+
+    def history(self, owner: str, name: str) -> Iterator[Change]:
+        """Newest first."""
+        return self._transport.pages(f"{_path(owner, name)}/history", Change)
+
     def retire(self, owner: str, name: str) -> Endpoint:
         return self._transport.call("DELETE", _path(owner, name), Endpoint)
 
@@ -49,10 +74,17 @@ class EndpointsClient:
     def revoke_key(self, owner: str, name: str, key_id: str) -> Key:
         return self._transport.call("DELETE", f"{_path(owner, name)}/keys/{segment(key_id)}", Key)
 
-    def watch(self, owner: str, name: str, version: int) -> Iterator[Endpoint]:
-        """The endpoint each time it changes, until this version of it has settled.
+    def watch(
+        self,
+        owner: str,
+        name: str,
+        version: int,
+        until: Callable[[EndpointVersion], bool] = lambda version: not version.is_underway,
+    ) -> Iterator[Endpoint]:
+        """The endpoint each time it changes, until this version of it is published or, of a
+        canary, has its share, or what `until` says of it.
 
-        Whether it settled is read from the version's state; the end of a stream says nothing.
+        That is read from the version's state; the end of a stream says nothing.
         """
         silent_since = time.monotonic()
         while True:
@@ -60,7 +92,7 @@ class EndpointsClient:
                 endpoint = self.get(owner, name)
                 silent_since = time.monotonic()
                 yield endpoint
-                if _settled(endpoint, version):
+                if _reached(endpoint, version, until):
                     return
                 with self._transport.events(f"{_path(owner, name)}/events") as events:
                     try:
@@ -69,7 +101,7 @@ class EndpointsClient:
                                 continue
                             endpoint = decode(event.data, Endpoint)
                             yield endpoint
-                            if _settled(endpoint, version):
+                            if _reached(endpoint, version, until):
                                 return
                     finally:
                         # While it was open the service was there, though nothing happened.
@@ -80,8 +112,8 @@ class EndpointsClient:
             time.sleep(_PAUSE)
 
 
-def _settled(endpoint: Endpoint, version: int) -> bool:
-    return any(v.version == version and v.state.is_settled for v in endpoint.versions)
+def _reached(endpoint: Endpoint, version: int, until: Callable[[EndpointVersion], bool]) -> bool:
+    return any(v.version == version and until(v) for v in endpoint.versions)
 
 
 def _path(owner: str, name: str) -> str:

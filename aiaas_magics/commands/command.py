@@ -95,6 +95,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def percent(text: str) -> int:
+    """Type of an argument that is a share."""
+    if not text.removesuffix("%").isdecimal() or int(text.removesuffix("%")) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
+    return int(text.removesuffix("%"))
+
+
 def rank(text: str) -> int:
     """Type of an argument that names a worker."""
     if not text.isdecimal():

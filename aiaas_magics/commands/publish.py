@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aiaas_magics.commands.command import Call, Command, completed
+from aiaas_magics.commands.command import Call, Command, completed, percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,14 +15,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     completed(source.add_argument("--run", metavar="ID", help="the model of this run"), "run")
     completed(source.add_argument("--model", metavar="NAME[@V]", help="this model"), "model")
+    parser.add_argument(
+        "--canary",
+        type=percent,
+        metavar="PERCENT",
+        help="its share of the requests until you promote it or roll it back",
+    )
+    parser.add_argument(
+        "--bake",
+        type=float,
+        metavar="SECONDS",
+        help="then its numbers decide; its share is a tenth unless --canary says otherwise",
+    )
+    for limit, what in (
+        ("max-error-rate", "most of its requests that may fail beyond the former's (0.01)"),
+        ("max-slowdown", "most times the former's p95 that its own may be (2)"),
+        ("max-disagreement", "most held-out rows that it may answer otherwise (0.25)"),
+    ):
+        parser.add_argument(f"--{limit}", type=float, metavar="X", help=f"of a bake: {what}")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.publishing import publish_model, publish_run
+    from aiaas_magics.publishing import canary_plan, publish_model, publish_run
 
+    limits = {
+        name: value
+        for name in ("max_error_rate", "max_slowdown", "max_disagreement")
+        if (value := getattr(args, name)) is not None
+    }
+    plan = canary_plan(args.canary, args.bake, limits)
     if args.run is not None:
-        return publish_run(args.run, args.name)
-    return publish_model(args.model, args.name)
+        return publish_run(args.run, args.name, plan)
+    return publish_model(args.model, args.name, plan)
 
 
 COMMAND = Command("publish", "serve a run's model at an endpoint", add_arguments, run)

@@ -32,7 +32,8 @@ def test_the_former_version_stays_loaded_and_older_ones_go(world: World) -> None
         world.published(onnx=f"onnx {number}".encode())
         world.tick()
     (route,) = world.gateway.routes
-    assert [(t.version, t.percent) for t in route.targets] == [(3, 100)]
+    # The former one has no share, and can be asked for by its version.
+    assert [(t.version, t.percent) for t in route.targets] == [(2, 0), (3, 100)]
     name = route.targets[0].model
     assert world.serving.served == {name: {2, 3}}
     assert world.serving.installed == {(name, 2), (name, 3)}
@@ -224,13 +225,13 @@ def test_unreadable_held_out_rows_fail_the_version(world: World) -> None:
 def test_retired_while_it_is_published(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The retirement comes between the check and the route: nothing is routed."""
     records = world.reconciler._publisher._records
-    route = records.route
+    change = records.change
 
-    def retired_first(*arguments: Any) -> bool:
-        records.retire("alice", "digits")
-        return route(*arguments)
+    def retired_first(*arguments: Any, **keywords: Any) -> bool:
+        records.retire("alice", "digits", "alice")
+        return change(*arguments, **keywords)
 
-    monkeypatch.setattr(records, "route", retired_first)
+    monkeypatch.setattr(records, "change", retired_first)
     endpoint = world.published()
     assert (endpoint["state"], endpoint["traffic"]) == ("retired", {})
     assert world.gateway.routes == []
@@ -325,7 +326,7 @@ def test_a_gateway_that_refuses_does_not_keep_models_from_triton(
 def test_an_endpoint_has_at_most_so_many_keys(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiaas_hub.adapters.records.endpoints.MAX_KEYS", 2)
+    monkeypatch.setattr("aiaas_hub.adapters.records.endpoint_keys.MAX_KEYS", 2)
     world.published()
     for _ in range(2):
         world.ok("POST", "/endpoints/alice/digits/keys", json={})

@@ -5,15 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlDatasetRecords
+from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.domain import traffic
 from aiaas_hub.domain.runs import new_run_id
 from aiaas_hub.schemas.datasets import Column, DatasetVersion
+from aiaas_hub.schemas.endpoints import CanaryPlan, EndpointState, EndpointVersion
+from aiaas_hub.schemas.errors import Conflict
+from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.runs import Resources, Run, RunState, Snapshot
 
 NOW = datetime.now(UTC)
@@ -85,6 +91,57 @@ def test_one_key_submits_once(database: Database) -> None:
     for number in range(ROUNDS):
         added = at_once(*[lambda n=number: records.add(a_run(), f"key-{n}")] * 2)
         assert added[0].id == added[1].id
+
+
+def test_one_of_two_judges_is_heard(database: Database) -> None:
+    """A promotion and a rollback at the same moment: the second sees what the first did."""
+    records = SqlEndpointRecords(database)
+    for number in range(ROUNDS):
+        name = f"e{number}"
+        for version in (1, 2):
+            added = records.add_version(
+                "ada",
+                name,
+                EndpointVersion(
+                    version=1,
+                    model=PinnedModel(owner="ada", name="cnn", version=1),
+                    state=EndpointState.STAGING,
+                    created_at=NOW,
+                    created_by="ada",
+                    plan=CanaryPlan(percent=10),
+                ),
+                "cnn-1",
+                None,
+            )
+            assert added.version == version
+            for state, new in pairwise(
+                (EndpointState.STAGING, EndpointState.VERIFYING, EndpointState.CANARY)
+            ):
+                records.transition(added, state, new)
+            begun = records.change("ada", name, lambda e, v=version: traffic.begin(e, v), by="ada")
+            assert begun
+            if version == 1:
+                records.transition(added, EndpointState.CANARY, EndpointState.SERVING)
+        changed = at_once(
+            lambda name=name: records.change(
+                "ada", name, lambda e: traffic.promote(e, "good"), by="ada"
+            ),
+            lambda name=name: records.change(
+                "ada", name, lambda e: traffic.roll_back(e, "ada", "bad"), by="ada"
+            ),
+        )
+        endpoint = records.get("ada", name)
+        assert endpoint is not None
+        page = records.changes("ada", name, None, 10)
+        if changed[0] is True:
+            # The rollback came second, and took back the promotion.
+            assert [change.action for change in page.items[:2]] == ["rolled back", "promoted"]
+            assert endpoint.versions[0].state is EndpointState.SERVING
+        else:
+            assert isinstance(changed[0], Conflict)
+            assert endpoint.versions[0].state is EndpointState.FAILED
+        assert endpoint.traffic == {1: 100}
+        assert [change.action for change in page.items[-2:]] == ["canary", "published"]
 
 
 def test_one_content_is_one_version(database: Database) -> None:

@@ -1,15 +1,22 @@
-"""A real Ray head and a stand-in for the service, once per session."""
+"""A real Ray head and a stand-in for the service, once per session; a gateway per module."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
+import onnx_models
 import pytest
+from gateway_world import MODEL, SIGNATURE, Echo, UnixServer, World, route, wait_ready
 from job_service import JobService
 
+from aiaas_hub.adapters import run_directory
+from aiaas_hub.adapters.envoy_local import EnvoyLocal
 from aiaas_hub.adapters.ray_local import RayLocal
+from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import Supervisor
+from aiaas_hub.adapters.triton_local import TritonLocal
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.platform import EngineState
 
@@ -42,3 +49,57 @@ def ray_local(ray_home: Home, job_service: JobService) -> Iterator[RayLocal]:
         yield engine
     finally:
         engine.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gateway_started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Both engines, and three versions of a model loaded."""
+    home = Home(tmp_path_factory.mktemp("gateway"))
+    home.prepare()
+    supervisor = Supervisor(home.processes, home.logs)
+    world = World(home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor))
+    try:
+        world.triton.start()
+        world.envoy.start()
+        wait_ready(world.triton)
+        for version in (1, 2, 3):
+            onnx = onnx_models.scale(home.root / "m.onnx", float(version))
+            world.triton.install(world.triton.stage(MODEL, version, SIGNATURE, onnx))
+        world.triton.set_versions(MODEL, SIGNATURE, [1, 2, 3])
+        wait_ready(world.envoy)
+        yield world
+    finally:
+        world.envoy.shutdown()
+        world.triton.shutdown()
+        assert supervisor.names() == []
+
+
+@pytest.fixture
+def world(gateway_started: World) -> World:
+    """The same, version 1 having all requests."""
+    gateway_started.envoy.apply([route((1, 100))])
+    return gateway_started
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A gateway before a stand-in, on a home of an ugly name."""
+    home = Home(tmp_path_factory.mktemp("echo") / "a [home] with 'ä long name" / ("x" * 60))
+    home.prepare()
+    supervisor = Supervisor(home.processes, home.logs)
+    world = World(
+        home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor, parallel=4)
+    )
+    server = UnixServer(str(triton_sockets(home) / "http"), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        world.envoy.start()
+        wait_ready(world.envoy)
+        world.envoy.apply([route((7, 100))])
+        yield world
+    finally:
+        world.envoy.shutdown()
+        server.shutdown()
+        server.server_close()
+        run_directory.remove(home)
+        assert not run_directory.path_of(home).exists()

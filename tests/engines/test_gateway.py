@@ -10,148 +10,41 @@ import http.server
 import json
 import os
 import re
-import socketserver
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 import jwt
 import numpy as np
-import onnx_models
 import psutil
 import pytest
 import tritonclient.http
 from cryptography.hazmat.primitives.asymmetric import ec
+from gateway_world import (
+    AUDIENCE,
+    BASE,
+    BODY,
+    INFER,
+    MODEL,
+    OWNER,
+    SIGNATURE,
+    Answer,
+    World,
+    error_of,
+    route,
+    wait_ready,
+)
 from tritonclient.utils import InferenceServerException
 
 from aiaas_hub.adapters import run_directory
-from aiaas_hub.adapters.envoy_local import EnvoyLocal
-from aiaas_hub.adapters.run_directory import triton_sockets
-from aiaas_hub.adapters.supervisor import Supervisor
-from aiaas_hub.adapters.triton_local import TritonLocal
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.bootstrap import MAX_REQUEST_BYTES
-from aiaas_hub.gateway.keys import GatewayKeys
-from aiaas_hub.home import Home
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineState
 
 pytestmark = pytest.mark.engines
-
-OWNER = "testuser<'&\">"
-AUDIENCE = f"{OWNER}/scale"
-BASE = f"/{quote(OWNER, safe='')}/scale"
-MODEL = "scale-1"
-SIGNATURE = onnx_models.SCALE_SIGNATURE
-INFER = f"{BASE}/v2/models/scale/infer"
-BODY = json.dumps(
-    {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
-)
-
-
-def wait_ready(engine: TritonLocal | EnvoyLocal) -> None:
-    deadline = time.monotonic() + 300
-    while (health := engine.health()).state is not EngineState.READY:
-        assert time.monotonic() < deadline, health
-        assert health.state is EngineState.STARTING, health
-        time.sleep(0.02)
-
-
-def route(*shares: tuple[int, int], revoked: tuple[str, ...] = ()) -> Route:
-    targets = [RouteTarget(MODEL, version, percent) for version, percent in shares]
-    return Route(OWNER, "scale", targets, AUDIENCE, revoked)
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class World:
-    """Both engines on one home, three versions of a model loaded, and somebody's keys."""
-
-    home: Home
-    supervisor: Supervisor
-    triton: TritonLocal
-    envoy: EnvoyLocal
-    keys: GatewayKeys = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keys = GatewayKeys(self.home)
-
-    def key(self, audience: str = AUDIENCE, jti: str = "k1", minutes: float = 10) -> str:
-        expires = datetime.now(UTC) + timedelta(minutes=minutes)
-        return self.keys.sign(audience, jti, "ann", expires)
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: str | bytes | None = None,
-        *,
-        key: str | None = "",
-        headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """`path` is sent as it stands. `key`: "" a good one, None none."""
-        sent = dict(headers or {})
-        if key is not None:
-            sent["Authorization"] = f"Bearer {key or self.key()}"
-        connection = http.client.HTTPConnection(self.envoy.url.removeprefix("http://"), timeout=30)
-        try:
-            connection.request(method, path, body, sent)
-            response = connection.getresponse()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, found, response.read())
-        finally:
-            connection.close()
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    home = Home(tmp_path_factory.mktemp("gateway"))
-    home.prepare()
-    supervisor = Supervisor(home.processes, home.logs)
-    world = World(home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor))
-    try:
-        world.triton.start()
-        world.envoy.start()
-        wait_ready(world.triton)
-        for version in (1, 2, 3):
-            onnx = onnx_models.scale(home.root / "m.onnx", float(version))
-            world.triton.install(world.triton.stage(MODEL, version, SIGNATURE, onnx))
-        world.triton.set_versions(MODEL, SIGNATURE, [1, 2, 3])
-        wait_ready(world.envoy)
-        yield world
-    finally:
-        world.envoy.shutdown()
-        world.triton.shutdown()
-        assert supervisor.names() == []
-
-
-@pytest.fixture
-def world(started: World) -> World:
-    started.envoy.apply([route((1, 100))])
-    return started
-
-
-def error_of(answer: Answer) -> str:
-    """The code; every refusal of the gateway has the one shape."""
-    body = answer.json
-    assert sorted(body) == ["code", "error", "remedy", "request_id"]
-    assert isinstance(body["error"], str)  # as the Open Inference Protocol has it
-    return str(body["code"])
 
 
 def test_what_the_protocol_needs_is_there(world: World) -> None:
@@ -474,58 +367,6 @@ def test_only_the_gateway_listens_and_only_on_loopback(world: World) -> None:
     assert listening == {("envoy", "127.0.0.1", port)}
     admin = run_directory.path_of(world.home) / "envoy" / "admin"
     assert admin.stat().st_mode & 0o777 == 0o600
-
-
-class _Echo(http.server.BaseHTTPRequestHandler):
-    """Stands in for Triton and says what reached it."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(length)
-        if "slow" in (self.headers.get("x-test") or ""):
-            time.sleep(0.5)
-        body = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Aiaas-Model-Version", "from behind")
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = _answer  # noqa: N815 - the names that http.server looks for
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as overridden
-        pass
-
-
-class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-
-@pytest.fixture(scope="module")
-def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A gateway before a stand-in, on a home of an ugly name."""
-    home = Home(tmp_path_factory.mktemp("echo") / "a [home] with 'ä long name" / ("x" * 60))
-    home.prepare()
-    supervisor = Supervisor(home.processes, home.logs)
-    world = World(home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor))
-    server = _UnixServer(str(triton_sockets(home) / "http"), _Echo)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        world.envoy.start()
-        wait_ready(world.envoy)
-        world.envoy.apply([route((7, 100))])
-        yield world
-    finally:
-        world.envoy.shutdown()
-        server.shutdown()
-        server.server_close()
-        run_directory.remove(home)
-        assert not run_directory.path_of(home).exists()
 
 
 def test_what_reaches_triton(echo: World) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_world import PREFIX, World, serving
+from doubling import doubling
 from IPython.core.interactiveshell import InteractiveShell
 from notebook_shell import Notebook
 from traitlets.config import Config
@@ -58,6 +60,15 @@ def working(world: World) -> Iterator[World]:
     yield world
     stop.set()
     thread.join()
+
+
+@pytest.fixture
+def gateway(working: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What is behind an endpoint's address: see `doubling`."""
+    with doubling() as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(type(working.gateway), "url", url)
+        yield server
 
 
 @pytest.fixture(scope="session")

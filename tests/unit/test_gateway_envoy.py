@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,13 +12,15 @@ from urllib.parse import quote
 import jwt
 import pytest
 
-from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.domain.ports import Route, RouteTarget, VersionTraffic
+from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import (
     MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
     bootstrap,
     to_text,
 )
+from aiaas_hub.gateway.clusters import cluster_configuration, cluster_name
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
@@ -63,7 +66,7 @@ def _entry(
     return {
         "match": match,
         "route": {
-            "cluster": "triton",
+            "cluster": cluster_name("ann"),
             "timeout": "120s",
             "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
             "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
@@ -99,9 +102,16 @@ def _entry(
 
 
 def _inference(
-    pattern: str, rewritten: str, version: int, principal: object, fraction: int | None = None
+    pattern: str,
+    rewritten: str,
+    version: int,
+    principal: object,
+    fraction: int | None = None,
+    *,
+    statistics: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Tensors in binary behind a short header, and JSON within a megabyte."""
+    """Tensors in binary behind a short header, and JSON within a megabyte; by its share, which
+    has statistics, or by its exact version."""
     binary: dict[str, Any] = _entry("POST", pattern, rewritten, version, principal, fraction)
     plain: dict[str, Any] = _entry("POST", pattern, rewritten, version, principal, fraction)
     length = {"name": "inference-header-content-length"}
@@ -112,6 +122,13 @@ def _inference(
         "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
         "buffer": {"max_request_bytes": 1 << 20},
     }
+    chosen: dict[str, Any] = {"name": "x-aiaas-version"}
+    for entry in (binary, plain):
+        if statistics is None:
+            entry["match"]["headers"].append({**chosen, "string_match": {"exact": str(version)}})
+        else:
+            entry["match"]["headers"].append({**chosen, "present_match": False})
+            entry["stat_prefix"] = statistics
     return [binary, plain]
 
 
@@ -141,39 +158,95 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
     )
     model = "models/[^/]+(?:/versions/[^/]+)?"
     infer = f"/ann/digits/v2/{model}/infer"
-    who = {
-        "and_ids": {
-            "ids": [
-                _claim("aud", "ann/digits"),
-                {"not_id": {"or_ids": {"ids": [_claim("jti", "k1"), _claim("jti", "k2")]}}},
-            ]
-        }
-    }
+    revoked = [_claim("jti", "k1"), _claim("jti", "k2")]
+
+    def who(*wanted: object, denied: tuple[object, ...] = ()) -> dict[str, object]:
+        refused = {"not_id": {"or_ids": {"ids": [*revoked, *denied]}}}
+        return {"and_ids": {"ids": [_claim("aud", "ann/digits"), *wanted, refused]}}
+
+    chooses = who(_claim("scope", "versions"))
+    infers = who(denied=(_claim("scope", "metadata"),))
+    first, second, third = (
+        "/v2/models/d-1/versions/4/infer",
+        "/v2/models/d-2/versions/5/infer",
+        "/v2/models/d-2/versions/6/infer",
+    )
     assert route_configuration([route])["resources"] == _document(
         [
+            *_inference(infer, first, 4, chooses),
+            *_inference(infer, second, 5, chooses),
+            *_inference(infer, third, 6, chooses),
             # One random number for all: the fractions are cumulative.
-            *_inference(infer, "/v2/models/d-1/versions/4/infer", 4, who, 50),
-            *_inference(infer, "/v2/models/d-2/versions/5/infer", 5, who, 80),
-            *_inference(infer, "/v2/models/d-2/versions/6/infer", 6, who),
+            *_inference(infer, first, 4, infers, 50, statistics="d-1-v4"),
+            *_inference(infer, second, 5, infers, 80, statistics="d-2-v5"),
+            *_inference(infer, third, 6, infers, statistics="d-2-v6"),
             _entry(
                 "GET",
                 f"/ann/digits/v2/(?:health(/ready)|{model}(/ready)?)",
                 r"/v2/models/d-1/versions/4\1\2",
                 4,
-                who,
+                who(),
             ),
-            _entry("GET", "/ann/digits(/v2(?:/health/live)?)", r"\1", 4, who),
+            _entry("GET", "/ann/digits(/v2(?:/health/live)?)", r"\1", 4, who()),
         ]
     )
 
 
-def test_a_version_without_traffic_gets_no_route() -> None:
+def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
     targets = [RouteTarget("d", 1, 0), RouteTarget("d", 2, 100)]
     route = Route("ann", "digits", targets, "ann/digits")
-    text = to_text(route_configuration([route]))
-    assert "versions/1" not in text
+    (document,) = route_configuration([route])["resources"]
+    for entry in document["virtual_hosts"][0]["routes"]:
+        if "versions/1" in to_text(entry):
+            assert {"name": "x-aiaas-version", "string_match": {"exact": "1"}} in entry["match"][
+                "headers"
+            ]
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
+
+
+def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
+    targets = [RouteTarget("d", 1, 50), RouteTarget("d", 2, 50)]
+    routes = [
+        Route("ann", "digits", targets, "ann/digits", rates={"k2": 5}),
+        Route("bob", "digits", targets, "bob/digits", rates={"k1": 7}),
+    ]
+    text = to_text(route_configuration(routes))
+    (document,) = route_configuration(routes)["resources"]
+    (host,) = document["virtual_hosts"]
+    limits = host["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]
+    assert limits["descriptors"] == [
+        {
+            "entries": [{"key": "jti", "value": key}],
+            "token_bucket": {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"},
+        }
+        for key, rate in (("k1", 7), ("k2", 5))
+    ]
+    assert text.count("descriptors") == 1
+
+
+def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
+    document = cluster_configuration(["bob", "ann", "ann"], tmp_path / "http", 10)
+    names = [cluster["name"] for cluster in document["resources"]]
+    assert names == [cluster_name("ann"), cluster_name("bob")]
+    (threshold,) = document["resources"][0]["circuit_breakers"]["thresholds"]
+    assert threshold == {"max_connections": 10, "max_pending_requests": 20, "max_requests": 30}
+    assert cluster_configuration([], tmp_path, 10)["resources"] == []
+
+
+def test_statistics_are_read_per_version() -> None:
+    name = "vhost.gateway.route.m-1-v3"
+    bucket = {"upper_bound": 0.5, "interval": 2, "cumulative": 2}
+    stats = [
+        {"name": f"{name}.upstream_rq_completed", "value": 9},
+        {"name": f"{name}.upstream_rq_5xx", "value": 2},
+        {"name": f"{name}.upstream_rq_4xx", "value": 1},
+        {"histograms": [{"name": f"{name}.upstream_rq_time", "buckets": [bucket]}]},
+    ]
+    read = statistics.read(json.dumps({"stats": stats}).encode())
+    assert read == {("m-1", 3): VersionTraffic(9, 2, 1, {0.5: 2})}
+    with pytest.raises(ValueError, match="Expecting value"):
+        statistics.read(b"<html>")
 
 
 def test_the_version_of_the_routes_follows_their_content_only() -> None:
@@ -207,7 +280,7 @@ def test_the_bootstrap_holds_the_guards() -> None:
     config = bootstrap(
         port=1234,
         admin=Path("/h/admin"),
-        triton=Path("/h/http"),
+        clusters=Path("/h/clusters.json"),
         routes=Path("/h/routes.json"),
         jwks={"keys": []},
     )
@@ -218,10 +291,14 @@ def test_the_bootstrap_holds_the_guards() -> None:
     assert [entry["name"].rpartition(".")[2] for entry in manager["http_filters"]] == [
         "jwt_authn",
         "rbac",
+        "local_ratelimit",
         "buffer",
         "router",
     ]
-    authentication, denial, limit, _ = (entry["typed_config"] for entry in manager["http_filters"])
+    authentication, denial, rates, limit, _ = (
+        entry["typed_config"] for entry in manager["http_filters"]
+    )
+    assert "token_bucket" not in rates
     assert authentication["rules"] == [
         {"match": {"prefix": "/"}, "requires": {"provider_name": "aiaas"}}
     ]
@@ -264,6 +341,7 @@ def test_keys(tmp_path: Path) -> None:
         "iss": "aiaas-hub",
         "aud": "ann/digits",
         "sub": "ann",
+        "scope": "infer",
         "jti": "k1",
         "iat": claims["iat"],
         "exp": int(expires.timestamp()),

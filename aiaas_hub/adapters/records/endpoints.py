@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -11,16 +11,29 @@ from sqlalchemy.orm import Session
 
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
-from aiaas_hub.adapters.records.tables import EndpointRow, EndpointVersionRow, KeyRow
+from aiaas_hub.adapters.records.tables import (
+    EndpointChangeRow,
+    EndpointRow,
+    EndpointVersionRow,
+    KeyRow,
+)
 from aiaas_hub.domain.records import Deployment
 from aiaas_hub.domain.states import check_endpoint_transition
-from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, EndpointVersion, Key, Parity
+from aiaas_hub.domain.traffic import Shift
+from aiaas_hub.schemas.endpoints import (
+    Action,
+    Bake,
+    CanaryPlan,
+    Change,
+    Endpoint,
+    EndpointState,
+    EndpointVersion,
+    Parity,
+)
 from aiaas_hub.schemas.errors import Conflict, NotFound
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.paging import Page
 
-MAX_KEYS = 100
-"""Per endpoint, the revoked among them until they expire: each is in the gateway's routes."""
 _UNSETTLED = [state.value for state in EndpointState if not state.is_settled]
 
 
@@ -30,7 +43,7 @@ class SqlEndpointRecords:
 
     def get(self, owner: str, name: str) -> Endpoint | None:
         with self._database.reading() as session:
-            row = _find(session, owner, name)
+            row = find(session, owner, name)
             return None if row is None else _endpoint(session, row)
 
     def page(self, owner: str, cursor: str | None, limit: int) -> Page[Endpoint]:
@@ -50,7 +63,7 @@ class SqlEndpointRecords:
     ) -> Deployment:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            row = _find(session, owner, name)
+            row = find(session, owner, name)
             if row is None:
                 row = EndpointRow(
                     owner=owner,
@@ -59,6 +72,7 @@ class SqlEndpointRecords:
                     updated_at=now,
                     latest_version=0,
                     traffic={},
+                    former={},
                 )
                 session.add(row)
                 session.flush()
@@ -66,6 +80,12 @@ class SqlEndpointRecords:
             for former in versions:
                 if idempotency_key is not None and former.idempotency_key == idempotency_key:
                     return _deployment(row, former)
+            if versions and _info(versions[0]).is_judged:
+                raise Conflict(
+                    f"Version {versions[0].version} of {name} is a canary that nobody has judged.",
+                    remedy=f"Compare the two, then %aiaas promote {name} or "
+                    f"%aiaas rollback {name}.",
+                )
             if versions and versions[0].state in _UNSETTLED:
                 raise Conflict(
                     f"Version {versions[0].version} of {name} is still being published.",
@@ -84,6 +104,7 @@ class SqlEndpointRecords:
                 created_by=info.created_by,
                 reason="",
                 error="",
+                plan=None if info.plan is None else info.plan.model_dump(),
             )
             session.add(added)
             session.flush()
@@ -91,7 +112,7 @@ class SqlEndpointRecords:
 
     def deployments(self, owner: str, name: str) -> Sequence[Deployment]:
         with self._database.reading() as session:
-            row = _find(session, owner, name)
+            row = find(session, owner, name)
             if row is None:
                 return []
             return [_deployment(row, version) for version in _versions(session, row)]
@@ -114,7 +135,7 @@ class SqlEndpointRecords:
         **values: Any,
     ) -> Deployment | None:
         with self._database.transaction() as session:
-            row = _required(session, deployment.owner, deployment.endpoint)
+            row = required(session, deployment.owner, deployment.endpoint)
             version = session.get_one(EndpointVersionRow, (row.id, deployment.version))
             if version.state != expected:
                 return None
@@ -128,28 +149,94 @@ class SqlEndpointRecords:
 
     def explain(self, deployment: Deployment, reason: str) -> bool:
         with self._database.transaction() as session:
-            row = _required(session, deployment.owner, deployment.endpoint)
+            row = required(session, deployment.owner, deployment.endpoint)
             version = session.get_one(EndpointVersionRow, (row.id, deployment.version))
             if version.state not in _UNSETTLED or version.reason == reason:
                 return False
             version.reason = reason
             return True
 
-    def route(self, deployment: Deployment, traffic: dict[int, int]) -> bool:
+    def change(
+        self,
+        owner: str,
+        name: str,
+        decide: Callable[[Endpoint], Shift | None],
+        *,
+        by: str,
+        idempotency_key: str | None = None,
+    ) -> bool:
         with self._database.transaction() as session:
-            row = _required(session, deployment.owner, deployment.endpoint)
-            version = session.get_one(EndpointVersionRow, (row.id, deployment.version))
-            if version.state != EndpointState.CANARY:
+            row = required(session, owner, name)
+            if _changed_before(session, row, idempotency_key):
                 return False
-            row.traffic = {str(version): percent for version, percent in traffic.items()}
-            row.updated_at = datetime.now(UTC)
+            shift = decide(_endpoint(session, row))
+            if shift is None:
+                return False
+            now = datetime.now(UTC)
+            before = row.traffic
+            row.traffic, row.former = _stored(shift.traffic), _stored(shift.former)
+            row.updated_at = now
+            for number, (state, error) in shift.states.items():
+                version = session.get_one(EndpointVersionRow, (row.id, number))
+                check_endpoint_transition(EndpointState(version.state), state)
+                version.state, version.reason, version.error = state.value, "", error
+            if shift.routes is not None:
+                routed = session.get_one(EndpointVersionRow, (row.id, shift.routes))
+                routed.routed_at = now
+                if shift.traffic == {shift.routes: 100}:
+                    routed.plan = None
+            if shift.bake is not None:
+                session.get_one(EndpointVersionRow, (row.id, shift.version)).bake = dict(shift.bake)
+            session.add(
+                EndpointChangeRow(
+                    endpoint_id=row.id,
+                    idempotency_key=idempotency_key,
+                    at=now,
+                    by=by,
+                    action=shift.action.value,
+                    version=shift.version,
+                    before=before,
+                    after=row.traffic,
+                    why=shift.why,
+                )
+            )
             return True
 
-    def retire(self, owner: str, name: str) -> None:
+    def changes(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Change]:
+        with self._database.reading() as session:
+            row = required(session, owner, name)
+            query = select(EndpointChangeRow).where(EndpointChangeRow.endpoint_id == row.id)
+            return select_page(session, query, EndpointChangeRow.id, cursor, limit, _change)
+
+    def bake(self, deployment: Deployment) -> dict[str, Any] | None:
+        with self._database.reading() as session:
+            row = required(session, deployment.owner, deployment.endpoint)
+            return session.get_one(EndpointVersionRow, (row.id, deployment.version)).bake
+
+    def keep_bake(self, deployment: Deployment, bake: dict[str, Any]) -> None:
+        with self._database.transaction() as session:
+            row = required(session, deployment.owner, deployment.endpoint)
+            version = session.get_one(EndpointVersionRow, (row.id, deployment.version))
+            if version.state == EndpointState.CANARY:
+                version.bake = bake
+
+    def retire(self, owner: str, name: str, by: str) -> None:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
-            row = _required(session, owner, name)
-            row.traffic = {}
+            row = required(session, owner, name)
+            if _endpoint(session, row).state is not EndpointState.RETIRED:
+                session.add(
+                    EndpointChangeRow(
+                        endpoint_id=row.id,
+                        at=now,
+                        by=by,
+                        action=Action.RETIRED.value,
+                        before=row.traffic,
+                        after={},
+                        why="",
+                    )
+                )
+            row.traffic, row.former = {}, {}
             row.updated_at = now
             for version in _versions(session, row):
                 if version.state not in (EndpointState.FAILED, EndpointState.RETIRED):
@@ -181,86 +268,15 @@ class SqlEndpointRecords:
         with self._database.reading() as session:
             return session.scalar(query) or 0
 
-    def add_key(self, owner: str, name: str, key: Key, idempotency_key: str | None) -> Key:
-        with self._database.transaction() as session:
-            row = _required(session, owner, name)
-            if idempotency_key is not None:
-                former = session.scalars(
-                    select(KeyRow).where(
-                        KeyRow.endpoint_id == row.id, KeyRow.idempotency_key == idempotency_key
-                    )
-                ).one_or_none()
-                if former is not None:
-                    return _key(row, former)
-            alive = session.scalar(
-                select(func.count()).where(
-                    KeyRow.endpoint_id == row.id, KeyRow.expires_at > key.created_at
-                )
-            )
-            if (alive or 0) >= MAX_KEYS:
-                raise Conflict(
-                    f"{name} has {MAX_KEYS} keys that have not expired.",
-                    remedy="Use one of them, or give keys fewer days.",
-                )
-            added = KeyRow(
-                id=key.id,
-                endpoint_id=row.id,
-                idempotency_key=idempotency_key,
-                note=key.note,
-                created_at=key.created_at,
-                expires_at=key.expires_at,
-            )
-            session.add(added)
-            session.flush()
-            return _key(row, added)
 
-    def keys(self, owner: str, name: str, cursor: str | None, limit: int) -> Page[Key]:
-        with self._database.reading() as session:
-            row = _required(session, owner, name)
-            rows = session.scalars(
-                select(KeyRow).where(KeyRow.endpoint_id == row.id).order_by(KeyRow.created_at)
-            ).all()
-            # A key's id has no order, so the cursor counts: keys are only ever appended.
-            start = int(cursor) if cursor and cursor.isascii() and cursor.isdecimal() else 0
-            page = rows[start : start + limit]
-            more = start + limit < len(rows)
-            return Page(
-                items=[_key(row, found) for found in page],
-                next_cursor=str(start + limit) if more else None,
-            )
-
-    def revoke_key(self, owner: str, name: str, key_id: str, at: datetime) -> Key | None:
-        with self._database.transaction() as session:
-            row = _required(session, owner, name)
-            key = session.get(KeyRow, key_id)
-            if key is None or key.endpoint_id != row.id:
-                return None
-            key.revoked_at = key.revoked_at or at
-            return _key(row, key)
-
-    def revoked(self, owner: str, name: str, now: datetime) -> Sequence[str]:
-        with self._database.reading() as session:
-            row = _required(session, owner, name)
-            return session.scalars(
-                select(KeyRow.id)
-                .where(
-                    KeyRow.endpoint_id == row.id,
-                    KeyRow.revoked_at.is_not(None),
-                    # The gateway allows clocks some seconds.
-                    KeyRow.expires_at > now - timedelta(minutes=1),
-                )
-                .order_by(KeyRow.id)
-            ).all()
-
-
-def _find(session: Session, owner: str, name: str) -> EndpointRow | None:
+def find(session: Session, owner: str, name: str) -> EndpointRow | None:
     return session.scalars(
         select(EndpointRow).where(EndpointRow.owner == owner, EndpointRow.name == name)
     ).one_or_none()
 
 
-def _required(session: Session, owner: str, name: str) -> EndpointRow:
-    row = _find(session, owner, name)
+def required(session: Session, owner: str, name: str) -> EndpointRow:
+    row = find(session, owner, name)
     if row is None:
         raise NotFound(f"There is no endpoint {name}.", remedy="See %aiaas endpoints.")
     return row
@@ -274,6 +290,36 @@ def _versions(session: Session, row: EndpointRow) -> Sequence[EndpointVersionRow
     ).all()
 
 
+def _stored(traffic: Mapping[int, int]) -> dict[str, Any]:
+    return {str(version): percent for version, percent in traffic.items()}
+
+
+def _read(traffic: Mapping[str, Any]) -> dict[int, int]:
+    return {int(version): percent for version, percent in traffic.items()}
+
+
+def _changed_before(session: Session, row: EndpointRow, key: str | None) -> bool:
+    if key is None:
+        return False
+    query = select(EndpointChangeRow.id).where(
+        EndpointChangeRow.endpoint_id == row.id, EndpointChangeRow.idempotency_key == key
+    )
+    return session.scalar(query) is not None
+
+
+def _change(row: EndpointChangeRow) -> Change:
+    return Change(
+        id=row.id,
+        at=row.at,
+        by=row.by,
+        action=Action(row.action),
+        version=row.version,
+        before=_read(row.before),
+        after=_read(row.after),
+        why=row.why,
+    )
+
+
 def _info(version: EndpointVersionRow) -> EndpointVersion:
     return EndpointVersion(
         version=version.version,
@@ -282,6 +328,9 @@ def _info(version: EndpointVersionRow) -> EndpointVersion:
         created_at=version.created_at,
         created_by=version.created_by,
         parity=None if version.parity is None else Parity.model_validate(version.parity),
+        plan=None if version.plan is None else CanaryPlan.model_validate(version.plan),
+        routed_at=version.routed_at,
+        bake=None if version.bake is None else Bake.model_validate(version.bake),
         reason=version.reason,
         error=version.error,
     )
@@ -302,20 +351,10 @@ def _endpoint(session: Session, row: EndpointRow) -> Endpoint:
         owner=row.owner,
         name=row.name,
         state=versions[0].state,
-        traffic={int(version): percent for version, percent in row.traffic.items()},
+        traffic=_read(row.traffic),
+        former=_read(row.former),
         versions=versions,
         url="",
         created_at=row.created_at,
         updated_at=row.updated_at,
-    )
-
-
-def _key(row: EndpointRow, key: KeyRow) -> Key:
-    return Key(
-        id=key.id,
-        endpoint=f"{row.owner}/{row.name}",
-        note=key.note,
-        created_at=key.created_at,
-        expires_at=key.expires_at,
-        revoked_at=key.revoked_at,
     )

@@ -272,6 +272,8 @@ class EndpointRow(Base):
     latest_version: Mapped[int]
     traffic: Mapped[dict[str, Any]]
     """Desired: version (JSON keys are strings) → percent."""
+    former: Mapped[dict[str, Any]]
+    """The traffic that a rollback leads back to."""
 
 
 class EndpointVersionRow(Base):
@@ -292,6 +294,26 @@ class EndpointVersionRow(Base):
     parity: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     reason: Mapped[str] = mapped_column(Text)
     error: Mapped[str] = mapped_column(Text)
+    plan: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    routed_at: Mapped[datetime | None]
+    bake: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """With the tallies that only the judge needs."""
+
+
+class EndpointChangeRow(Base):
+    __tablename__ = "endpoint_changes"
+    __table_args__ = (UniqueConstraint("endpoint_id", "idempotency_key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("endpoints.id"), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    at: Mapped[datetime]
+    by: Mapped[str] = mapped_column(String(255))
+    action: Mapped[str] = mapped_column(String(16))
+    version: Mapped[int | None]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+    why: Mapped[str] = mapped_column(Text)
 
 
 class KeyRow(Base):
@@ -305,3 +327,6 @@ class KeyRow(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    scope: Mapped[str] = mapped_column(String(16))
+    rate: Mapped[int | None]
+    """Most requests per second with this key; None: the endpoint's limit only."""

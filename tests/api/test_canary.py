@@ -1,0 +1,401 @@
+"""Canaries, their judgement, rollbacks and the history, over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from api_world import World
+
+from aiaas_hub.domain.ports import DoesNotAnswer, VersionTraffic
+from aiaas_hub.schemas.errors import Unavailable
+
+# What differs between the databases is in tests/contract/test_records.py.
+pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
+
+ENDPOINT = "/endpoints/alice/digits"
+
+
+def publish(world: World, onnx: bytes, **canary: Any) -> Any:
+    world.model(onnx=onnx)
+    body: dict[str, Any] = {"model": "cnn"}
+    if canary:
+        body["canary"] = canary
+    world.ok("POST", f"{ENDPOINT}/publish", json=body)
+    world.tick()
+    return world.ok("GET", ENDPOINT)
+
+
+def routed(world: World) -> dict[int, int]:
+    (route,) = world.gateway.routes
+    return {target.version: target.percent for target in route.targets}
+
+
+def later(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def now() -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(world.reconciler._baking, "_now", now)
+
+
+def counted(world: World, version: int, requests: int, errors: int = 0, ms: float = 1.0) -> None:
+    (route,) = world.gateway.routes
+    (model,) = {t.model for t in route.targets if t.version == version}
+    bounds = (0.5, 1.0, 10.0, 100.0, 1000.0)
+    latencies = {bound: requests if bound >= ms else 0 for bound in bounds}
+    world.gateway.counted[model, version] = VersionTraffic(requests, errors, 0, latencies)
+
+
+def history(world: World) -> list[tuple[str, str, dict[str, int]]]:
+    items = world.ok("GET", f"{ENDPOINT}/history")["items"]
+    return [(item["action"], item["by"], item["after"]) for item in items]
+
+
+def test_a_canary_gets_its_share_and_waits(world: World) -> None:
+    publish(world, b"one")
+    endpoint = publish(world, b"two", percent=10)
+    assert (endpoint["state"], endpoint["traffic"]) == ("canary", {"1": 90, "2": 10})
+    assert endpoint["former"] == {"1": 100}
+    world.tick(3)
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"1": 90, "2": 10}
+    assert routed(world) == {1: 90, 2: 10}
+    # No other version is published over one that is being judged.
+    world.model(onnx=b"three")
+    busy = world.call("POST", f"{ENDPOINT}/publish", json={"model": "cnn"})
+    assert busy.status_code == 409
+    assert "%aiaas promote digits" in busy.json()["error"]["remedy"]
+
+
+def test_promote(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10)
+    endpoint = world.ok("POST", f"{ENDPOINT}/promote", json={"why": "it is better"})
+    assert (endpoint["state"], endpoint["traffic"]) == ("serving", {"2": 100})
+    assert endpoint["former"] == {"1": 100}
+    assert routed(world) == {1: 0, 2: 100}
+    again = world.call("POST", f"{ENDPOINT}/promote", json={})
+    assert again.status_code == 409
+    assert history(world) == [
+        ("promoted", "alice", {"2": 100}),
+        ("canary", "alice", {"1": 90, "2": 10}),
+        ("published", "alice", {"1": 100}),
+    ]
+    newest = world.ok("GET", f"{ENDPOINT}/history")["items"][0]
+    assert (newest["why"], newest["before"]) == ("it is better", {"1": 90, "2": 10})
+
+
+def test_rollback_of_a_canary_asks_nothing_of_triton(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=50)
+    world.serving.calls.clear()
+    # Not even whether it is up.
+    world.serving.ready = False
+    endpoint = world.ok("POST", f"{ENDPOINT}/rollback", json={"why": "customers complain"})
+    assert world.serving.calls == []
+    assert routed(world)[1] == 100
+    assert (endpoint["state"], endpoint["traffic"], endpoint["former"]) == (
+        "failed",
+        {"1": 100},
+        {},
+    )
+    assert endpoint["versions"][0]["error"] == "Rolled back by alice: customers complain"
+    world.serving.ready = True
+    world.tick()
+    assert {version for _, version in world.serving.installed} == {1}
+    assert world.call("POST", f"{ENDPOINT}/rollback", json={}).status_code == 409
+
+
+def test_rollback_of_a_version_that_got_everything(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two")
+    for _ in range(3):
+        world.tick()
+    # What a rollback leads to is loaded, however long ago it served.
+    endpoint = world.ok("POST", f"{ENDPOINT}/rollback", json={})
+    assert (endpoint["state"], endpoint["traffic"]) == ("serving", {"1": 100})
+    world.tick()
+    # The mistake may have been the rollback.
+    forward = world.ok("POST", f"{ENDPOINT}/traffic", json={"traffic": {"2": 100}})
+    assert (forward["traffic"], forward["former"]) == ({"2": 100}, {"1": 100})
+
+
+def test_what_a_route_or_its_rollback_names_is_never_unloaded(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10)
+    world.ok("POST", f"{ENDPOINT}/promote", json={})
+    world.ok("POST", f"{ENDPOINT}/traffic", json={"traffic": {"1": 100}})
+    # Two newer versions fail; a third is on its way beside the split.
+    publish(world, b"broken")
+    endpoint = publish(world, b"four", percent=5)
+    assert endpoint["traffic"] == {"1": 95, "4": 5}
+    world.tick(2)
+    (name,) = world.serving.served
+    assert {1, 4} <= world.serving.served[name]
+    world.ok("POST", f"{ENDPOINT}/rollback", json={})
+    world.tick(2)
+    assert 1 in world.serving.served[name]
+    assert 4 not in world.serving.served[name]
+
+
+def test_traffic_is_what_somebody_says(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two")
+    path = f"{ENDPOINT}/traffic"
+    split = world.ok("POST", path, json={"traffic": {"1": 70, "2": 30}})
+    assert (split["traffic"], split["former"]) == ({"1": 70, "2": 30}, {"2": 100})
+    # However often the shares change, a rollback leads to what served before the split.
+    world.ok("POST", path, json={"traffic": {"1": 20, "2": 80}})
+    assert world.ok("POST", f"{ENDPOINT}/rollback", json={})["traffic"] == {"2": 100}
+    for shares, status, words in (
+        ({"1": 70, "2": 40}, 400, "add up to 110 %"),
+        ({"1": 0}, 400, "add up to 0 %"),
+        ({"9": 100}, 404, "has no version 9"),
+        ({"1": 101}, 400, ""),
+        ({}, 400, ""),
+    ):
+        answer = world.call("POST", path, json={"traffic": shares})
+        assert answer.status_code == status, shares
+        assert words in answer.json()["error"]["message"]
+    publish(world, b"broken")
+    failed = world.call("POST", path, json={"traffic": {"3": 100}})
+    assert failed.status_code == 409
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
+
+
+def test_a_version_that_is_not_loaded_gets_no_share(world: World) -> None:
+    for content in (b"one", b"two", b"three"):
+        publish(world, content)
+    answer = world.call("POST", f"{ENDPOINT}/traffic", json={"traffic": {"1": 50, "3": 50}})
+    assert answer.status_code == 409
+    assert "--model alice/cnn@1" in answer.json()["error"]["remedy"]
+
+
+def test_a_repeated_request_changes_once(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two")
+    headers = {"Idempotency-Key": "sent-again-by-a-client"}
+    for _ in range(2):
+        endpoint = world.ok("POST", f"{ENDPOINT}/rollback", json={}, headers=dict(headers))
+        assert endpoint["traffic"] == {"1": 100}
+    assert [action for action, _, _ in history(world)].count("rolled back") == 1
+
+
+def test_the_first_version_gets_all_requests_whatever_was_asked(world: World) -> None:
+    endpoint = publish(world, b"one", percent=10, bake_seconds=60)
+    assert (endpoint["state"], endpoint["traffic"]) == ("serving", {"1": 100})
+    (line,) = world.ok("GET", f"{ENDPOINT}/history")["items"]
+    assert line["why"] == "The first version gets all requests."
+
+
+def test_a_failed_publish_and_a_retirement_are_in_the_history(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"broken", percent=10)
+    world.ok("DELETE", ENDPOINT)
+    assert [(action, by) for action, by, _ in history(world)] == [
+        ("retired", "alice"),
+        ("failed", ""),
+        ("published", "alice"),
+    ]
+
+
+def test_a_good_canary_is_promoted_after_its_bake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=60)
+    counted(world, 1, 900, errors=1)
+    counted(world, 2, 100)
+    world.tick(2)
+    endpoint = world.ok("GET", ENDPOINT)
+    bake = endpoint["versions"][0]["bake"]
+    assert (endpoint["state"], bake["decision"]) == ("canary", None)
+    assert (bake["canary"]["requests"], bake["canary"]["errors"]) == (100, 0)
+    assert (bake["disagreement"], bake["rows"], bake["former_version"]) == (0.0, 4, 1)
+    assert bake["canary"]["probes"] >= 2
+    later(world, 61, monkeypatch)
+    world.tick()
+    endpoint = world.ok("GET", ENDPOINT)
+    assert (endpoint["state"], endpoint["traffic"]) == ("serving", {"2": 100})
+    bake = endpoint["versions"][0]["bake"]
+    assert bake["decision"] == "promoted"
+    assert "0 of its 100 requests failed." in bake["reasons"]
+    action, by, _ = history(world)[0]
+    assert (action, by) == ("promoted", "")
+
+
+@pytest.mark.parametrize(
+    ("canary", "words"),
+    [
+        ({"requests": 40, "errors": 4}, "4 of its 40 requests failed (10.0%)"),
+        ({"requests": 40, "ms": 1000.0}, "Its p95 is"),
+    ],
+)
+def test_a_bad_canary_is_rolled_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, canary: dict[str, Any], words: str
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=60)
+    world.tick()
+    counted(world, 1, 400)
+    counted(world, 2, **canary)
+    later(world, 61, monkeypatch)
+    world.tick()
+    endpoint = world.ok("GET", ENDPOINT)
+    assert (endpoint["state"], endpoint["traffic"]) == ("failed", {"1": 100})
+    assert words in endpoint["versions"][0]["error"]
+    assert endpoint["versions"][0]["bake"]["decision"] == "rolled back"
+    assert routed(world) == {1: 100}
+    assert words in world.ok("GET", f"{ENDPOINT}/history")["items"][0]["why"]
+
+
+def test_errors_do_not_bake_to_the_end(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    counted(world, 2, 50, errors=25)
+    world.tick()
+    assert world.ok("GET", ENDPOINT)["state"] == "failed"
+
+
+def test_a_canary_that_answers_otherwise_is_rolled_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    infer = world.serving.infer
+
+    def flipped(model: str, version: int, inputs: Any) -> dict[str, Any]:
+        answer = infer(model, version, inputs)
+        if version == 1:
+            answer = {"output": -answer["output"]}
+        return answer
+
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    monkeypatch.setattr(world.serving, "infer", flipped)
+    world.tick()
+    version = world.ok("GET", ENDPOINT)["versions"][0]
+    assert version["state"] == "failed"
+    assert "held-out rows otherwise than version 1" in version["error"]
+
+
+def test_a_canary_that_begins_to_answer_wrongly_is_rolled_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    world.tick()
+    infer = world.serving.infer
+
+    def wrong(model: str, version: int, inputs: Any) -> dict[str, Any]:
+        answer = infer(model, version, inputs)
+        if version == 2:
+            answer["output"] = np.full_like(answer["output"], np.nan)
+        return answer
+
+    monkeypatch.setattr(world.serving, "infer", wrong)
+    world.tick(2)
+    version = world.ok("GET", ENDPOINT)["versions"][0]
+    assert version["state"] == "failed"
+    assert "not as the source model does" in version["error"]
+
+
+def test_a_restart_of_an_engine_is_not_held_against_a_canary(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=60)
+    world.tick()
+
+    def down(*_: object) -> None:
+        raise Unavailable("Triton is starting")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.serving, "infer", down)
+        later(world, 61, patch)
+        world.tick(2)
+        # Nor is it promoted while nothing is known.
+        assert world.ok("GET", ENDPOINT)["state"] == "canary"
+    later(world, 61, monkeypatch)
+    world.tick()
+    assert world.ok("GET", ENDPOINT)["state"] == "serving"
+
+
+def test_a_model_that_died_is_held_against_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    infer = world.serving.infer
+
+    def dead(model: str, version: int, inputs: Any) -> dict[str, Any]:
+        if version == 2:
+            raise DoesNotAnswer("it is gone")
+        return infer(model, version, inputs)
+
+    monkeypatch.setattr(world.serving, "infer", dead)
+    world.tick(3)
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"1": 100}
+
+
+def test_a_gateway_that_began_anew_loses_no_count(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    counted(world, 2, 30)
+    world.tick()
+    counted(world, 2, 12)
+    world.tick()
+    counted(world, 2, 15)
+    world.tick()
+    bake = world.ok("GET", ENDPOINT)["versions"][0]["bake"]
+    assert bake["canary"]["requests"] == 45
+
+
+@pytest.mark.parametrize("step", ["keep_bake", "change", "apply"])
+def test_killed_at_each_step_of_a_decision(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The service dies; what comes back decides once, and the gateway has the decision."""
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=60)
+    world.tick()
+
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    records = world.reconciler._baking._records
+    with monkeypatch.context() as patch:
+        if step != "keep_bake":
+            later(world, 61, patch)
+        patch.setattr(world.gateway if step == "apply" else records, step, dies)
+        try:
+            world.tick()
+        except SystemExit:
+            assert step == "apply"
+    later(world, 61, monkeypatch)
+    world.tick(2)
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
+    assert routed(world) == {1: 0, 2: 100}
+    assert [action for action, _, _ in history(world)].count("promoted") == 1
+
+
+def test_somebody_decides_before_the_bake_is_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=60)
+    world.tick()
+    world.ok("POST", f"{ENDPOINT}/rollback", json={})
+    later(world, 61, monkeypatch)
+    world.tick(2)
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"1": 100}
+    assert history(world)[0][0] == "rolled back"
+
+
+def test_two_decide_at_once_and_one_does(world: World) -> None:
+    """Publishing over a canary, promoting and rolling back: each sees what the other did."""
+    publish(world, b"one")
+    publish(world, b"two", percent=10)
+    world.ok("POST", f"{ENDPOINT}/promote", json={})
+    # The rollback that comes second undoes the promotion; it does not fail the version.
+    endpoint = world.ok("POST", f"{ENDPOINT}/rollback", json={})
+    assert (endpoint["traffic"], endpoint["versions"][0]["state"]) == ({"1": 100}, "serving")

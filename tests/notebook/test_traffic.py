@@ -1,0 +1,136 @@
+"""Canaries, comparisons and rollbacks as they are typed in a notebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from api_world import World
+from notebook_shell import Notebook
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.publishing import canary_plan
+from aiaas_magics.version_comparison import VersionComparison, _binned
+
+
+@pytest.fixture
+def two(working: World, notebook: Notebook) -> None:
+    """An endpoint with a version that serves and a canary."""
+    working.model(onnx=b"one")
+    notebook.run("%aiaas publish digits --model cnn")
+    working.model(onnx=b"two")
+    notebook.run("%aiaas publish digits --model cnn --canary 20")
+
+
+@pytest.mark.usefixtures("two")
+def test_a_canary_is_published_promoted_and_rolled_back(notebook: Notebook) -> None:
+    endpoint = notebook.run("%aiaas endpoint digits")
+    assert endpoint.traffic == {1: 80, 2: 20}
+    shown = endpoint._repr_mimebundle_()
+    text = str(shown["text/plain"])
+    assert "Endpoint alice/digits [canary]" in text
+    assert "waits for %aiaas promote or %aiaas rollback" in text
+    assert "rollback: leads to version 1: 100 %" in text
+    assert "canary: version 2" in str(shown["text/html"])
+    assert "still being" not in notebook.refuses("%aiaas publish digits --model cnn")
+    assert notebook.run("%aiaas promote digits --why better").traffic == {2: 100}
+    assert notebook.run("%aiaas rollback digits").traffic == {1: 100}
+    assert notebook.run("%aiaas traffic digits 1=70 2=30").traffic == {1: 70, 2: 30}
+    first = endpoint.history()[0]
+    assert (first.action, first.by, first.after) == ("traffic", "alice", {1: 70, 2: 30})
+    assert [change.why for change in endpoint.history()][2] == "better"
+    assert "better" in repr(endpoint.history())
+
+
+@pytest.mark.usefixtures("two")
+def test_what_cannot_be_meant_is_said(notebook: Notebook) -> None:
+    assert "add up to 130 %" in notebook.refuses("%aiaas traffic digits 1=70 2=60")
+    assert "named twice" in notebook.refuses("%aiaas traffic digits 1=50 1=50")
+    assert "as in 2=10" in notebook.refuses("%aiaas traffic digits 50")
+    assert "has no version 7" in notebook.refuses("%aiaas traffic digits 7=100")
+    with pytest.raises(InvalidInput, match="'speed' is no limit"):
+        canary_plan(10, 60, {"speed": 1})
+    assert "Add bake=SECONDS" in notebook.refuses(
+        "%aiaas publish digits --model cnn --max-slowdown 3"
+    )
+    notebook.run("%aiaas rollback digits")
+    assert "no former version" in notebook.refuses("%aiaas rollback digits")
+    assert "no canary" in notebook.refuses("%aiaas promote digits")
+    assert "no endpoint" in notebook.refuses("%aiaas rollback nothing")
+
+
+def test_a_bake_is_shown_and_waited_for(working: World, notebook: Notebook) -> None:
+    working.model(onnx=b"one")
+    notebook.run("%aiaas publish digits --model cnn")
+    working.model(onnx=b"two")
+    endpoint = notebook.run("%aiaas publish digits --model cnn --bake 1 --max-disagreement 0.5")
+    assert endpoint.wait(60).traffic == {2: 100}
+    text = repr(endpoint)
+    assert "promoted: It got no requests" in text
+    assert "former" in text
+    (version,) = [v for v in endpoint.refresh().versions if v.version == 2]
+    assert version.plan is not None
+    assert (version.plan.percent, version.plan.limits.max_disagreement) == (10, 0.5)
+    assert "promoted: version 2" in repr(endpoint.history())
+    assert "the platform" in repr(endpoint.history())
+
+
+@pytest.mark.usefixtures("two", "gateway")
+def test_compare(notebook: Notebook) -> None:
+    rows = pd.DataFrame(
+        {
+            "a": [0.0, 0, 1, 2],
+            "b": [5.0, 1, 1, 1],
+            "c": [1.0, 2, 3, 4],
+            "country": ["be", "be", "nl", "nl"],
+        }
+    )
+    notebook.shell.user_ns["rows"] = rows
+    seen: VersionComparison = notebook.run("%aiaas compare digits 1 2 rows --by country")
+    # Version 2 negates the first two rows, whose largest values are then others.
+    assert seen.same.tolist() == [False, False, True, True]
+    assert seen.agreement == 0.5
+    assert [(s.value, s.rows, s.agreement) for s in seen.slices] == [("be", 2, 0.0), ("nl", 2, 1.0)]
+    worst = seen.largest[0]
+    assert (worst.row, worst.first, worst.second, worst.distance) == (0, 1, 0, 20.0)
+    assert [latency.rows for latency in seen.latency[1]] == [1, 4]
+    text = repr(seen)
+    assert "agreement: 50.0%: 2 of 4 rows answered alike" in text
+    assert "be" in text
+    assert "latency, 1 row: version 1: p50" in text
+    # The same without a DataFrame.
+    endpoint = notebook.run("%aiaas endpoint digits")
+    x = rows[["a", "b", "c"]].to_numpy(np.float32)
+    again = endpoint.compare(1, 2, x, by=np.array([1, 1, 2, 2]))
+    assert [s.value for s in again.slices] == ["1", "2"]
+    assert endpoint.last_version == 2
+    assert (endpoint.predict(x, version=2)[0] == -2 * x[0]).all()
+    assert "one version" in notebook.refuses("%aiaas compare digits 1 1 rows")
+    assert "has no version 9" in notebook.refuses("%aiaas compare digits 1 9 rows")
+    assert "no column 'town'" in notebook.refuses("%aiaas compare digits 1 2 rows --by town")
+    assert "country" not in rows.drop(columns="country")
+
+
+def test_a_column_of_many_numbers_is_cut_into_parts() -> None:
+    parts = _binned(list(range(100)))
+    assert len(set(parts)) == 4
+    assert parts[0] == parts[24] == "0 to 24.75"
+    assert parts[99] == "74.25 to 99"
+    assert _binned([1, 2, 1]) == ["1", "2", "1"]
+    assert _binned([float("nan"), *range(50)])[0] == "not a number"
+
+
+def test_a_key_says_what_it_opens(working: World, notebook: Notebook) -> None:
+    working.model()
+    notebook.run("%aiaas publish digits --model cnn")
+    key = notebook.run("key = %aiaas keys digits create --scope metadata --rate 5\nkey")
+    assert (key.scope, key.rate) == ("metadata", 5)
+    (route,) = working.gateway.routes
+    assert route.rates == {key.id: 5}
+    listed: Any = notebook.run("%aiaas keys digits")
+    assert "5 a second" in repr(listed)
+    notebook.run(f"%aiaas keys digits revoke {key.id}")
+    (route,) = working.gateway.routes
+    assert (route.rates, list(route.revoked)) == ({}, [key.id])
