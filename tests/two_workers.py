@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import warnings
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ def in_two_workers(
 
 def _worker(rank: int, port: int, url: str, jobs: bytes, directory: str, train: bytes) -> None:
     warnings.simplefilter("ignore")
+    # As in a run; else it depends on what the machine's own name leads to.
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     results = []
     for index, job in enumerate(_JOBS.validate_json(jobs)):

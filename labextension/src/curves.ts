@@ -28,9 +28,9 @@ export class Curves {
   add(points: MetricPoint[]): void {
     for (const point of points) {
       for (const [name, value] of Object.entries(point.values)) {
-          if (name.startsWith(COUNTS)) {
-            continue;
-          }
+        if (name.startsWith(COUNTS)) {
+          continue;
+        }
         let curve = this._curves.get(name);
         if (!curve) {
           if (this._curves.size >= MOST_CURVES) {
