@@ -132,6 +132,8 @@ class DatasetTermRow(Base):
     """A word by which a dataset is found."""
 
     __tablename__ = "dataset_terms"
+    # Of one dataset whether it has a word, for words that most of them have.
+    __table_args__ = (Index("dataset_terms_by_dataset", "dataset_id", "term"),)
 
     # Found by its beginning, which is a range only where texts are ordered by their bytes.
     term: Mapped[str] = mapped_column(
