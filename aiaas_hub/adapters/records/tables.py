@@ -139,7 +139,7 @@ class DatasetTermRow(Base):
     term: Mapped[str] = mapped_column(
         String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
     )
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(8), primary_key=True)
     """Where the word stands: `name`, `owner`, `column`, `tag` or `text`."""
 
