@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, union
+from sqlalchemy import ColumnElement, Select, delete, func, select, union
 from sqlalchemy.orm import Session, aliased
 
 from aiaas_hub.adapters.records.database import Database
@@ -29,6 +29,8 @@ from aiaas_hub.schemas.datasets import (
 from aiaas_hub.schemas.paging import Page
 
 _LAST_CHARACTER = "\U0010ffff"
+_COMMON = 2000
+"""A word that so many datasets have is looked up dataset by dataset."""
 
 
 class SqlBlobGrants:
@@ -64,8 +66,12 @@ class SqlDatasetRecords:
         with self._database.reading() as session:
             # One query for each way in which a dataset may be readable, each along an index; a
             # condition that joins the ways would read all datasets for who has few.
+            words = [_having(session, word) for word in which.words]
             ways = [
-                _narrowed(way, which, cursor).order_by(DatasetRow.id.desc()).limit(limit + 1)
+                _narrowed(way, which, cursor)
+                .where(*words)
+                .order_by(DatasetRow.id.desc())
+                .limit(limit + 1)
                 for way in _ways(which)
             ]
             if not ways:
@@ -294,17 +300,22 @@ def _narrowed(way: Select[Any], which: DatasetFilter, cursor: str | None) -> Sel
     way = before_cursor(way, DatasetRow.id, cursor).where(DatasetRow.latest_version > 0)
     if which.pattern:
         way = way.where(DatasetRow.name.ilike(_like(which.pattern), escape="\\"))
-    for word in which.words:
-        way = way.where(DatasetRow.id.in_(_having(word)))
     return way
 
 
-def _having(word: Word) -> Select[Any]:
+def _having(session: Session, word: Word) -> ColumnElement[bool]:
+    """Whether a dataset has the word. Those that have a rare one are gathered first; of a common
+    one each dataset is asked, newest first, until the page is full."""
     term = aliased(DatasetTermRow)
     found = select(term.dataset_id).where(
         term.term >= word.text, term.term < word.text + _LAST_CHARACTER
     )
-    return found if word.kind is None else found.where(term.kind == word.kind)
+    if word.kind is not None:
+        found = found.where(term.kind == word.kind)
+    few = session.scalar(select(func.count()).select_from(found.limit(_COMMON).subquery()))
+    if few is not None and few < _COMMON:
+        return DatasetRow.id.in_(found)
+    return found.where(term.dataset_id == DatasetRow.id).correlate(DatasetRow).exists()
 
 
 def _index(session: Session, row: DatasetRow, columns: Sequence[Any]) -> None:

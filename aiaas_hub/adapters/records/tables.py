@@ -132,12 +132,14 @@ class DatasetTermRow(Base):
     """A word by which a dataset is found."""
 
     __tablename__ = "dataset_terms"
+    # Of one dataset whether it has a word, for words that most of them have.
+    __table_args__ = (Index("dataset_terms_by_dataset", "dataset_id", "term"),)
 
     # Found by its beginning, which is a range only where texts are ordered by their bytes.
     term: Mapped[str] = mapped_column(
         String(64).with_variant(String(64, collation="C"), "postgresql"), primary_key=True
     )
-    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
     kind: Mapped[str] = mapped_column(String(8), primary_key=True)
     """Where the word stands: `name`, `owner`, `column`, `tag` or `text`."""
 

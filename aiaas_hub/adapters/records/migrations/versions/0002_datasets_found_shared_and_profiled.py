@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["dataset_id"], ["datasets.id"]),
         sa.PrimaryKeyConstraint("term", "dataset_id", "kind"),
     )
-    op.create_index("ix_dataset_terms_dataset_id", "dataset_terms", ["dataset_id"])
+    op.create_index("dataset_terms_by_dataset", "dataset_terms", ["dataset_id", "term"])
     op.create_table(
         "dataset_profiles",
         sa.Column("dataset_id", sa.Integer(), nullable=False),
