@@ -37,6 +37,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
             "name": "thing",
             "run_id": run["id"],
             "key_id": key["id"],
+            "alias": "champion",
             "index": "0",
         }
         yield world, parts
@@ -71,7 +72,12 @@ BODIES: dict[str, Any] = {
         "export_max_abs": 0,
     },
     "/endpoints/{owner}/{name}/publish": {"model": "nothing"},
+    "/models/{owner}/{name}/aliases/{alias}": {"version": 1},
+    "/models/{owner}/{name}/card": {},
     "/endpoints/{owner}/{name}/keys": {},
+    "/endpoints/{owner}/{name}/traffic": {"traffic": {"1": 100}},
+    "/endpoints/{owner}/{name}/promote": {},
+    "/endpoints/{owner}/{name}/rollback": {},
 }
 
 
@@ -142,7 +148,7 @@ def test_a_reader_changes_nothing(stocked: tuple[World, dict[str, str]]) -> None
 def test_owner_and_admin_may(stocked: tuple[World, dict[str, str]]) -> None:
     world, parts = stocked
     destructive = [(m, p) for m, p in routes(world) if m == "DELETE"]
-    assert len(destructive) == 2
+    assert len(destructive) == 3
     for token in ("user:alice", "admin:root"):
         for method, path in routes(world):
             if is_job(path) or (method, path) in destructive or path.endswith("/events"):
