@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from aiaas_hub.schemas import endpoints as wire
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput, NotFound
+from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound
 from aiaas_magics import canary, display
 from aiaas_magics.canary import judgement_line, traffic_line
 from aiaas_magics.client import Client, current_client
-from aiaas_magics.display import Column, Listing, Rich
+from aiaas_magics.display import Column, Listing, Rich, Text
 from aiaas_magics.errors import invalid
 from aiaas_magics.keys import Key, key_list
 from aiaas_magics.model import tensors
@@ -149,6 +149,19 @@ class Endpoint(Rich):
             (Key(record) for record in self._client.endpoints.keys(self.owner, self.name)),
             self.name,
         )
+
+    def snippet(self, language: str = "python") -> Text:
+        """A program to copy that calls this endpoint, with its key in the environment variable
+        AIAAS_KEY: python, curl, javascript, java or go."""
+        from aiaas_magics.snippets import snippet
+
+        now = self._now()
+        if now.signature is None:
+            raise Conflict(
+                f"Endpoint {self.name} is {now.state} and answers nothing.",
+                remedy=f"Publish a model to it: '%aiaas publish {self.name} --run ID'.",
+            )
+        return Text(snippet(language, now.url, self.name, now.signature))
 
     def create_key(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.errors import NotFound
+from aiaas_hub.schemas.names import parse_model
 from aiaas_magics import display
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Rich
@@ -86,7 +87,12 @@ def lineage_of(thing: str, client: Client | None = None) -> Lineage:
             # A model or an endpoint may have a name that begins like a run's id.
             pass
     known = kind in ("endpoint", "model") and bool(colon)
-    owner, name, version = client.resolve(rest if known else thing)
+    reference, alias = parse_model(rest if known else thing)
+    owner, name, version = reference.owner or client.user, reference.name, reference.version
+    if alias is not None:
+        # Only models' versions have other names.
+        version = client.models.get(owner, name, alias=alias).latest.version
+        return Lineage(client.models.lineage(owner, name, version))
     if kind != "model" or not known:
         try:
             return Lineage(client.endpoints.lineage(owner, name, version))

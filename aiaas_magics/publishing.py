@@ -159,12 +159,10 @@ def publish_run(run_id: str, name: str, plan: wire.CanaryPlan | None = None) -> 
 
 
 def publish_model(reference: str, name: str, plan: wire.CanaryPlan | None = None) -> Endpoint:
-    """`reference`: `[owner/]name[@version]`."""
-    client = current_client()
-    owner, model, version = client.resolve(reference)
-    if version is None:
-        version = client.models.get(owner, model).latest.version
-    return _publish(name, wire.PublishRequest(model=f"{owner}/{model}@{version}", canary=plan))
+    """`reference`: `[owner/]name[@version]` or `name@alias`; what it means now is published."""
+    meant = current_client().model(reference).latest
+    model = f"{meant.owner}/{meant.name}@{meant.version}"
+    return _publish(name, wire.PublishRequest(model=model, canary=plan))
 
 
 def _publish(name: str, request: wire.PublishRequest) -> Endpoint:

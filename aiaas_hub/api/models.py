@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.responses import StreamingResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, ModelWriter, Reader, Scope
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
-from aiaas_hub.schemas.models import Model, ModelVersion, ModelVersionCreate
+from aiaas_hub.schemas.models import AliasTarget, Card, Model, ModelVersion, ModelVersionCreate
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import Lineage
+
+Alias = Annotated[str | None, Query(max_length=32, description="Instead of a version's number")]
 
 router = APIRouter(tags=["models"])
 
@@ -29,8 +33,37 @@ def list_models(
 
 
 @router.get("/models/{owner}/{name}")
-def get_model(owner: str, name: str, _caller: Reader, api: Api, version: Version = None) -> Model:
-    return api.models.get(owner, name, version)
+def get_model(
+    owner: str,
+    name: str,
+    _caller: Reader,
+    api: Api,
+    version: Version = None,
+    alias: Alias = None,
+) -> Model:
+    """With the version asked for, by number or alias, else the newest."""
+    return api.models.get(owner, name, version, alias)
+
+
+@router.put("/models/{owner}/{name}/aliases/{alias}")
+def set_alias(
+    owner: str, name: str, alias: str, body: AliasTarget, _caller: ModelWriter, api: Api
+) -> Model:
+    """Call a version by a name as well: `name@champion`."""
+    return api.models.set_alias(owner, name, alias, body.version)
+
+
+@router.delete("/models/{owner}/{name}/aliases/{alias}")
+def remove_alias(owner: str, name: str, alias: str, _caller: ModelWriter, api: Api) -> Model:
+    return api.models.remove_alias(owner, name, alias)
+
+
+@router.put("/models/{owner}/{name}/card")
+def describe_model(
+    owner: str, name: str, body: Card, _caller: ModelWriter, api: Api, version: Version = None
+) -> Model:
+    """What the owner says of a version: description, licence and metrics."""
+    return api.models.describe(owner, name, version, body)
 
 
 @router.get("/models/{owner}/{name}/onnx", response_class=StreamingResponse)

@@ -8,8 +8,8 @@ from aiaas_hub.domain.datasets import MayRead
 from aiaas_hub.domain.ports import BlobStore
 from aiaas_hub.domain.records import BlobGrants, ModelRecords
 from aiaas_hub.schemas.errors import NotFound, TooLarge
-from aiaas_hub.schemas.models import Model, ModelHandOver, ModelVersion
-from aiaas_hub.schemas.names import check_name, parse_reference
+from aiaas_hub.schemas.models import Card, Model, ModelHandOver, ModelVersion
+from aiaas_hub.schemas.names import check_alias, check_name, parse_model
 from aiaas_hub.schemas.paging import Page
 
 MAX_EVALUATION_BYTES = 64 << 20
@@ -24,21 +24,52 @@ class Models:
     def page(self, owner: str, cursor: str | None, limit: int) -> Page[Model]:
         return self._records.page(owner, cursor, limit)
 
-    def get(self, owner: str, name: str, version: int | None = None) -> Model:
-        """Raises `NotFound`."""
+    def get(
+        self, owner: str, name: str, version: int | None = None, alias: str | None = None
+    ) -> Model:
+        """With this version, the one of this alias, or the newest, as `latest`. Raises
+        `NotFound`."""
         found = self._records.get(owner, name, version)
+        if found is not None and alias is not None:
+            if alias not in found.aliases:
+                raise NotFound(
+                    f"No version of model {name} is called {alias}.",
+                    remedy=f"Call one so: %aiaas model {name}@V --alias {alias}",
+                )
+            found = self._records.get(owner, name, found.aliases[alias])
         if found is None:
             wanted = f"{name}@{version}" if version else name
             raise NotFound(f"There is no model {wanted}.", remedy="See %aiaas models.")
         return found
 
     def resolve(self, text: str, owner: str, may_read: MayRead) -> ModelVersion:
-        """The version that `[owner/]name[@version]` means now."""
-        reference = parse_reference(text)
+        """The version that `[owner/]name[@version or @alias]` means now."""
+        reference, alias = parse_model(text)
         of = reference.owner or owner
         if not may_read(of):
             raise NotFound(f"There is no model {reference.name}.", remedy="See %aiaas models.")
-        return self.get(of, reference.name, reference.version).latest
+        return self.get(of, reference.name, reference.version, alias).latest
+
+    def set_alias(self, owner: str, name: str, alias: str, version: int) -> Model:
+        """Call a version by a name as well; it is no other version's any more."""
+        check_alias(alias)
+        self.get(owner, name, version)
+        self._records.set_alias(owner, name, alias, version)
+        return self.get(owner, name, version)
+
+    def remove_alias(self, owner: str, name: str, alias: str) -> Model:
+        """Raises `NotFound`."""
+        if not self._records.set_alias(owner, name, alias, None):
+            raise NotFound(
+                f"No version of model {name} is called {alias}.", remedy="See %aiaas models."
+            )
+        return self.get(owner, name)
+
+    def describe(self, owner: str, name: str, version: int | None, card: Card) -> Model:
+        """What the owner says of a version, instead of what was said before."""
+        found = self.get(owner, name, version).latest
+        self._records.set_card(owner, name, found.version, card)
+        return self.get(owner, name, found.version)
 
     def of_run(self, run_id: str) -> ModelVersion:
         found = self._records.of_run(run_id)

@@ -17,7 +17,7 @@ from aiaas_hub.domain.search import Word
 from aiaas_hub.domain.traffic import Shift
 from aiaas_hub.schemas.datasets import Dataset, DatasetUpdate, DatasetVersion
 from aiaas_hub.schemas.endpoints import Change, Endpoint, EndpointState, EndpointVersion, Key
-from aiaas_hub.schemas.models import Model, ModelVersion
+from aiaas_hub.schemas.models import Card, Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import Profile, ProfileStatus
 from aiaas_hub.schemas.runs import (
@@ -275,6 +275,12 @@ class ModelRecords(Protocol):
     ) -> ModelVersion:
         """Append a version (its number is assigned here). Content that the newest version has
         already gives that version again, and so does a key that was given before."""
+
+    def set_alias(self, owner: str, name: str, alias: str, version: int | None) -> bool:
+        """Give the alias to a version, or with None to nobody; False where there is no such model,
+        version or alias."""
+
+    def set_card(self, owner: str, name: str, version: int, card: Card) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,22 @@ class ModelVersionCreate(ModelHandOver):
     """A version registered from a notebook's own object."""
 
 
+class Card(BaseModel):
+    """What the owner says of a version; the rest of its card is known."""
+
+    description: str = Field(default="", max_length=10_000)
+    licence: str = Field(default="", max_length=200)
+    """For example an SPDX identifier, `Apache-2.0`."""
+    metrics: dict[Annotated[str, Field(max_length=100)], float] = Field(
+        default_factory=dict, max_length=100
+    )
+    """Of an evaluation of the owner's; those of the run are known."""
+
+
+class AliasTarget(BaseModel):
+    version: int = Field(ge=1, le=2**31 - 1)
+
+
 class ModelVersion(BaseModel):
     owner: str
     name: Name
@@ -74,6 +90,7 @@ class ModelVersion(BaseModel):
     framework: str
     run_id: str | None = None
     """None: registered from a notebook."""
+    card: Card = Card()
 
 
 class Model(BaseModel):
@@ -82,3 +99,6 @@ class Model(BaseModel):
     created_at: datetime
     updated_at: datetime
     latest: ModelVersion
+    """Or the version that was asked for."""
+    aliases: dict[str, int] = {}
+    """Name → version, as in `name@champion`."""

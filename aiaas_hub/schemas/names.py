@@ -72,3 +72,25 @@ def parse_reference(text: str) -> Reference:
             )
         version = int(version_text.removeprefix("v"))
     return Reference(owner or None, check_name(name), version)
+
+
+ALIAS = re.compile(r"(?!v?[0-9])[a-z][a-z0-9_-]{0,31}")
+"""What a version of a model may be called besides its number."""
+
+
+def check_alias(text: str) -> str:
+    """Raise `InvalidInput` unless `text` can be an alias."""
+    if not ALIAS.fullmatch(text):
+        raise InvalidInput(
+            f"{text!r} cannot be an alias.",
+            remedy="Aliases are small letters, digits, '-' and '_', as in champion.",
+        )
+    return text
+
+
+def parse_model(text: str) -> tuple[Reference, str | None]:
+    """`[owner/]name[@version]`, or with an alias for the version, which is given beside it."""
+    path, _, version = text.strip().partition("@")
+    if version and ALIAS.fullmatch(version):
+        return parse_reference(path), version
+    return parse_reference(text), None

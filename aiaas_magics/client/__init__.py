@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from aiaas_hub.schemas.blobs import Blob
-from aiaas_hub.schemas.names import Reference, parse_reference
+from aiaas_hub.schemas.models import Model
+from aiaas_hub.schemas.names import Reference, parse_model, parse_reference
 from aiaas_hub.schemas.platform import Me
 from aiaas_magics.client.datasets import DatasetsClient
 from aiaas_magics.client.endpoints import EndpointsClient
@@ -49,6 +50,12 @@ class Client:
         """`[owner/]name[@version]` as owner, name and version; a bare name is mine."""
         reference: Reference = parse_reference(text)
         return reference.owner or self.user, reference.name, reference.version
+
+    def model(self, text: str) -> Model:
+        """The version of a model that `[owner/]name[@version or @alias]` means now."""
+        reference, alias = parse_model(text)
+        owner = reference.owner or self.user
+        return self.models.get(owner, reference.name, reference.version, alias)
 
     def upload(self, content: bytes | Path) -> Blob:
         """Store bytes or a file under their hash; the same content is stored once."""

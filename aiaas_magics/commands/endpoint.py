@@ -9,12 +9,22 @@ from aiaas_magics.commands.command import Call, Command, completed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="NAME", help="an endpoint"), "endpoint")
+    parser.add_argument(
+        "--snippet",
+        choices=["python", "curl", "javascript", "java", "go"],
+        metavar="LANG",
+        help="a program that calls it: python, curl, javascript, java or go",
+    )
+    parser.add_argument("--history", action="store_true", help="every change of what serves")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.endpoint import endpoints
 
-    return endpoints.get(args.name)
+    endpoint = endpoints.get(args.name)
+    if args.snippet is not None:
+        return endpoint.snippet(args.snippet)
+    return endpoint.history() if args.history else endpoint
 
 
 COMMAND = Command("endpoint", "show an endpoint", add_arguments, run)

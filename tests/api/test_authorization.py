@@ -38,6 +38,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
             "name": "thing",
             "run_id": run["id"],
             "key_id": key["id"],
+            "alias": "champion",
             "index": "0",
             "version": "1",
             "tag": "golden",
@@ -77,7 +78,12 @@ BODIES: dict[str, Any] = {
         "export_max_abs": 0,
     },
     "/endpoints/{owner}/{name}/publish": {"model": "nothing"},
+    "/models/{owner}/{name}/aliases/{alias}": {"version": 1},
+    "/models/{owner}/{name}/card": {},
     "/endpoints/{owner}/{name}/keys": {},
+    "/endpoints/{owner}/{name}/traffic": {"traffic": {"1": 100}},
+    "/endpoints/{owner}/{name}/promote": {},
+    "/endpoints/{owner}/{name}/rollback": {},
 }
 
 

@@ -134,3 +134,24 @@ def test_a_key_says_what_it_opens(working: World, notebook: Notebook) -> None:
     notebook.run(f"%aiaas keys digits revoke {key.id}")
     (route,) = working.gateway.routes
     assert (route.rates, list(route.revoked)) == ({}, [key.id])
+
+
+def test_a_models_card_and_its_aliases(working: World, notebook: Notebook) -> None:
+    working.model(onnx=b"one")
+    working.model(onnx=b"two")
+    model = notebook.run("%aiaas model cnn@1 --alias champion --licence MIT --description 'A <b>'")
+    assert (model.version, model.aliases, model.card.licence) == (1, ["champion"], "MIT")
+    shown = model._repr_mimebundle_()
+    assert "called: @champion" in str(shown["text/plain"])
+    assert "A &lt;b&gt;" in str(shown["text/html"])
+    assert notebook.run("%aiaas model cnn@champion").version == 1
+    assert "@champion is 1" in repr(notebook.run("%aiaas models"))
+    endpoint = notebook.run("%aiaas publish digits --model cnn@champion")
+    assert endpoint.refresh().versions[0].model.version == 1
+    assert notebook.run("%aiaas lineage cnn@champion").model == "alice/cnn@1"
+    model.describe(metrics={"f1": 0.5})
+    assert (model.card.licence, model.card.metrics) == ("MIT", {"f1": 0.5})
+    assert "f1 0.5" in repr(model)
+    assert notebook.run("%aiaas model cnn@champion --no-alias champion").aliases == []
+    assert "is called champion" in notebook.refuses("%aiaas model cnn@champion")
+    assert "cannot be an alias" in notebook.refuses("%aiaas model cnn --alias 7")

@@ -305,7 +305,12 @@ def test_pages_are_fetched_as_they_are_needed(client: Make) -> None:
 
 def test_bodies_are_the_wire_models(client: Make) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
-        assert json.loads(request.content) == {"expires_in_days": 1.0, "note": "n"}
+        assert json.loads(request.content) == {
+            "expires_in_days": 1.0,
+            "note": "n",
+            "scope": "infer",
+            "rate": None,
+        }
         return httpx.Response(403, text="")
 
     with pytest.raises(errors.Forbidden):

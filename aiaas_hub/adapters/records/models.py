@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
 from aiaas_hub.adapters.records.tables import ModelRow, ModelVersionRow
-from aiaas_hub.schemas.models import Model, ModelVersion, Signature
+from aiaas_hub.schemas.models import Card, Model, ModelVersion, Signature
 from aiaas_hub.schemas.paging import Page
 
 
@@ -91,6 +91,7 @@ class SqlModelRecords:
                     created_at=now,
                     updated_at=now,
                     latest_version=0,
+                    aliases={},
                 )
                 session.add(row)
                 session.flush()
@@ -108,9 +109,32 @@ class SqlModelRecords:
                 export_max_abs=version.export_max_abs,
                 framework=version.framework,
                 run_id=version.run_id,
+                card=version.card.model_dump(),
             )
             session.add(added)
             return _version(row, added)
+
+    def set_alias(self, owner: str, name: str, alias: str, version: int | None) -> bool:
+        with self._database.transaction() as session:
+            row = _find(session, owner, name)
+            if row is None:
+                return False
+            if version is None:
+                if alias not in row.aliases:
+                    return False
+                row.aliases = {k: v for k, v in row.aliases.items() if k != alias}
+            elif session.get(ModelVersionRow, (row.id, version)) is None:
+                return False
+            else:
+                row.aliases = {**row.aliases, alias: version}
+            row.updated_at = datetime.now(UTC)
+            return True
+
+    def set_card(self, owner: str, name: str, version: int, card: Card) -> None:
+        with self._database.transaction() as session:
+            row = _find(session, owner, name)
+            assert row is not None, "models are not deleted"  # noqa: S101 - an invariant
+            session.get_one(ModelVersionRow, (row.id, version)).card = card.model_dump()
 
 
 def _find(session: Session, owner: str, name: str) -> ModelRow | None:
@@ -131,6 +155,7 @@ def _version(row: ModelRow, version: ModelVersionRow) -> ModelVersion:
         export_max_abs=version.export_max_abs,
         framework=version.framework,
         run_id=version.run_id,
+        card=Card.model_validate(version.card),
     )
 
 
@@ -141,4 +166,5 @@ def _model(row: ModelRow, version: ModelVersionRow) -> Model:
         created_at=row.created_at,
         updated_at=row.updated_at,
         latest=_version(row, version),
+        aliases={name: int(number) for name, number in row.aliases.items()},
     )

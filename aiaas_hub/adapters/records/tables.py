@@ -243,6 +243,8 @@ class ModelRow(Base):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     latest_version: Mapped[int]
+    aliases: Mapped[dict[str, Any]]
+    """Name → version."""
 
 
 class ModelVersionRow(Base):
@@ -260,6 +262,8 @@ class ModelVersionRow(Base):
     export_max_abs: Mapped[float]
     framework: Mapped[str] = mapped_column(String(100))
     run_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    card: Mapped[dict[str, Any]]
+    """What its owner says of it."""
 
 
 class EndpointRow(Base):

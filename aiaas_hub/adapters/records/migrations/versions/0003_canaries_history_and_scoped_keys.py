@@ -1,4 +1,4 @@
-"""Canaries with a bake, an endpoint's history, keys with scope and rate"""
+"""Canaries, history, keys with scope and rate, models with aliases and cards"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    with op.batch_alter_table("models", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("aliases", sa.JSON(), nullable=False, server_default="{}"))
+    with op.batch_alter_table("model_versions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("card", sa.JSON(), nullable=False, server_default="{}"))
     with op.batch_alter_table("endpoints", schema=None) as batch_op:
         batch_op.add_column(sa.Column("former", sa.JSON(), nullable=False, server_default="{}"))
     with op.batch_alter_table("endpoint_versions", schema=None) as batch_op:
@@ -54,3 +58,7 @@ def downgrade() -> None:
         batch_op.drop_column("plan")
     with op.batch_alter_table("endpoints", schema=None) as batch_op:
         batch_op.drop_column("former")
+    with op.batch_alter_table("model_versions", schema=None) as batch_op:
+        batch_op.drop_column("card")
+    with op.batch_alter_table("models", schema=None) as batch_op:
+        batch_op.drop_column("aliases")

@@ -1,0 +1,210 @@
+"""Programs to copy that call an endpoint, in the languages of those who call.
+
+Each reads its key from the environment variable AIAAS_KEY, sends one row of zeros and prints which
+version answered and what. Needs nothing but what comes with the language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature, TensorSpec
+
+_TYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+}
+_MOST_VALUES = 2000
+"""A shell takes no longer command."""
+
+
+def snippet(language: str, url: str, name: str, signature: Signature) -> str:
+    """Raises `InvalidInput` for a language that there is none in."""
+    write = LANGUAGES.get(language.lower())
+    if write is None:
+        raise InvalidInput(
+            f"There is no snippet in {language!r}.", remedy=f"There are {', '.join(LANGUAGES)}."
+        )
+    return write(f"{url}/v2/models/{name}/infer", signature.inputs)
+
+
+def _shape(spec: TensorSpec) -> list[int]:
+    """Of one row; a free dimension is 1."""
+    return [1, *(dim or 1 for dim in spec.shape)]
+
+
+def _zero(spec: TensorSpec) -> str:
+    return "false" if spec.dtype == "bool" else "0"
+
+
+def _head(spec: TensorSpec) -> str:
+    """The tensor's JSON up to its data."""
+    fields = {"name": spec.name, "shape": _shape(spec), "datatype": _TYPES[spec.dtype]}
+    return f'{json.dumps(fields)[:-1]}, "data": ['
+
+
+def _python(address: str, inputs: list[TensorSpec]) -> str:
+    tensors = "\n".join(
+        f'        {{"name": {json.dumps(spec.name)}, "shape": {_shape(spec)}, '
+        f'"datatype": "{_TYPES[spec.dtype]}",\n'
+        f'         "data": [{_zero(spec).capitalize()}] * {math.prod(_shape(spec))}}},'
+        for spec in inputs
+    )
+    return f'''import json
+import os
+import urllib.request
+
+body = {{
+    "inputs": [
+{tensors}
+    ]
+}}
+request = urllib.request.Request(
+    "{address}",
+    json.dumps(body).encode(),
+    {{"Authorization": f"Bearer {{os.environ['AIAAS_KEY']}}", "Content-Type": "application/json"}},
+)
+with urllib.request.urlopen(request) as response:
+    print("version", response.headers["x-aiaas-model-version"])
+    for output in json.load(response)["outputs"]:
+        print(output["name"], output["shape"], output["data"])
+'''
+
+
+def _curl(address: str, inputs: list[TensorSpec]) -> str:
+    count = sum(math.prod(_shape(spec)) for spec in inputs)
+    if count > _MOST_VALUES:
+        raise InvalidInput(
+            f"One row has {count} values, too many for a command line.",
+            remedy="Take python or javascript, or send the body from a file.",
+        )
+    tensors = ", ".join(
+        _head(spec) + ", ".join([_zero(spec)] * math.prod(_shape(spec))) + "]}" for spec in inputs
+    )
+    return f"""curl --silent --show-error --include "{address}" \\
+  --header "Authorization: Bearer $AIAAS_KEY" --header "Content-Type: application/json" \\
+  --data-binary @- <<'JSON'
+{{"inputs": [{tensors}]}}
+JSON
+"""
+
+
+def _javascript(address: str, inputs: list[TensorSpec]) -> str:
+    tensors = "\n".join(
+        f"    {{name: {json.dumps(spec.name)}, shape: {_shape(spec)}, datatype: "
+        f'"{_TYPES[spec.dtype]}", data: Array({math.prod(_shape(spec))}).fill({_zero(spec)})}},'
+        for spec in inputs
+    )
+    return f"""const body = {{
+  inputs: [
+{tensors}
+  ],
+}};
+(async () => {{
+  const response = await fetch("{address}", {{
+    method: "POST",
+    headers: {{
+      Authorization: `Bearer ${{process.env.AIAAS_KEY}}`,
+      "Content-Type": "application/json",
+    }},
+    body: JSON.stringify(body),
+  }});
+  if (!response.ok) throw new Error(await response.text());
+  console.log("version", response.headers.get("x-aiaas-model-version"));
+  for (const output of (await response.json()).outputs)
+    console.log(output.name, output.shape, output.data);
+}})();
+"""
+
+
+def _joined(inputs: list[TensorSpec], zeros: Callable[[str, int], str]) -> str:
+    """The body as string literals of C's kind, joined with `+`."""
+    parts = [json.dumps('{"inputs": [')]
+    for position, spec in enumerate(inputs):
+        parts.append(json.dumps(("" if position == 0 else ", ") + _head(spec)))
+        parts.append(zeros(_zero(spec), math.prod(_shape(spec))))
+        parts.append(json.dumps("]}"))
+    return " +\n            ".join([*parts, json.dumps("]}")])
+
+
+def _java(address: str, inputs: list[TensorSpec]) -> str:
+    body = _joined(
+        inputs, lambda zero, count: f'String.join(",", Collections.nCopies({count}, "{zero}"))'
+    )
+    return f"""import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.util.Collections;
+
+public class Call {{
+    public static void main(String[] args) throws Exception {{
+        String body =
+            {body};
+        HttpRequest request = HttpRequest.newBuilder(URI.create("{address}"))
+            .header("Authorization", "Bearer " + System.getenv("AIAAS_KEY"))
+            .header("Content-Type", "application/json")
+            .POST(HttpRequest.BodyPublishers.ofString(body))
+            .build();
+        HttpResponse<String> response = HttpClient.newHttpClient()
+            .send(request, HttpResponse.BodyHandlers.ofString());
+        if (response.statusCode() != 200) throw new Exception(response.body());
+        System.out.println("version "
+            + response.headers().firstValue("x-aiaas-model-version").orElse("?"));
+        System.out.println(response.body());
+    }}
+}}
+"""
+
+
+def _go(address: str, inputs: list[TensorSpec]) -> str:
+    body = _joined(
+        inputs, lambda zero, count: f'strings.Repeat("{zero},", {count - 1}) + "{zero}"'
+    ).replace("\n            ", "\n\t\t")
+    return f"""package main
+
+import (
+\t"fmt"
+\t"io"
+\t"log"
+\t"net/http"
+\t"os"
+\t"strings"
+)
+
+func main() {{
+\tbody := {body}
+\trequest, err := http.NewRequest("POST", "{address}", strings.NewReader(body))
+\tif err != nil {{
+\t\tlog.Fatal(err)
+\t}}
+\trequest.Header.Set("Authorization", "Bearer "+os.Getenv("AIAAS_KEY"))
+\trequest.Header.Set("Content-Type", "application/json")
+\tresponse, err := http.DefaultClient.Do(request)
+\tif err != nil {{
+\t\tlog.Fatal(err)
+\t}}
+\tdefer response.Body.Close()
+\tanswer, err := io.ReadAll(response.Body)
+\tif err != nil || response.StatusCode != 200 {{
+\t\tlog.Fatal(string(answer), err)
+\t}}
+\tfmt.Println("version", response.Header.Get("x-aiaas-model-version"))
+\tfmt.Println(string(answer))
+}}
+"""
+
+
+LANGUAGES: dict[str, Callable[[str, list[TensorSpec]], str]] = {
+    "python": _python,
+    "curl": _curl,
+    "javascript": _javascript,
+    "java": _java,
+    "go": _go,
+}
+"""Language → its program, from the address and the inputs."""
