@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,19 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
+from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
+from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
+from aiaas_hub.adapters.yaml_file import YamlFile
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
@@ -42,18 +47,25 @@ from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
+from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.home import Home
+from aiaas_hub.housekeeping import Housekeeping, Hub, chores
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.reconcile import Reconciler
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_hub.schemas.runs import Environment
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
+from aiaas_hub.schemas.runs import Environment, Resources
 from aiaas_hub.spawner.notebook_home import directory_name
+from aiaas_hub.spawner.pricing import rate
+from aiaas_hub.spawner.profiles import load_profiles
 
 if TYPE_CHECKING:
     from aiaas_hub.adapters.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -134,6 +146,7 @@ def compose(
     """Put the parts together; starts nothing."""
     database = Database(config.records_url)
     database.migrate()
+    audit = SqlAuditRecords(database)
     live = Live(config.max_streams_per_user)
     blobs = FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache")
     grants = SqlBlobGrants(database)
@@ -154,9 +167,18 @@ def compose(
         DatasetLimits(max_bytes=config.max_upload_bytes, roots=roots),
     )
     models = Models(SqlModelRecords(database), blobs, grants)
-    admission = Admission(
-        run_records, engines.training, _queue_rules(config), config.max_queued_per_user
+    usage, members = SqlUsageRecords(database), SqlMembers(database)
+    meter(database, _rating(config), config.endpoint_price_per_hour)
+    rules = _queue_rules(config)
+    budgets = Budgets(
+        _quotas(home, config),
+        usage,
+        members,
+        endpoint_records.count_serving,
+        in_general=rules.per_user,
     )
+    rules = replace(rules, of_user=budgets.run_limits)
+    admission = Admission(run_records, engines.training, rules, config.max_queued_per_user, budgets)
 
     def workers_environment(packages: Iterable[str]) -> Environment | None:
         # What a cluster of others has installed, only its operator knows.
@@ -183,6 +205,10 @@ def compose(
         models=models,
         endpoints=endpoints,
         lineages=Lineages(endpoints, models, runs),
+        audit=audit,
+        usage=usage,
+        members=members,
+        budgets=budgets,
         blobs=blobs,
         grants=grants,
         requests=SqlRequestRecords(database),
@@ -196,6 +222,37 @@ def compose(
         python=PYTHON,
     )
     return create_application(services, identity, prefix), reconciler, database
+
+
+def _quotas(home: Home, config: ServiceConfig) -> Callable[[], Quotas]:
+    file = YamlFile(Path(config.quotas_file or home.root / "quotas.yaml"), Quotas, "quotas")
+
+    def read() -> Quotas:
+        try:
+            return file.read()
+        except InvalidInput as error:
+            log.error("%s", error)
+            raise Unavailable(
+                "The platform's quotas cannot be read, so nothing new is started.",
+                remedy="Whoever runs the platform finds the mistake in the service's log.",
+            ) from error
+
+    return read
+
+
+def _rating(config: ServiceConfig) -> Rating:
+    def rating(resources: Resources, concurrency: int) -> Rate:
+        if not config.profiles_file:
+            return Rate("", 0.0)
+        try:
+            profiles = load_profiles(Path(config.profiles_file)).profiles
+        except AiaasError as error:
+            # What a run costs must not keep it from being started or ended.
+            log.error("A run is not priced: %s", error)
+            return Rate("", 0.0)
+        return rate(profiles, resources, concurrency)
+
+    return rating
 
 
 def _queue_rules(config: ServiceConfig) -> QueueRules:
@@ -247,10 +304,20 @@ def main() -> None:
             timeout_graceful_shutdown=3,
         )
     )
+    housekeeping = Housekeeping(
+        chores(
+            app.state.services,
+            SqlUsageRecords(database),
+            HubEvents(home.hub_events),
+            Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"]),
+        )
+    )
     reconciler.start()
+    housekeeping.start()
     try:
         server.run()
     finally:
+        housekeeping.stop()
         reconciler.stop()
         database.close()
 

@@ -64,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is missing or unhealthy, and its remedy")
     doctor.set_defaults(run=_doctor)
 
+    audit = commands.add_parser("audit", help="check the audit log, or write it out")
+    audit_verbs = audit.add_subparsers(required=True, metavar="VERB")
+    verify = audit_verbs.add_parser("verify", help="read the whole chain and say whether it is so")
+    verify.add_argument(
+        "--head",
+        metavar="NUMBER:HASH",
+        help="what an earlier verify or export printed: shows whether entries were cut off since",
+    )
+    verify.set_defaults(run=_audit_verify)
+    export = audit_verbs.add_parser("export", help="print the entries as JSON lines, oldest first")
+    export.add_argument("--since", type=int, default=0, metavar="NUMBER", help="after this entry")
+    export.set_defaults(run=_audit_export)
+
     for verb in ("backup", "restore"):
         later = commands.add_parser(verb, help="not yet")
         later.add_argument("file", metavar="FILE")
@@ -149,6 +162,18 @@ def _doctor(options: argparse.Namespace) -> int:
     from aiaas_hub.local.doctor import run_doctor
 
     return run_doctor(Home.from_environment(), say)
+
+
+def _audit_verify(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.audit_log import verify_audit
+
+    return verify_audit(Home.from_environment(), options.head, say)
+
+
+def _audit_export(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.audit_log import export_audit
+
+    return export_audit(Home.from_environment(), options.since, say)
 
 
 def _not_yet(options: argparse.Namespace) -> int:

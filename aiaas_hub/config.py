@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from traitlets import Int, List, Unicode
+from traitlets import Float, Int, List, Unicode
 from traitlets.config import Configurable
 
 
@@ -97,6 +97,19 @@ class ServiceConfig(Configurable):
 
     waiting_seconds = Int(
         3600, help="After so long without a run they end, until the next one."
+    ).tag(config=True)
+
+    quotas_file = Unicode(
+        "", help="What users may use; empty: `quotas.yaml` in the platform's home, if there."
+    ).tag(config=True)
+
+    profiles_file = Unicode(
+        os.environ.get("AIAAS_PROFILES", ""),
+        help="Profiles, for the prices of what runs use; the hub names its own file.",
+    ).tag(config=True)
+
+    endpoint_price_per_hour = Float(
+        0.0, min=0, help="What a served version of an endpoint costs per hour."
     ).tag(config=True)
 
     dataset_roots = List(

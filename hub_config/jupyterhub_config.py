@@ -8,15 +8,22 @@ import os
 import sys
 from pathlib import Path
 
+from jupyterhub.log import log_request
+
+from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.home import MARKER, Home
 from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.spawner.local import LocalSpawner
 from aiaas_hub.spawner.managed_service import restart_quickly
+from aiaas_hub.spawner.recording import record_sign_in, recorded
 
 home = Home.from_environment()
 settings = HubSettings.read(home)
+profiles = Path(__file__).with_name("profiles.yaml")
+if home.profiles.exists():
+    profiles = home.profiles
 c = get_config()  # noqa: F821  # JupyterHub defines it
 
 # Where things listen. Only the first port is for people.
@@ -36,6 +43,11 @@ c.SharedPasswordAuthenticator.user_password = home.secret("user_password", nbyte
 c.SharedPasswordAuthenticator.admin_password = home.secret("admin_password")
 c.Authenticator.admin_users = {"admin"}
 c.Authenticator.allow_all = True
+
+# Sign-ins and what is changed here go into the service's audit log.
+events = HubEvents(home.hub_events)
+c.Authenticator.post_auth_hook = record_sign_in(events)
+c.JupyterHub.tornado_settings = {"log_function": recorded(log_request, events)}
 
 # What people may do with the service: a scope per verb, each for their own things only.
 c.JupyterHub.custom_scopes = {
@@ -62,7 +74,7 @@ c.JupyterHub.load_roles = [
         # Never `tokens`: it could mint a token of any user.
         "name": "aiaas-service",
         "services": ["aiaas"],
-        "scopes": ["list:users", "read:users:name", "read:users:groups"],
+        "scopes": ["list:users", "read:users:name", "read:users:groups", "read:servers"],
     },
 ]
 
@@ -83,6 +95,7 @@ c.JupyterHub.services = [
         "environment": {
             **kept_environment(os.environ),
             "AIAAS_HOME": str(home.root),
+            "AIAAS_PROFILES": str(profiles),
             MARKER: settings.marker,
         },
         "cwd": str(home.root),
@@ -93,7 +106,8 @@ c.JupyterHub.services = [
 # Notebook servers.
 c.JupyterHub.spawner_class = LocalSpawner
 c.LocalSpawner.public_url_of_hub = settings.url
-c.LocalSpawner.profiles_file = str(Path(__file__).with_name("profiles.yaml"))
+c.LocalSpawner.profiles_file = str(profiles)
+c.LocalSpawner.events_directory = str(home.hub_events)
 c.LocalSpawner.notebooks = str(home.notebooks)
 c.LocalSpawner.examples = str(shipped("examples"))
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]

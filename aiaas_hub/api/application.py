@@ -6,7 +6,18 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 import aiaas_hub
-from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, runs
+from aiaas_hub.api import (
+    audit,
+    auditing,
+    blobs,
+    datasets,
+    endpoints,
+    errors,
+    jobs,
+    models,
+    runs,
+    usage,
+)
 from aiaas_hub.api.identity import Caller, Identity, Scope
 from aiaas_hub.api.services import Api, Services
 from aiaas_hub.schemas.errors import ErrorBody
@@ -37,6 +48,7 @@ def _platform() -> APIRouter:
             gateway=api.gateway_url(),
             engines=list(api.engines()),
             quota=api.admission.quota(caller.user),
+            allowances=api.budgets.allowances(caller.user),
             live_runs=api.run_records.count_live(caller.user),
             serving_endpoints=api.endpoint_records.count_serving(caller.user),
             version=aiaas_hub.__version__,
@@ -73,8 +85,11 @@ def create_application(services: Services, identity: Identity, prefix: str) -> F
         runs.router,
         models.router,
         endpoints.router,
+        audit.router,
+        usage.router,
     ):
         app.include_router(router, prefix=base)
+    app.add_middleware(auditing.Audited)
     app.add_middleware(
         errors.RequestBoundary,
         unlimited=f"{base}/blobs",

@@ -58,6 +58,7 @@ def add_dataset_version(
     idempotency_key: IdempotencyKey,
 ) -> Dataset:
     """Add an immutable version; content that the newest version has already changes nothing."""
+    api.budgets.require_storage(owner)
     return api.datasets.create_version(
         owner, name, body, uploader=caller.user, idempotency_key=idempotency_key
     )

@@ -16,13 +16,16 @@ from jupyterhub.spawner import SimpleLocalProcessSpawner
 from tornado import web
 from traitlets import Unicode
 
+from aiaas_hub.adapters.hub_events import HubEvent, HubEvents, ServerSpan
 from aiaas_hub.loopback import is_loopback
+from aiaas_hub.schemas.audit import Outcome
 from aiaas_hub.schemas.errors import AiaasError, Forbidden
 from aiaas_hub.spawner.gpus import nvidia_gpu_count
 from aiaas_hub.spawner.notebook_home import directory_name, prepare_directory
 from aiaas_hub.spawner.profiles import (
     Capacity,
     Offer,
+    Profile,
     choose,
     load_profiles,
     offers,
@@ -37,6 +40,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
     profiles_file = Unicode(config=True, help="The profiles.yaml to offer and to check against.")
     notebooks = Unicode(config=True, help="Directory with one directory per user.")
     examples = Unicode(config=True, help="Directory that is copied to new users; empty: none.")
+    events_directory = Unicode(config=True, help="Where the service is told of servers; or empty.")
     public_url_of_hub = Unicode(
         config=True, help="Address users see; the spawner refuses one beyond loopback."
     )
@@ -48,6 +52,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
         self.options_from_form = _from_form
         self.apply_user_options = _apply
         self._profile_environment: dict[str, str] = {}
+        self._profile: Profile | None = None
 
     def _home_dir(self) -> Path:
         return Path(self.notebooks) / directory_name(self.user.name)
@@ -75,7 +80,41 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
         self.home_dir = str(home)
         self.notebook_dir = str(home)
         address: tuple[str, int] = await super().start()
+        self._tell("server start", ended=False)
         return address
+
+    def run_post_stop_hook(self) -> Any:
+        # However it ended: stopped by somebody, or found dead.
+        self._tell("server stop", ended=True)
+        return super().run_post_stop_hook()
+
+    def _tell(self, act: str, *, ended: bool) -> None:
+        """For the audit log and for what the user has used."""
+        profile = self._profile
+        if profile is None or not self.events_directory:
+            return
+        user = str(self.user.name)
+        server = f"{user}/{self.name}" if self.name else user
+        event = HubEvent(
+            actor=user,
+            act=act,
+            object=f"servers/{server}",
+            owner=user,
+            outcome=Outcome.DONE,
+            detail={"profile": profile.slug},
+            span=ServerSpan(
+                server=server,
+                profile=profile.slug,
+                cpus=profile.cpus,
+                gpus=profile.gpus,
+                price_per_hour=profile.price_per_hour,
+                ended=ended,
+            ),
+        )
+        try:
+            HubEvents(Path(self.events_directory)).tell(event)
+        except OSError as error:
+            self.log.error("%s of %s is not recorded: %s", act, server, error)
 
 
 def _refuse(error: AiaasError) -> web.HTTPError:
@@ -117,5 +156,6 @@ def _apply(spawner: LocalSpawner, options: Mapping[str, Any]) -> None:
         **thread_environment(profile, cores or 1),
         "AIAAS_PROFILE": profile.slug,
     }
+    spawner._profile = profile
     spawner.cpu_limit = profile.cpus
     spawner.mem_limit = profile.memory

@@ -41,6 +41,7 @@ class Profile(BaseModel):
     cpus: float = Field(gt=0, le=1024)
     memory: Memory
     gpus: int = Field(default=0, ge=0, le=64)
+    price_per_hour: float = Field(default=0.0, ge=0, le=1e6, allow_inf_nan=False)
     default: bool = False
 
 

@@ -26,6 +26,7 @@ from aiaas_magics.commands import (
     runs,
     sweep,
     train,
+    usage,
 )
 from aiaas_magics.commands.command import Command
 
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Command] = {
         retire,
         keys,
         lineage,
+        usage,
     )
 }
 """Verb → command, in the order of a day's work."""
