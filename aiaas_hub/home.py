@@ -87,6 +87,11 @@ class Home:
         return self.root / "notebooks"
 
     @property
+    def shared(self) -> Path:
+        """One directory for each group whose members share one."""
+        return self.root / "shared"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

@@ -17,7 +17,7 @@ from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.spawner.local import LocalSpawner
 from aiaas_hub.spawner.managed_service import restart_quickly
-from aiaas_hub.spawner.recording import record_sign_in, recorded
+from aiaas_hub.spawner.recording import record_sign_in, record_sign_outs, recorded
 
 home = Home.from_environment()
 settings = HubSettings.read(home)
@@ -47,6 +47,7 @@ c.Authenticator.allow_all = True
 # Sign-ins and what is changed here go into the service's audit log.
 events = HubEvents(home.hub_events)
 c.Authenticator.post_auth_hook = record_sign_in(events)
+record_sign_outs(events)
 c.JupyterHub.tornado_settings = {"log_function": recorded(log_request, events)}
 
 # What people may do with the service: a scope per verb, each for their own things only.
@@ -107,6 +108,8 @@ c.JupyterHub.services = [
 c.JupyterHub.spawner_class = LocalSpawner
 c.LocalSpawner.public_url_of_hub = settings.url
 c.LocalSpawner.profiles_file = str(profiles)
+c.LocalSpawner.shared = str(home.shared)
+c.LocalSpawner.service_api_url = f"http://127.0.0.1:{settings.service_port}/services/aiaas/api/v1"
 c.LocalSpawner.events_directory = str(home.hub_events)
 c.LocalSpawner.notebooks = str(home.notebooks)
 c.LocalSpawner.examples = str(shipped("examples"))
