@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiaas_hub import __version__
 from aiaas_hub.home import Home
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput, NotYet
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 
 if TYPE_CHECKING:
     from aiaas_hub.local.platform import LocalPlatform
@@ -77,10 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--since", type=int, default=0, metavar="NUMBER", help="after this entry")
     export.set_defaults(run=_audit_export)
 
-    for verb in ("backup", "restore"):
-        later = commands.add_parser(verb, help="not yet")
-        later.add_argument("file", metavar="FILE")
-        later.set_defaults(run=_not_yet, verb=verb)
+    backup = commands.add_parser("backup", help="write all of a platform into a file")
+    backup.add_argument("file", metavar="FILE", type=Path)
+    backup.add_argument(
+        "--without-notebooks", action="store_true", help="leave people's own files out"
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="make a platform from such a file")
+    restore.add_argument("file", metavar="FILE", type=Path)
+    restore.add_argument(
+        "--replace", action="store_true", help="move the platform that is there aside"
+    )
+    restore.set_defaults(run=_restore)
     return parser
 
 
@@ -176,11 +184,17 @@ def _audit_export(options: argparse.Namespace) -> int:
     return export_audit(Home.from_environment(), options.since, say)
 
 
-def _not_yet(options: argparse.Namespace) -> int:
-    raise NotYet(
-        f"`aiaas {options.verb}` does not exist yet.",
-        remedy="Stop the platform and copy its home directory; `aiaas doctor` names it.",
-    )
+def _backup(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.backup import back_up
+
+    with_notebooks = not options.without_notebooks
+    return back_up(Home.from_environment(), options.file, with_notebooks=with_notebooks, say=say)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.backup import restore
+
+    return restore(Home.from_environment(), options.file, replace=options.replace, say=say)
 
 
 if __name__ == "__main__":

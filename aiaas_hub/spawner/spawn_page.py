@@ -19,7 +19,6 @@ _STYLE = (
     # A profile's options belong to whoever chose it; without :has all of them are shown.
     "@supports selector(:has(a)){.aiaas-options{display:none}"
     ".aiaas-profile:has(>input:checked)>.aiaas-options{display:block}}"
-    ".aiaas-profile input[disabled]~*{opacity:.75}"
     "</style>"
 )
 
