@@ -32,9 +32,11 @@ from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
+from aiaas_hub.api import metrics
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
+from aiaas_hub.api.metrics import Measures
 from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
@@ -54,7 +56,10 @@ from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.home import Home
 from aiaas_hub.housekeeping import Housekeeping, Hub, chores
+from aiaas_hub.logs import set_up_logging
 from aiaas_hub.loopback import is_loopback
+from aiaas_hub.page import routes as page
+from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
 from aiaas_hub.schemas.runs import Environment, Resources
@@ -141,7 +146,12 @@ def _training(
 
 
 def compose(
-    home: Home, config: ServiceConfig, engines: Engines, identity: Identity, prefix: str
+    home: Home,
+    config: ServiceConfig,
+    engines: Engines,
+    identity: Identity,
+    prefix: str,
+    browser: OAuthClient | None = None,
 ) -> tuple[FastAPI, Reconciler, Database]:
     """Put the parts together; starts nothing."""
     database = Database(config.records_url)
@@ -221,7 +231,13 @@ def compose(
         max_upload_bytes=config.max_upload_bytes,
         python=PYTHON,
     )
-    return create_application(services, identity, prefix), reconciler, database
+    measures = Measures(services)
+    root = f"{prefix.rstrip('/')}/"
+    beside = [metrics.routes(measures, identity, root, home.secret("metrics_token"))]
+    if browser is not None:
+        beside.append(page.routes(Sessions(browser), services, identity, root))
+    app = create_application(services, identity, prefix, beside, measures)
+    return app, reconciler, database
 
 
 def _quotas(home: Home, config: ServiceConfig) -> Callable[[], Quotas]:
@@ -273,11 +289,6 @@ def _queue_rules(config: ServiceConfig) -> QueueRules:
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Their requests carry tokens in headers that debug levels would show.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     home = Home.from_environment()
     home.prepare()
     address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
@@ -287,11 +298,21 @@ def main() -> None:
     # Jobs report to the service itself: neither hub nor proxy need to be up for that.
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
+    set_up_logging(config.log_format)
+    hub = Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"])
+    browser = OAuthClient(
+        client_id=os.environ["JUPYTERHUB_CLIENT_ID"],
+        secret=hub.token,
+        authorize_url=f"{os.environ.get('JUPYTERHUB_HOST', '')}"
+        f"{os.environ['JUPYTERHUB_BASE_URL']}hub/api/oauth2/authorize",
+        token_url=f"{hub.api_url}/oauth2/token",
+        redirect_uri=f"{prefix.rstrip('/')}/oauth_callback",
+    )
     try:
         engines = local_engines(home, api_url, config)
     except AiaasError as error:
         sys.exit(f"{error.message} {error.remedy}")
-    app, reconciler, database = compose(home, config, engines, HubIdentity(), prefix)
+    app, reconciler, database = compose(home, config, engines, HubIdentity(), prefix, browser)
     server: Any = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -309,7 +330,7 @@ def main() -> None:
             app.state.services,
             SqlUsageRecords(database),
             HubEvents(home.hub_events),
-            Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"]),
+            hub,
         )
     )
     reconciler.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from traitlets import Float, Int, List, Unicode
+from traitlets import Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
 
@@ -110,6 +110,10 @@ class ServiceConfig(Configurable):
 
     endpoint_price_per_hour = Float(
         0.0, min=0, help="What a served version of an endpoint costs per hour."
+    ).tag(config=True)
+
+    log_format = Enum(
+        ("text", "json"), "text", help="Of the service's log: lines of text or of JSON."
     ).tag(config=True)
 
     dataset_roots = List(

@@ -92,7 +92,8 @@ c.JupyterHub.services = [
         ],
         "api_token": home.secret("service_token"),
         "oauth_no_confirm": True,
-        "oauth_client_allowed_scopes": ["custom:aiaas:read!user"],
+        # The page may read what its visitor may: an administrator everybody's.
+        "oauth_client_allowed_scopes": ["custom:aiaas:read"],
         "environment": {
             **kept_environment(os.environ),
             "AIAAS_HOME": str(home.root),

@@ -1,4 +1,4 @@
-"""A platform that is destroyed comes back from its backup: data, models, endpoints, keys, people."""
+"""A platform that is destroyed comes back from its backup: data, endpoints, keys, people."""
 
 from __future__ import annotations
 
