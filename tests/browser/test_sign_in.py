@@ -9,8 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from oidc_provider_mock import User, init_app
-from oidc_provider_mock._server import _threaded_server
+from oidc_provider_mock import User, run_server_in_thread
 from playwright.sync_api import Page
 from running_platform import RunningPlatform
 
@@ -55,14 +54,10 @@ def sign_in(page: Page, platform: RunningPlatform, who: str) -> None:
 def test_people_of_a_provider_sign_in_with_their_groups(
     own: RunningPlatform, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flask
-
-    application = flask.Flask(__name__)
-    init_app(application, user_claims=PEOPLE)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    with _threaded_server(application, host="127.0.0.1") as provider:
-        monkeypatch.setenv("AIAAS_SIGN_IN_ISSUER", f"http://127.0.0.1:{provider.server_port}")
+    with run_server_in_thread(user_claims=PEOPLE) as provider:
+        monkeypatch.setenv("AIAAS_SIGN_IN_ISSUER", f"http://localhost:{provider.server_port}")
         own.start()
 
         sign_in(page, own, "eve")
