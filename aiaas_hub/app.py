@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from traitlets.config.loader import PyFileConfigLoader
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
 from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
+from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
+from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoint_keys import SqlKeyRecords
@@ -29,11 +32,15 @@ from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
+from aiaas_hub.adapters.yaml_file import YamlFile
+from aiaas_hub.api import metrics
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
+from aiaas_hub.api.metrics import Measures
 from aiaas_hub.api.services import Services
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.admission import Admission
@@ -52,19 +59,29 @@ from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
+from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.turns import Turns
+from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.home import Home
+from aiaas_hub.housekeeping import Housekeeping, Hub, chores
+from aiaas_hub.logs import set_up_logging
 from aiaas_hub.loopback import is_loopback
+from aiaas_hub.page import routes as page
+from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_hub.schemas.runs import Environment
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
+from aiaas_hub.schemas.runs import Environment, Resources
 from aiaas_hub.spawner.notebook_home import directory_name
+from aiaas_hub.spawner.pricing import rate
+from aiaas_hub.spawner.profiles import load_profiles
 
 if TYPE_CHECKING:
     from aiaas_hub.adapters.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -140,11 +157,17 @@ def _training(
 
 
 def compose(
-    home: Home, config: ServiceConfig, engines: Engines, identity: Identity, prefix: str
+    home: Home,
+    config: ServiceConfig,
+    engines: Engines,
+    identity: Identity,
+    prefix: str,
+    browser: OAuthClient | None = None,
 ) -> tuple[FastAPI, Reconciler, Database]:
     """Put the parts together; starts nothing."""
     database = Database(config.records_url)
     database.migrate()
+    audit = SqlAuditRecords(database)
     live = Live(config.max_streams_per_user)
     blobs = FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache")
     grants = SqlBlobGrants(database)
@@ -164,9 +187,18 @@ def compose(
     )
     queries = DuckDbQueries(home.queries, _query_limits(config))
     models = Models(SqlModelRecords(database), blobs, grants)
-    admission = Admission(
-        run_records, engines.training, _queue_rules(config), config.max_queued_per_user
+    usage, members = SqlUsageRecords(database), SqlMembers(database)
+    meter(database, _rating(config), config.endpoint_price_per_hour)
+    rules = _queue_rules(config)
+    budgets = Budgets(
+        _quotas(home, config),
+        usage,
+        members,
+        endpoint_records.count_serving,
+        in_general=rules.per_user,
     )
+    rules = replace(rules, of_user=budgets.run_limits)
+    admission = Admission(run_records, engines.training, rules, config.max_queued_per_user, budgets)
 
     def workers_environment(packages: Iterable[str]) -> Environment | None:
         # What a cluster of others has installed, only its operator knows.
@@ -230,6 +262,10 @@ def compose(
         models=models,
         endpoints=endpoints,
         lineages=Lineages(endpoints, models, runs),
+        audit=audit,
+        usage=usage,
+        members=members,
+        budgets=budgets,
         blobs=blobs,
         grants=grants,
         requests=SqlRequestRecords(database),
@@ -242,7 +278,44 @@ def compose(
         max_upload_bytes=config.max_upload_bytes,
         python=PYTHON,
     )
-    return create_application(services, identity, prefix), reconciler, database
+    measures = Measures(services)
+    root = f"{prefix.rstrip('/')}/"
+    beside = [metrics.routes(measures, identity, root, home.secret("metrics_token"))]
+    if browser is not None:
+        beside.append(page.routes(Sessions(browser), services, identity, root))
+    app = create_application(services, identity, prefix, beside, measures)
+    return app, reconciler, database
+
+
+def _quotas(home: Home, config: ServiceConfig) -> Callable[[], Quotas]:
+    file = YamlFile(Path(config.quotas_file or home.root / "quotas.yaml"), Quotas, "quotas")
+
+    def read() -> Quotas:
+        try:
+            return file.read()
+        except InvalidInput as error:
+            log.error("%s", error)
+            raise Unavailable(
+                "The platform's quotas cannot be read, so nothing new is started.",
+                remedy="Whoever runs the platform finds the mistake in the service's log.",
+            ) from error
+
+    return read
+
+
+def _rating(config: ServiceConfig) -> Rating:
+    def rating(resources: Resources, concurrency: int) -> Rate:
+        if not config.profiles_file:
+            return Rate("", 0.0)
+        try:
+            profiles = load_profiles(Path(config.profiles_file)).profiles
+        except AiaasError as error:
+            # What a run costs must not keep it from being started or ended.
+            log.error("A run is not priced: %s", error)
+            return Rate("", 0.0)
+        return rate(profiles, resources, concurrency)
+
+    return rating
 
 
 def _queue_rules(config: ServiceConfig) -> QueueRules:
@@ -272,11 +345,6 @@ def _query_limits(config: ServiceConfig) -> QueryLimits:
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # Their requests carry tokens in headers that debug levels would show.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     home = Home.from_environment()
     home.prepare()
     address = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
@@ -286,11 +354,21 @@ def main() -> None:
     # Jobs report to the service itself: neither hub nor proxy need to be up for that.
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
+    set_up_logging(config.log_format)
+    hub = Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"])
+    browser = OAuthClient(
+        client_id=os.environ["JUPYTERHUB_CLIENT_ID"],
+        secret=hub.token,
+        authorize_url=f"{os.environ.get('JUPYTERHUB_HOST', '')}"
+        f"{os.environ['JUPYTERHUB_BASE_URL']}hub/api/oauth2/authorize",
+        token_url=f"{hub.api_url}/oauth2/token",
+        redirect_uri=f"{prefix.rstrip('/')}/oauth_callback",
+    )
     try:
         engines = local_engines(home, api_url, config)
     except AiaasError as error:
         sys.exit(f"{error.message} {error.remedy}")
-    app, reconciler, database = compose(home, config, engines, HubIdentity(), prefix)
+    app, reconciler, database = compose(home, config, engines, HubIdentity(), prefix, browser)
     server: Any = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -303,10 +381,20 @@ def main() -> None:
             timeout_graceful_shutdown=3,
         )
     )
+    housekeeping = Housekeeping(
+        chores(
+            app.state.services,
+            SqlUsageRecords(database),
+            HubEvents(home.hub_events),
+            hub,
+        )
+    )
     reconciler.start()
+    housekeeping.start()
     try:
         server.run()
     finally:
+        housekeeping.stop()
         reconciler.stop()
         database.close()
 

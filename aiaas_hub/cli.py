@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiaas_hub import __version__
 from aiaas_hub.home import Home
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput, NotYet
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 
 if TYPE_CHECKING:
     from aiaas_hub.local.platform import LocalPlatform
@@ -64,10 +64,31 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is missing or unhealthy, and its remedy")
     doctor.set_defaults(run=_doctor)
 
-    for verb in ("backup", "restore"):
-        later = commands.add_parser(verb, help="not yet")
-        later.add_argument("file", metavar="FILE")
-        later.set_defaults(run=_not_yet, verb=verb)
+    audit = commands.add_parser("audit", help="check the audit log, or write it out")
+    audit_verbs = audit.add_subparsers(required=True, metavar="VERB")
+    verify = audit_verbs.add_parser("verify", help="read the whole chain and say whether it is so")
+    verify.add_argument(
+        "--head",
+        metavar="NUMBER:HASH",
+        help="what an earlier verify or export printed: shows whether entries were cut off since",
+    )
+    verify.set_defaults(run=_audit_verify)
+    export = audit_verbs.add_parser("export", help="print the entries as JSON lines, oldest first")
+    export.add_argument("--since", type=int, default=0, metavar="NUMBER", help="after this entry")
+    export.set_defaults(run=_audit_export)
+
+    backup = commands.add_parser("backup", help="write all of a platform into a file")
+    backup.add_argument("file", metavar="FILE", type=Path)
+    backup.add_argument(
+        "--without-notebooks", action="store_true", help="leave people's own files out"
+    )
+    backup.set_defaults(run=_backup)
+    restore = commands.add_parser("restore", help="make a platform from such a file")
+    restore.add_argument("file", metavar="FILE", type=Path)
+    restore.add_argument(
+        "--replace", action="store_true", help="move the platform that is there aside"
+    )
+    restore.set_defaults(run=_restore)
     return parser
 
 
@@ -151,11 +172,29 @@ def _doctor(options: argparse.Namespace) -> int:
     return run_doctor(Home.from_environment(), say)
 
 
-def _not_yet(options: argparse.Namespace) -> int:
-    raise NotYet(
-        f"`aiaas {options.verb}` does not exist yet.",
-        remedy="Stop the platform and copy its home directory; `aiaas doctor` names it.",
-    )
+def _audit_verify(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.audit_log import verify_audit
+
+    return verify_audit(Home.from_environment(), options.head, say)
+
+
+def _audit_export(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.audit_log import export_audit
+
+    return export_audit(Home.from_environment(), options.since, say)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.backup import back_up
+
+    with_notebooks = not options.without_notebooks
+    return back_up(Home.from_environment(), options.file, with_notebooks=with_notebooks, say=say)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.backup import restore
+
+    return restore(Home.from_environment(), options.file, replace=options.replace, say=say)
 
 
 if __name__ == "__main__":

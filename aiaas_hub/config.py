@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from traitlets import Int, List, Unicode
+from traitlets import Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
 
@@ -143,6 +143,23 @@ class ServiceConfig(Configurable):
         168,
         help="How long the content of a retired dataset version is kept, for whoever takes it "
         "back; that of one which a run refers to is kept for ever.",
+    ).tag(config=True)
+
+    quotas_file = Unicode(
+        "", help="What users may use; empty: `quotas.yaml` in the platform's home, if there."
+    ).tag(config=True)
+
+    profiles_file = Unicode(
+        os.environ.get("AIAAS_PROFILES", ""),
+        help="Profiles, for the prices of what runs use; the hub names its own file.",
+    ).tag(config=True)
+
+    endpoint_price_per_hour = Float(
+        0.0, min=0, help="What a served version of an endpoint costs per hour."
+    ).tag(config=True)
+
+    log_format = Enum(
+        ("text", "json"), "text", help="Of the service's log: lines of text or of JSON."
     ).tag(config=True)
 
     dataset_roots = List(

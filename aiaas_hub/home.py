@@ -49,6 +49,16 @@ class Home:
         return self.root / "hub"
 
     @property
+    def profiles(self) -> Path:
+        """The operator's own profiles; where there are none, those that are shipped count."""
+        return self.root / "profiles.yaml"
+
+    @property
+    def hub_events(self) -> Path:
+        """What the hub has told and the service has not taken in yet."""
+        return self.root / "hub-events"
+
+    @property
     def records_url(self) -> str:
         return f"sqlite:///{self.root / 'records.sqlite'}"
 
@@ -82,6 +92,11 @@ class Home:
         return self.root / "notebooks"
 
     @property
+    def shared(self) -> Path:
+        """One directory for each group whose members share one."""
+        return self.root / "shared"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -95,6 +110,7 @@ class Home:
             self.root,
             self.secrets,
             self.hub,
+            self.hub_events,
             self.artifacts,
             self.triton,
             self.envoy,

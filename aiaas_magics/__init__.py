@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from aiaas_magics.catalogue import datasets as datasets
+    from aiaas_magics.consumption import Usage as Usage
+    from aiaas_magics.consumption import usage as usage
     from aiaas_magics.dataset import Dataset as Dataset
     from aiaas_magics.endpoint import Endpoint as Endpoint
     from aiaas_magics.endpoint import endpoints as endpoints
@@ -45,6 +47,8 @@ _HOME = {
     "Sweep": "sweeping",
     "sweep": "sweeping",
     "train": "submission",
+    "Usage": "consumption",
+    "usage": "consumption",
 }
 """Public name → the module that it lives in."""
 
@@ -54,6 +58,7 @@ __all__ = [
     "Model",
     "Run",
     "Sweep",
+    "Usage",
     "datasets",
     "endpoints",
     "models",
@@ -63,6 +68,7 @@ __all__ = [
     "smoke",
     "sweep",
     "train",
+    "usage",
 ]
 
 

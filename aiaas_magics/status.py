@@ -10,6 +10,7 @@ from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.platform import EngineState, Me
 from aiaas_magics import __version__, display
 from aiaas_magics.client import Client, current_client
+from aiaas_magics.consumption import allowance_text
 from aiaas_magics.display import Rich
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.run import Run
@@ -42,6 +43,7 @@ class Status(Rich):
             # The hub tells a server which of its profiles it is.
             ("profile", os.environ.get("AIAAS_PROFILE", "")),
             ("quota", _quota(me.quota)),
+            *(("", allowance_text(allowance)) for allowance in me.allowances),
             ("engines", ", ".join(f"{e.name} {e.state}" for e in me.engines)),
             *(
                 (engine.name, engine.reason)

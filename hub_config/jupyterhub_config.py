@@ -8,15 +8,24 @@ import os
 import sys
 from pathlib import Path
 
+from jupyterhub.log import log_request
+
+from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.home import MARKER, Home
 from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.shipped import shipped
+from aiaas_hub.spawner import sign_in
+from aiaas_hub.spawner.culling import wants_culler
 from aiaas_hub.spawner.local import LocalSpawner
 from aiaas_hub.spawner.managed_service import restart_quickly
+from aiaas_hub.spawner.recording import record_sign_in, record_sign_outs, recorded
 
 home = Home.from_environment()
 settings = HubSettings.read(home)
+profiles = Path(__file__).with_name("profiles.yaml")
+if home.profiles.exists():
+    profiles = home.profiles
 c = get_config()  # noqa: F821  # JupyterHub defines it
 
 # Where things listen. Only the first port is for people.
@@ -30,12 +39,27 @@ c.JupyterHub.db_url = f"sqlite:///{home.hub / 'jupyterhub.sqlite'}"
 home.secret("cookie_secret")
 c.JupyterHub.cookie_secret_file = str(home.secret_file("cookie_secret"))
 
-# Who may sign in: anybody who knows the password, under any name; `admin` with its own password.
-c.JupyterHub.authenticator_class = "shared-password"
-c.SharedPasswordAuthenticator.user_password = home.secret("user_password", nbytes=8)
-c.SharedPasswordAuthenticator.admin_password = home.secret("admin_password")
-c.Authenticator.admin_users = {"admin"}
-c.Authenticator.allow_all = True
+# Who may sign in: who an identity provider knows, if the environment names one (docs/operate.md).
+# Else anybody who knows the password, under any name; `admin` with its own password.
+with_provider = sign_in.configure(
+    c, os.environ, settings.url, home.hub / "provider.json", home.secret("auth_state_key")
+)
+if not with_provider:
+    c.JupyterHub.authenticator_class = "shared-password"
+    c.SharedPasswordAuthenticator.user_password = home.secret("user_password", nbytes=8)
+    c.SharedPasswordAuthenticator.admin_password = home.secret("admin_password")
+    c.Authenticator.admin_users = {"admin"}
+    c.Authenticator.allow_all = True
+    # A provider tells its groups itself.
+    c.JupyterHub.load_groups = {sign_in.ADMIN_GROUP: {"users": ["admin"]}}
+# Servers and the status page prove that who began a sign-in ends it (RFC 7636).
+c.JupyterHub.oauth_require_pkce = True
+
+# Sign-ins and what is changed here go into the service's audit log.
+events = HubEvents(home.hub_events)
+c.Authenticator.post_auth_hook = record_sign_in(events)
+record_sign_outs(events)
+c.JupyterHub.tornado_settings = {"log_function": recorded(log_request, events)}
 
 # What people may do with the service: a scope per verb, each for their own things only.
 c.JupyterHub.custom_scopes = {
@@ -50,19 +74,18 @@ use_service = "access:services!service=aiaas"
 # A notebook's token may do what its user may do there, and never more: no admin scope is listed.
 c.JupyterHub.extra_user_scopes = [*own_things, use_service]
 c.Spawner.server_token_scopes = [*own_things, use_service, "access:servers!server"]
-c.JupyterHub.load_groups = {"aiaas-admins": {"users": ["admin"]}}
 c.JupyterHub.load_roles = [
     {
         "name": "aiaas-admin",
         "description": "Everybody's data, runs, models and endpoints",
-        "groups": ["aiaas-admins"],
+        "groups": [sign_in.ADMIN_GROUP],
         "scopes": [*c.JupyterHub.custom_scopes, use_service],
     },
     {
         # Never `tokens`: it could mint a token of any user.
         "name": "aiaas-service",
         "services": ["aiaas"],
-        "scopes": ["list:users", "read:users:name", "read:users:groups"],
+        "scopes": ["list:users", "read:users:name", "read:users:groups", "read:servers"],
     },
 ]
 
@@ -79,10 +102,17 @@ c.JupyterHub.services = [
         ],
         "api_token": home.secret("service_token"),
         "oauth_no_confirm": True,
-        "oauth_client_allowed_scopes": ["custom:aiaas:read!user"],
+        # The page may read what its visitor may: an administrator everybody's.
+        "oauth_client_allowed_scopes": ["custom:aiaas:read"],
         "environment": {
-            **kept_environment(os.environ),
+            # The provider's secret is the hub's alone.
+            **{
+                name: value
+                for name, value in kept_environment(os.environ).items()
+                if not name.startswith(sign_in.PREFIX)
+            },
             "AIAAS_HOME": str(home.root),
+            "AIAAS_PROFILES": str(profiles),
             MARKER: settings.marker,
         },
         "cwd": str(home.root),
@@ -90,10 +120,35 @@ c.JupyterHub.services = [
     }
 ]
 
+# What stops idle servers, if any profile says after how long.
+if wants_culler(profiles):
+    culler = shipped("hub_config") / "idle_culler_config.py"
+    c.JupyterHub.services.append(
+        {
+            "name": "idle-culler",
+            "command": [sys.executable, "-m", "jupyterhub_idle_culler", f"--config={culler}"],
+            "environment": {
+                "PATH": os.environ.get("PATH", os.defpath),
+                "AIAAS_PROFILES": str(profiles),
+                MARKER: settings.marker,
+            },
+        }
+    )
+    c.JupyterHub.load_roles.append(
+        {
+            "name": "idle-culler",
+            "services": ["idle-culler"],
+            "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
+        }
+    )
+
 # Notebook servers.
 c.JupyterHub.spawner_class = LocalSpawner
 c.LocalSpawner.public_url_of_hub = settings.url
-c.LocalSpawner.profiles_file = str(Path(__file__).with_name("profiles.yaml"))
+c.LocalSpawner.profiles_file = str(profiles)
+c.LocalSpawner.shared = str(home.shared)
+c.LocalSpawner.service_api_url = f"http://127.0.0.1:{settings.service_port}/services/aiaas/api/v1"
+c.LocalSpawner.events_directory = str(home.hub_events)
 c.LocalSpawner.notebooks = str(home.notebooks)
 c.LocalSpawner.examples = str(shipped("examples"))
 c.Spawner.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]

@@ -32,6 +32,7 @@ from aiaas_hub.api.services import Services
 from aiaas_hub.app import PYTHON, Engines, compose
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.home import Home
+from aiaas_hub.page.sessions import OAuthClient
 from aiaas_hub.reconcile import Reconciler
 
 PREFIX = "/services/aiaas/"
@@ -140,14 +141,14 @@ class World:
 
 
 @contextmanager
-def serving(home: Home, url: str) -> Iterator[World]:
+def serving(home: Home, url: str, browser: OAuthClient | None = None) -> Iterator[World]:
     """The application behind a real server on a free port of loopback."""
     home.prepare()
     training, engine, gateway = StandInTraining(), StandInServing(), StandInGateway()
     identity = StandInIdentity()
     config = ServiceConfig(records_url=url, artifacts_url=str(home.artifacts / "blobs"))
     app, reconciler, database = compose(
-        home, config, Engines(training, engine, gateway, StandInSigner()), identity, PREFIX
+        home, config, Engines(training, engine, gateway, StandInSigner()), identity, PREFIX, browser
     )
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)

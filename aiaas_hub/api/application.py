@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 import aiaas_hub
-from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, queries, runs
+from aiaas_hub.api import (
+    audit,
+    auditing,
+    blobs,
+    datasets,
+    endpoints,
+    errors,
+    jobs,
+    models,
+    queries,
+    runs,
+    usage,
+)
 from aiaas_hub.api.identity import Caller, Identity, Scope
+from aiaas_hub.api.metrics import Measured, Measures
 from aiaas_hub.api.services import Api, Services
 from aiaas_hub.schemas.errors import ErrorBody
 from aiaas_hub.schemas.platform import Me
@@ -37,6 +52,7 @@ def _platform() -> APIRouter:
             gateway=api.gateway_url(),
             engines=list(api.engines()),
             quota=api.admission.quota(caller.user),
+            allowances=api.budgets.allowances(caller.user),
             live_runs=api.run_records.count_live(caller.user),
             serving_endpoints=api.endpoint_records.count_serving(caller.user),
             version=aiaas_hub.__version__,
@@ -46,12 +62,22 @@ def _platform() -> APIRouter:
     return router
 
 
-def create_application(services: Services, identity: Identity, prefix: str) -> FastAPI:
+def create_application(
+    services: Services,
+    identity: Identity,
+    prefix: str,
+    beside: Sequence[APIRouter] = (),
+    measures: Measures | None = None,
+) -> FastAPI:
     """The application below `prefix` (the hub's `/services/aiaas`).
+
+    `beside` are routes that are no part of the API: metrics, and a page for browsers, which has a
+    sign-in of its own at the prefix itself and at `oauth_callback`.
 
     The prefix is part of each route rather than a `root_path`: the hub's proxy passes it on.
     """
-    base = prefix.rstrip("/") + VERSION_PREFIX
+    root = prefix.rstrip("/")
+    base = root + VERSION_PREFIX
     app = FastAPI(
         title="AIaaS Hub",
         version=aiaas_hub.__version__,
@@ -74,11 +100,20 @@ def create_application(services: Services, identity: Identity, prefix: str) -> F
         runs.router,
         models.router,
         endpoints.router,
+        audit.router,
+        usage.router,
     ):
         app.include_router(router, prefix=base)
+    for router in beside:
+        app.include_router(router)
+    app.add_middleware(auditing.Audited)
     app.add_middleware(
         errors.RequestBoundary,
         unlimited=f"{base}/blobs",
-        public=frozenset({f"{base}/health", f"{base}/openapi.json"}),
+        public=frozenset(
+            {f"{base}/health", f"{base}/openapi.json", root, f"{root}/", f"{root}/oauth_callback"}
+        ),
     )
+    if measures is not None:
+        app.add_middleware(Measured, measures=measures)
     return app

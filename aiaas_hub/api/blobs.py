@@ -11,9 +11,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 
+from aiaas_hub.api import auditing
 from aiaas_hub.api.bearer import bearer
 from aiaas_hub.api.identity import Scope, identify
 from aiaas_hub.api.services import Api
+from aiaas_hub.schemas.audit import Via
 from aiaas_hub.schemas.blobs import Blob
 from aiaas_hub.schemas.errors import Forbidden, InvalidInput
 
@@ -63,6 +65,7 @@ class _Body(io.RawIOBase):
 async def upload(request: Request, api: Api) -> Blob:
     """Store the body; its hash may then be used by its uploader. A repeat changes nothing."""
     owner = await _uploader(request, api)
+    await anyio.to_thread.run_sync(api.budgets.require_storage, owner)
     body = _Body(request.stream())
 
     def store() -> Blob:
@@ -90,6 +93,7 @@ async def _uploader(request: Request, api: Api) -> str:
     token = bearer(request.scope)
     if token.startswith("run-"):
         run, _ = await anyio.to_thread.run_sync(api.jobs.authenticate, token)
+        await auditing.begin(request, run.owner, Via.RUN, run.owner)
         return run.owner
     caller = await identify(request)
     if not any(caller.may(scope, caller.user) for scope in _WRITES):

@@ -162,6 +162,7 @@ async def add_dataset_version(
     idempotency_key: IdempotencyKey,
 ) -> Dataset:
     """Add an immutable version; content that the newest version has already changes nothing."""
+    api.budgets.require_storage(owner)
 
     def add(cancelled: querying.Cancelled) -> Dataset:
         if body.query is None:

@@ -57,6 +57,8 @@ def publish(
     idempotency_key: IdempotencyKey,
 ) -> Endpoint:
     """Start publishing; the answer's newest version goes from staging to serving or failed."""
+    if api.endpoint_records.get(owner, name) is None:
+        api.budgets.require_endpoint(owner, is_new=True)
     endpoint = api.endpoints.publish(
         owner,
         name,

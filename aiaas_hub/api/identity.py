@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
+import anyio.to_thread
 from fastapi import Depends, Request
 from jupyterhub.services.auth import HubAuth, check_scopes
 from tornado.web import HTTPError
 
+from aiaas_hub.api import auditing
 from aiaas_hub.api.bearer import bearer
+from aiaas_hub.schemas.audit import Via
 from aiaas_hub.schemas.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,11 @@ class Principal:
 
     def may_read(self, owner: str) -> bool:
         return self.may(Scope.READ, owner)
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether everybody's objects may be read: what administrators may."""
+        return bool(check_scopes(str(Scope.READ), self.scopes))
 
     def require(self, scope: Scope, owner: str) -> None:
         """Raise `NotFound` if this owner's objects are not even to be seen, `Forbidden` if they
@@ -103,7 +111,18 @@ async def identify(request: Request) -> Principal:
             "The token is not valid, or not any more.",
             remedy="Restart your server (File → Hub Control Panel) to get a new one.",
         )
+    # Before what they ask for is looked at: attempts that are refused are recorded too.
+    await auditing.begin(request, principal.user, Via.API, await _run_owner(request))
     return principal
+
+
+async def _run_owner(request: Request) -> str | None:
+    """Whose run the path names, where it names one; empty for a run that is not there."""
+    run_id = request.path_params.get("run_id")
+    if run_id is None or request.method in ("GET", "HEAD"):
+        return None
+    run = await anyio.to_thread.run_sync(request.app.state.services.run_records.get, run_id)
+    return "" if run is None else str(run.owner)
 
 
 Caller = Annotated[Principal, Depends(identify)]

@@ -9,8 +9,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response, StreamingResponse
 
+from aiaas_hub.api import auditing
 from aiaas_hub.api.bearer import bearer
 from aiaas_hub.api.services import Api
+from aiaas_hub.schemas.audit import Via
 from aiaas_hub.schemas.errors import Unauthenticated
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import (
@@ -38,6 +40,7 @@ async def _job(run_id: str, request: Request, api: Api) -> JobCaller:
     if run.id != run_id:
         # Another run's token is worth nothing here, whoever owns the two.
         raise Unauthenticated("The run token is not valid.")
+    await auditing.begin(request, run.owner, Via.RUN, run.owner)
     return JobCaller(run, attempt)
 
 

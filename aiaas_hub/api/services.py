@@ -10,6 +10,7 @@ from fastapi import Depends, Query, Request
 
 from aiaas_hub.api.live import Live
 from aiaas_hub.domain.admission import Admission
+from aiaas_hub.domain.auditing import AuditRecords
 from aiaas_hub.domain.bringing import Bringing
 from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
@@ -20,9 +21,11 @@ from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore
 from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.querying import Querying
+from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.usage import Members, UsageRecords
 from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
 from aiaas_hub.schemas.platform import EngineHealth
 
@@ -41,6 +44,10 @@ class Services:
     models: Models
     endpoints: Endpoints
     lineages: Lineages
+    audit: AuditRecords
+    usage: UsageRecords
+    members: Members
+    budgets: Budgets
     blobs: BlobStore
     grants: BlobGrants
     requests: RequestRecords

@@ -17,6 +17,7 @@ from aiaas_hub.domain.queueing import (
     decide,
     quota,
 )
+from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable
 from aiaas_hub.schemas.platform import EngineState
@@ -37,8 +38,14 @@ class Queue:
 
 class Admission:
     def __init__(
-        self, records: RunRecords, engine: TrainingEngine, rules: QueueRules, max_queued: int
+        self,
+        records: RunRecords,
+        engine: TrainingEngine,
+        rules: QueueRules,
+        max_queued: int,
+        budgets: Budgets | None = None,
     ) -> None:
+        self._budgets = budgets
         self._records = records
         self._engine = engine
         self._rules = rules
@@ -70,14 +77,16 @@ class Admission:
 
     def require_possible(self, owner: str, request: RunCreate) -> None:
         """Raise `InvalidInput` for a run that no wait would start, and `TooMany` where the
-        owner's line is full."""
+        owner's line is full, `Forbidden` where the hours that it takes are used up."""
         concurrency = 1 if request.sweep is None else request.sweep.concurrency
-        for limits in (self._rules.per_user, self._rules.in_all):
+        for limits in (self._rules.own(owner), self._rules.in_all):
             sentence = beyond(request.resources, concurrency, limits)
             if sentence:
                 raise InvalidInput(
                     sentence, remedy="Ask for less, or ask the operator for a larger quota."
                 )
+        if self._budgets is not None:
+            self._budgets.require_run(owner, request.resources)
         if self._records.count_queued(owner) >= self._max_queued:
             raise TooMany(
                 f"You have {self._max_queued} runs in the queue already.",
@@ -110,11 +119,11 @@ class Admission:
             concurrency=1 if request.sweep is None else request.sweep.concurrency,
         )
         queue = self.look(candidate)
-        used = quota(queue.contenders, owner, self._rules.per_user)
+        used = quota(queue.contenders, owner, self._rules.own(owner))
         return queue.verdicts[_CANDIDATE], used
 
     def quota(self, owner: str) -> Quota:
-        return quota(self._records.contenders(), owner, self._rules.per_user)
+        return quota(self._records.contenders(), owner, self._rules.own(owner))
 
     def warm(self, request: RunCreate) -> bool:
         """Whether workers wait that this run would begin on."""

@@ -144,7 +144,10 @@ class Jobs:
     ) -> tuple[RunState, str, RunError | None]:
         """State, reason and error with which a job ends that reports its end."""
         if isinstance(event, JobSucceeded):
-            return RunState.SUCCEEDED, "", None
+            # One that ended in good order when it was stopped keeps what it made, and says why.
+            ended = self._records.live(run.id)
+            stopped = ended.stop_error if ended is not None else None
+            return RunState.SUCCEEDED, stopped.message if stopped else "", None
         if isinstance(event, JobStopped):
             if run.kind is not RunKind.TRIAL:
                 raise InvalidInput("Only a trial can be stopped early by its sweep.")

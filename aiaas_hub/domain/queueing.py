@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -43,6 +43,11 @@ class QueueRules:
     in_all: RunLimits = RunLimits()
     patience: timedelta = timedelta(minutes=5)
     """How long a run that does not fit lets smaller ones go ahead."""
+    of_user: Callable[[str], RunLimits] | None = None
+    """Limits that differ from user to user; None: `per_user` is everybody's."""
+
+    def own(self, user: str) -> RunLimits:
+        return self.per_user if self.of_user is None else self.of_user(user)
 
 
 @dataclass(frozen=True)
@@ -224,10 +229,9 @@ class _Ledger:
     """What there is, who holds it, and what is kept for those who have waited longest."""
 
     def __init__(self, rules: QueueRules, capacity: Capacity) -> None:
+        self._rules = rules
+        self._own: dict[str, RunLimits] = {}
         self._totals: dict[_Share, float] = {
-            _Share.OWN_RUNS: rules.per_user.runs,
-            _Share.OWN_WORKERS: rules.per_user.workers,
-            _Share.OWN_GPUS: rules.per_user.gpus,
             _Share.ALL_RUNS: rules.in_all.runs,
             _Share.ALL_WORKERS: rules.in_all.workers,
             _Share.ALL_GPUS: rules.in_all.gpus,
@@ -251,7 +255,19 @@ class _Ledger:
 
     def free(self, share: _Share, owner: str) -> float:
         account = _account(share, owner)
-        return max(self._totals[share] - self._held[account] - self._kept[account], 0)
+        return max(self._total(share, owner) - self._held[account] - self._kept[account], 0)
+
+    def _total(self, share: _Share, owner: str) -> float:
+        if share not in _OWN:
+            return self._totals[share]
+        if owner not in self._own:
+            self._own[owner] = self._rules.own(owner)
+        own = self._own[owner]
+        return {
+            _Share.OWN_RUNS: own.runs,
+            _Share.OWN_WORKERS: own.workers,
+            _Share.OWN_GPUS: own.gpus,
+        }[share]
 
     def lacks(self, owner: str, need: Mapping[_Share, float]) -> _Share | None:
         """The first share of which there is not enough."""
@@ -262,14 +278,16 @@ class _Ledger:
 
     def could_ever(self, run: Contender) -> bool:
         need = _needs(run.resources, run.concurrency)
-        return all(amount <= self._totals[share] + _TINY for share, amount in need.items())
+        return all(
+            amount <= self._total(share, run.owner) + _TINY for share, amount in need.items()
+        )
 
     def workers(self, owner: str) -> float:
         return self._held[_account(_Share.OWN_WORKERS, owner)]
 
     def sentence(self, run: Contender, share: _Share) -> str:
         """What the run waits for. Other users' runs are counted and never named."""
-        total = self._totals[share]
+        total = self._total(share, run.owner)
         need = _needs(run.resources, run.concurrency)[share]
         if need > total + _TINY:
             whose = "you may have" if share in _OWN else "the platform has"

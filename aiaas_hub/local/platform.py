@@ -57,6 +57,28 @@ def check_port(port: int) -> None:
         ) from error
 
 
+def hold(home: Home) -> IO[str]:
+    """The home for oneself until the answer is closed; `Conflict` while a platform runs on it."""
+    lock = home.lock_file.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise Conflict(
+            f"A platform runs on {home.root} already{_running_at(home)}.",
+            remedy="Use that one, stop it with Ctrl-C, or choose another AIAAS_HOME.",
+        ) from None
+    return lock
+
+
+def _running_at(home: Home) -> str:
+    try:
+        running = json.loads(home.platform_file.read_text())
+        return f", at {running['url']} (process {running['pid']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # it is starting still
+
+
 class LocalPlatform:
     """Starts in `start`, is stopped by `stop`; a context manager for both.
 
@@ -176,23 +198,7 @@ class LocalPlatform:
             self._lock = None
 
     def _acquire(self) -> None:
-        lock = self.home.lock_file.open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise Conflict(
-                f"A platform runs on {self.home.root} already{self._running_at()}.",
-                remedy="Use that one, stop it with Ctrl-C, or choose another AIAAS_HOME.",
-            ) from None
-        self._lock = lock
-
-    def _running_at(self) -> str:
-        try:
-            running = json.loads(self.home.platform_file.read_text())
-            return f", at {running['url']} (process {running['pid']})"
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""  # it is starting still
+        self._lock = hold(self.home)
 
     def _clear_leftovers(self) -> None:
         """End what runs on this home: ours when stopping, a killed platform's when starting.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import BaseModel
 
 from aiaas_hub.schemas.runs import Quota
+from aiaas_hub.schemas.usage import Allowance
 
 
 class EngineState(StrEnum):
@@ -31,6 +32,8 @@ class Me(BaseModel):
     engines: list[EngineHealth]
     quota: Quota | None = None
     """What the user's runs hold, of what they may."""
+    allowances: list[Allowance] = []
+    """Quotas of hours, storage and endpoints, as far as there are any."""
     live_runs: int
     serving_endpoints: int
     version: str

@@ -17,6 +17,7 @@ from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.client.models import ModelsClient
 from aiaas_magics.client.runs import RunsClient
 from aiaas_magics.client.transport import Connection, Transport
+from aiaas_magics.client.usage import UsageClient
 
 __all__ = ["Client", "Connection", "Transport", "current_client"]
 
@@ -30,6 +31,7 @@ class Client:
         self.runs = RunsClient(transport)
         self.models = ModelsClient(transport)
         self.endpoints = EndpointsClient(transport)
+        self.usage = UsageClient(transport)
         self._user: str | None = None
 
     @classmethod

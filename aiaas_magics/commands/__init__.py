@@ -35,6 +35,7 @@ from aiaas_magics.commands import (
     tag,
     traffic,
     train,
+    usage,
 )
 from aiaas_magics.commands.command import Command
 
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Command] = {
         retire,
         keys,
         lineage,
+        usage,
     )
 }
 """Verb → command, in the order of a day's work."""

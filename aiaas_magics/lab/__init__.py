@@ -17,6 +17,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _load_jupyter_server_extension(server: ServerApp) -> None:
+    from aiaas_magics.lab.activity import watch_kernels
     from aiaas_magics.lab.proxy import add_handlers
 
     add_handlers(server.web_app)
+    watch_kernels(server.web_app.settings)

@@ -21,7 +21,7 @@ VERBS = [
     *("help", "datasets", "register", "preview", "profile", "load", "sql", "train", "sweep"),
     *("runs", "run", "logs", "metrics", "cancel", "resume", "attach", "models", "model"),
     *("publish", "endpoints", "endpoint", "predict", "compare", "traffic", "promote"),
-    *("rollback", "retire", "keys", "lineage", "panel"),
+    *("rollback", "retire", "keys", "lineage", "panel", "usage"),
     *("dataset", "tag", "diff"),
 ]
 
@@ -58,6 +58,8 @@ NAMES = {
     "plan": [],
     "smoke": [],
     "publish": [],
+    "Usage": ["to_pandas", "to_csv", "plot"],
+    "usage": [],
 }  # fmt: skip
 
 

@@ -198,12 +198,6 @@ def test_without_the_extra_a_command_says_what_to_install(tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["backup", "restore"])
-def test_what_does_not_exist_yet_says_so(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([verb, "file"]) == 1
-    assert f"`aiaas {verb}` does not exist yet." in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("port", ["x", "0", "70000", "-1", "1e3"])
 def test_a_wrong_port_is_said(
     port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

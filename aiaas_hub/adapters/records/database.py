@@ -34,18 +34,18 @@ class Database:
             event.listen(self.engine, "begin", _begin)
         else:
             event.listen(self.engine, "begin", _begin_in_turn)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self.sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One writing transaction; raises `Unavailable` where the database cannot be had."""
-        with _bounded(), self._sessions.begin() as session:
+        with _bounded(), self.sessions.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """One reading transaction: on SQLite it goes on beside a writer."""
-        with _bounded(), self._sessions.begin() as session:
+        with _bounded(), self.sessions.begin() as session:
             session.connection(execution_options={READING: True})
             yield session
 

@@ -66,6 +66,70 @@ class RequestRow(Base):
     created_at: Mapped[datetime]
 
 
+class AuditRow(Base):
+    """An entry of the audit log. The database itself refuses to change or remove one."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("audit_by_owner", "owner", "number"),
+        Index("audit_by_actor", "actor", "number"),
+        Index("audit_by_time", "at"),
+        Index("audit_by_request", "request_id"),
+    )
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(300))
+    via: Mapped[str] = mapped_column(String(16))
+    act: Mapped[str] = mapped_column(String(300))
+    object: Mapped[str] = mapped_column(String(300))
+    owner: Mapped[str] = mapped_column(String(300))
+    outcome: Mapped[str] = mapped_column(String(16))
+    request_id: Mapped[str] = mapped_column(String(300))
+    origin: Mapped[str] = mapped_column(String(300))
+    detail: Mapped[dict[str, Any]]
+    previous: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class UsageRow(Base):
+    """What somebody held from one moment to another: a run's attempt, a notebook server, a
+    version of an endpoint. Opened and closed in the transaction that starts and ends it."""
+
+    __tablename__ = "usage_spans"
+    __table_args__ = (
+        Index("usage_by_owner", "owner", "started_at"),
+        Index("usage_by_end", "ended_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(300), primary_key=True)
+    """`run/run-…-1`, `endpoint/7-2`, `server/…`: one span for one start."""
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(300))
+    """The run's id, `owner/endpoint`, the server's name."""
+    owner: Mapped[str] = mapped_column(String(255))
+    profile: Mapped[str] = mapped_column(String(64))
+    workers: Mapped[int]
+    cpus: Mapped[float]
+    """Of all workers together, and so are GPUs."""
+    gpus: Mapped[float]
+    price_per_hour: Mapped[float]
+    """Of all of it, as it was when the span began."""
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime | None]
+    """When the hub last said that the server runs."""
+    ended_at: Mapped[datetime | None]
+
+
+class MemberRow(Base):
+    """The groups that the hub last said a user is in."""
+
+    __tablename__ = "members"
+
+    user: Mapped[str] = mapped_column(String(255), primary_key=True)
+    groups: Mapped[list[Any]]
+
+
 class DatasetRow(Base):
     __tablename__ = "datasets"
     __table_args__ = (

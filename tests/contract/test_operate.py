@@ -1,0 +1,83 @@
+"""docs/operate.md as an administrator would follow it: its commands run, its files are read."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from api_world import serving
+from traitlets.config import Config
+
+from aiaas_hub.app import read_config
+from aiaas_hub.domain.quotas import Quotas
+from aiaas_hub.home import Home
+from aiaas_hub.spawner import sign_in
+from aiaas_hub.spawner.profiles import load_profiles
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    found = re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, re.M | re.S)
+    assert found, kind
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    with serving(made, made.records_url) as world:
+        world.published()
+    with sqlite3.connect(made.hub / "jupyterhub.sqlite") as hub:
+        hub.execute("CREATE TABLE users (name TEXT)")
+    hub.close()
+    return made
+
+
+def test_the_commands_work_as_they_stand(home: Home, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "AIAAS_HOME": str(home.root)}
+    commands = [line[2:] for block in blocks("console") for line in block.splitlines()]
+    assert len(commands) == 6
+    for command in commands:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], env=environ, cwd=tmp_path, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert (tmp_path / "elsewhere" / "records.sqlite").is_file()
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) > 3
+
+
+def test_the_files_are_valid(tmp_path: Path) -> None:
+    path = tmp_path / "profiles.yaml"
+    path.write_text(blocks("yaml profiles")[0])
+    assert len(load_profiles(path).profiles) == 3
+    quotas = Quotas.model_validate(yaml.safe_load(blocks("yaml quotas")[0]))
+    assert quotas.of("ada", frozenset({"students"})).gpu_hours == 1000
+    (tmp_path / "aiaas_config.py").write_text(blocks("python config")[0])
+    config = read_config(Home(tmp_path))
+    assert config.log_format == "json"
+    assert config.max_runs_per_user == 4
+
+
+def test_the_sign_in_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    lines = blocks("sh sign-in")[0].splitlines()
+    environ = dict(line.partition("#")[0].strip().split("=", 1) for line in lines)
+    environ["AIAAS_SIGN_IN_CLIENT_SECRET_FILE"] = str(secret)
+    addresses = dict.fromkeys(
+        ("authorization_endpoint", "token_endpoint", "userinfo_endpoint"), "https://id.example.org"
+    )
+    monkeypatch.setattr(sign_in, "discover", lambda issuer, kept: addresses)
+    assert sign_in.configure(Config(), environ, "http://x", tmp_path / "kept", "00" * 32)
+    documented = set(re.findall(r"AIAAS_SIGN_IN[A-Z_]*", TEXT))
+    known = set(re.findall(r"AIAAS_SIGN_IN[A-Z_]*", sign_in.__doc__ or ""))
+    assert {name for name in known if not name.endswith("_")} <= documented
