@@ -157,10 +157,10 @@ def compose(
 
     tables = ArrowTables()
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
-    bringing = Bringing(
-        datasets, blobs, grants, tables, DatasetLimits(config.max_upload_bytes, roots)
-    )
     queries = DuckDbQueries(home.queries, _query_limits(config))
+    bringing = Bringing(
+        datasets, blobs, grants, tables, queries, DatasetLimits(config.max_upload_bytes, roots)
+    )
     models = Models(SqlModelRecords(database), blobs, grants)
     admission = Admission(
         run_records, engines.training, _queue_rules(config), config.max_queued_per_user

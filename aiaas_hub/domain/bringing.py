@@ -9,13 +9,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiaas_hub.domain.datasets import Datasets
-from aiaas_hub.domain.ports import BlobStore, Tables
+from aiaas_hub.domain.ports import BlobStore, QueryEngine, Tables
 from aiaas_hub.domain.records import BlobGrants
-from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Format, Origin
-from aiaas_hub.schemas.errors import InvalidInput, NotFound, NotYet
+from aiaas_hub.schemas.datasets import (
+    Dataset,
+    DatasetVersionCreate,
+    Format,
+    Origin,
+    detect_format,
+)
+from aiaas_hub.schemas.errors import InvalidInput, NotFound, NotYet, TooLarge
 from aiaas_hub.schemas.names import check_name
-
-_FORMATS: dict[str, Format] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class Bringing:
         blobs: BlobStore,
         grants: BlobGrants,
         tables: Tables,
+        engine: QueryEngine,
         limits: DatasetLimits,
     ) -> None:
         self._datasets = datasets
         self._blobs = blobs
         self._grants = grants
         self._tables = tables
+        self._engine = engine
         self._limits = limits
 
     def create_version(
@@ -78,7 +84,15 @@ class Bringing:
             parquet = source
             if format_ != "parquet":
                 parquet = Path(directory) / "data.parquet"
-                self._tables.to_parquet(source, format_, parquet)
+                # A file that somebody made to be read wrongly is read where it does no harm.
+                with self._engine.session() as session:
+                    whole = session.convert(source, format_, parquet, self._limits.max_bytes)
+                if not whole:
+                    raise TooLarge(
+                        "As Parquet the file is larger than this platform accepts "
+                        f"({self._limits.max_bytes // 2**20} MiB).",
+                        remedy="Store a smaller part of it.",
+                    )
             else:
                 self._tables.describe(source)
             with parquet.open("rb") as stream:
@@ -117,10 +131,5 @@ class Bringing:
 
 
 def _format_of(path: Path) -> Format:
-    format_ = _FORMATS.get(path.suffix.lower())
-    if format_ is None:
-        raise InvalidInput(
-            f"The format of {path.name} cannot be told from its name.",
-            remedy="Say it: --format parquet or --format csv.",
-        )
-    return format_
+    with path.open("rb") as file:
+        return detect_format(path.name, file.read(8))

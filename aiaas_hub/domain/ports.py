@@ -226,9 +226,6 @@ class TableDescription:
 class Tables(Protocol):
     """Reads tabular files without running anything that is in them."""
 
-    def to_parquet(self, source: Path, format_: Format, target: Path) -> None:
-        """Write `source` as Parquet. Raises `InvalidInput` if it is not of this format."""
-
     def describe(self, parquet: Path) -> TableDescription:
         """Raises `InvalidInput` if the file is not Parquet or has unsupported columns."""
 
@@ -262,7 +259,13 @@ class Written:
     """Which limit ended it: `rows`, `size`, or empty where all of the result was written."""
 
 
-class QuerySession(Protocol):
+class Conversion(Protocol):
+    def convert(self, source: Path, format_: Format, target: Path, size: int) -> bool:
+        """Write a file of another format as Parquet, unless that takes more than `size` bytes;
+        whether it was written. Raises `InvalidInput` if it is not of this format."""
+
+
+class QuerySession(Conversion, Protocol):
     """One query's process. Every call raises `InvalidInput` for SQL that cannot be meant and
     `TooLarge` for what takes more time or memory than a query may."""
 
