@@ -28,6 +28,7 @@ from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
@@ -159,7 +160,13 @@ def compose(
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
     queries = DuckDbQueries(home.queries, _query_limits(config))
     bringing = Bringing(
-        datasets, blobs, grants, tables, queries, DatasetLimits(config.max_upload_bytes, roots)
+        datasets,
+        blobs,
+        grants,
+        tables,
+        queries,
+        RemoteFiles(config.remote_sources, config.remote_hosts),
+        DatasetLimits(config.max_upload_bytes, roots),
     )
     models = Models(SqlModelRecords(database), blobs, grants)
     admission = Admission(

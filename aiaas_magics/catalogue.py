@@ -105,7 +105,9 @@ class Datasets:
         format: str | None = None,  # noqa: A002  (the option's public name)
         description: str = "",
     ) -> Dataset:
-        """Make a dataset of a file below my notebook directory; it is copied."""
+        """Make a dataset of a file below my notebook directory, at a public https address, or of
+        a file or folder in an object store below a place that the operator allows. It is copied:
+        what becomes of it there does not change the version."""
         name = _own_name(name)
         if "://" not in uri:
             uri = Path(uri).expanduser().absolute().as_uri()

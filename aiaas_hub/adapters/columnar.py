@@ -35,6 +35,22 @@ class ArrowTables:
             )
         return TableDescription(columns=columns, rows=rows)
 
+    def concatenate(self, parts: Sequence[Path], target: Path) -> None:
+        with _open(parts[0]) as first:
+            # Metadata of who wrote it (pandas, Spark) is about one part.
+            schema = first.schema_arrow.remove_metadata()
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for part in parts:
+                with _open(part) as file:
+                    if not file.schema_arrow.remove_metadata().equals(schema):
+                        raise InvalidInput(
+                            f"{part.name} has other columns than {parts[0].name}.",
+                            remedy="Register files of one table.",
+                        )
+                    for batch in file.iter_batches(batch_size=65_536):
+                        _check_unfolded(batch)
+                        writer.write_batch(batch)
+
     def rows(
         self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
     ) -> list[list[Any]]:

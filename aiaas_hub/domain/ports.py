@@ -229,6 +229,10 @@ class Tables(Protocol):
     def describe(self, parquet: Path) -> TableDescription:
         """Raises `InvalidInput` if the file is not Parquet or has unsupported columns."""
 
+    def concatenate(self, parts: Sequence[Path], target: Path) -> None:
+        """Write the rows of several Parquet files to one. Raises `InvalidInput` where their
+        columns differ."""
+
     def rows(
         self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
     ) -> list[list[Any]]:
@@ -301,6 +305,15 @@ class QueryEngine(Protocol):
     ) -> AbstractContextManager[QuerySession]:
         """A process for one query, which is gone when the context ends. `cancelled` is asked
         often; once it is true, the call under way raises `Unavailable`."""
+
+
+class RemoteFiles(Protocol):
+    """Files that lie elsewhere, as far as the operator lets users have them."""
+
+    def fetch(self, uri: str, directory: Path, limit: int) -> list[Path]:
+        """Copy what is at the URI into the directory: a file, or the files of a folder in the
+        order of their names, at most `limit` bytes in all. Raises `InvalidInput` for a URI that
+        may not be asked, `NotFound`, `TooLarge`, `Unavailable`."""
 
 
 class RunLogs(Protocol):

@@ -13,7 +13,9 @@ FORMATS = ("parquet", "csv", "jsonl", "arrow", "orc", "text")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="what to call it")
     parser.add_argument(
-        "uri", metavar="URI", help="its path or file:// address, below your notebook directory"
+        "uri",
+        metavar="URI",
+        help="a path below your notebook directory, https://…, or s3://… where that is allowed",
     )
     parser.add_argument(
         "--format", metavar="F", choices=FORMATS, help="what it is, if its name does not tell"

@@ -17,7 +17,10 @@ pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(("user", "name"), [("grace", "train.ipynb"), ("alan", "finetune.ipynb")])
+@pytest.mark.parametrize(
+    ("user", "name"),
+    [("grace", "train.ipynb"), ("alan", "finetune.ipynb"), ("edgar", "data.ipynb")],
+)
 def test_an_example_runs_from_top_to_bottom(
     platform: RunningPlatform, user: str, name: str
 ) -> None:
@@ -38,17 +41,21 @@ def test_an_example_runs_from_top_to_bottom(
         nbformat.write(notebook, executed)
 
 
-def test_the_page_on_training_works_as_typed(
-    platform: RunningPlatform,
+@pytest.mark.parametrize(
+    ("user", "page", "count", "shows"),
+    [("edsger", "training.md", 8, "epochs"), ("barbara", "data.md", 11, "alcohol")],
+)
+def test_a_page_works_as_typed(
+    platform: RunningPlatform, user: str, page: str, count: int, shows: str
 ) -> None:
-    page = (EXAMPLES.parent / "docs" / "training.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
-    assert len(blocks) == 8
+    text = (EXAMPLES.parent / "docs" / page).read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert len(blocks) == count
     cells = [nbformat.v4.new_code_cell(block) for block in blocks]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    with platform.session("edsger") as session:
+    with platform.session(user) as session:
         session.spawn("small")
         with RemoteKernel(session, directory="examples") as kernel:
             kernel.run(notebook, cell_timeout=400, stop_requested=lambda: False, progress=print)
     shown = [output for output in notebook.cells[-1].outputs if output.output_type != "stream"]
-    assert any("epochs" in output.data["text/plain"] for output in shown)
+    assert any(shows in output.data["text/plain"] for output in shown)
