@@ -27,7 +27,7 @@ _REDIRECTS = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MAX_FILES = 10_000
 
-# Addresses of version 4 as networks of version 6 see them (RFC 6052), and a network's own (RFC 8215).
+# How networks of version 6 write addresses of version 4 (RFC 6052), and their own (RFC 8215).
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _TRANSLATED_HERE = ipaddress.IPv6Network("64:ff9b:1::/48")
 
