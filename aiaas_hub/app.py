@@ -33,6 +33,7 @@ from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
+from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
@@ -182,10 +183,16 @@ def compose(
 
     tables = ArrowTables()
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
-    bringing = Bringing(
-        datasets, blobs, grants, tables, DatasetLimits(config.max_upload_bytes, roots)
-    )
     queries = DuckDbQueries(home.queries, _query_limits(config))
+    bringing = Bringing(
+        datasets,
+        blobs,
+        grants,
+        tables,
+        queries,
+        RemoteFiles(config.remote_sources, config.remote_hosts),
+        DatasetLimits(config.max_upload_bytes, roots),
+    )
     models = Models(SqlModelRecords(database), blobs, grants)
     usage, members = SqlUsageRecords(database), SqlMembers(database)
     meter(database, _rating(config), config.endpoint_price_per_hour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from traitlets import Enum, Float, Int, List, Unicode
+from traitlets import Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Configurable
 
 
@@ -160,6 +160,19 @@ class ServiceConfig(Configurable):
 
     log_format = Enum(
         ("text", "json"), "text", help="Of the service's log: lines of text or of JSON."
+    ).tag(config=True)
+
+    remote_sources = Dict(
+        help="Places outside from which every user may register data, as prefix of a URI and what "
+        "its file system is made with: {'s3://bucket/open': {'region': 'eu-central-1'}} (the "
+        "arguments of pyarrow's S3FileSystem; of other schemes those of fsspec's, whose package "
+        "has to be installed). Keep credentials in the environment or in files of the libraries."
+    ).tag(config=True)
+
+    remote_hosts = List(
+        Unicode(),
+        help="Hosts that may be asked over the web although they are not public or only speak "
+        "http. Every other address must be https and public.",
     ).tag(config=True)
 
     dataset_roots = List(

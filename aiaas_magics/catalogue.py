@@ -68,16 +68,32 @@ class Datasets:
         """
         return self._store(_own_name(name), to_arrow(frame), description)
 
-    def upload(self, name: str, path: str | Path, *, description: str = "") -> Dataset:
-        """Store a Parquet or CSV file of this notebook's machine as a new version of `name`."""
+    def upload(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        format: str | None = None,  # noqa: A002  (the option's public name)
+        description: str = "",
+    ) -> Dataset:
+        """Store a file or a folder of this notebook's machine as a new version of `name`.
+
+        Parquet, CSV, JSON lines, Arrow, Feather, ORC or text, told from how it begins or from
+        its name, or said with `format`. A folder or a .zip of images becomes a table of them,
+        with the folder that each is in as its label. Raises `InvalidInput` for what is none of
+        these.
+        """
         name = _own_name(name)
         file = Path(path).expanduser()
+        if file.is_dir() or (file.suffix.lower() == ".zip" and file.is_file()):
+            return self._upload_images(name, file, description)
         if not file.is_file():
             raise InvalidInput(
                 f"There is no file {str(path)!r}.",
                 remedy=f"Check the path; it is relative to {Path.cwd()}.",
             )
-        format_ = _format_of(file)
+        with file.open("rb") as stream:
+            format_ = _known(format) or wire.detect_format(file.name, stream.read(8))
         client = current_client()
         return self._create(client, name, client.upload(file).digest, format_, description)
 
@@ -89,12 +105,13 @@ class Datasets:
         format: str | None = None,  # noqa: A002  (the option's public name)
         description: str = "",
     ) -> Dataset:
-        """Make a dataset of a Parquet or CSV file below my notebook directory; it is copied."""
+        """Make a dataset of a file below my notebook directory, at a public https address, or of
+        a file or folder in an object store below a place that the operator allows. It is copied:
+        what becomes of it there does not change the version."""
         name = _own_name(name)
         if "://" not in uri:
             uri = Path(uri).expanduser().absolute().as_uri()
-        if format not in (None, "parquet", "csv"):
-            raise InvalidInput(f"{format!r} is not a known format.", remedy="Give parquet or csv.")
+        _known(format)
         client = current_client()
         request = DatasetVersionCreate.model_validate(
             {"uri": uri, "format": format, "description": description}
@@ -116,6 +133,16 @@ class Datasets:
         client = current_client()
         request = DatasetVersionCreate(query=query, description=description)
         return Dataset(client, client.datasets.create_version(client.user, name, request))
+
+    def _upload_images(self, name: str, path: Path, description: str) -> Dataset:
+        from aiaas_magics.images import write_images
+
+        client = current_client()
+        with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
+            table = Path(directory) / "images.parquet"
+            write_images(path, table)
+            digest = client.upload(table).digest
+        return self._create(client, name, digest, "parquet", description)
 
     def _store(self, name: str, frame: pa.Table, description: str) -> Dataset:
         import pyarrow.parquet as pq
@@ -148,6 +175,17 @@ _COLUMNS: list[Column[Dataset]] = [
 ]
 
 
+def _known(format_: str | None) -> wire.Format | None:
+    for known in wire.FORMATS:
+        if format_ == known:
+            return known
+    if format_ is None:
+        return None
+    raise InvalidInput(
+        f"{format_!r} is not a known format.", remedy=f"Give one of {', '.join(wire.FORMATS)}."
+    )
+
+
 def _own_name(name: str) -> str:
     """A name to store under: mine, and without a version, which the service counts."""
     if isinstance(name, str) and "@" in name:
@@ -155,15 +193,3 @@ def _own_name(name: str) -> str:
             f"{name!r} has a version.", remedy="Give the name alone: versions are counted for you."
         )
     return check_name(name)
-
-
-def _format_of(path: Path) -> wire.Format:
-    suffix = path.suffix.lower().lstrip(".")
-    if suffix in ("parquet", "pq"):
-        return "parquet"
-    if suffix == "csv":
-        return "csv"
-    raise InvalidInput(
-        f"{path.name!r} is neither Parquet nor CSV by its name.",
-        remedy="Convert it, or read it into a DataFrame and call aiaas.datasets.put.",
-    )

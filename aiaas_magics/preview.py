@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas import datasets as wire
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN_COLUMNS = 12
+_SHOWN_CHARACTERS = 80
+# How the first bytes of PNG, JPEG, GIF and WebP look in base64; one that is cut has an ellipsis.
+_IMAGES = {"iVBORw0KGgo": "png", "_9j_": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
+_BASE64 = re.compile(r"[A-Za-z0-9_-]+={0,2}")
 
 
 class Preview(Rich):
@@ -60,7 +66,11 @@ class Preview(Rich):
         return f"{self._title}: {which}, {len(self.columns):,} columns"
 
     def _html(self) -> str:
-        rows = [[display.escape(_cell(value)) for value in row] for row in self._record.rows]
+        types = [column.type for column in self._record.columns]
+        rows = [
+            [_html_cell(value, type_) for value, type_ in zip(row, types, strict=True)]
+            for row in self._record.rows
+        ]
         titles = [f"{column.name} ({column.type})" for column in self._record.columns]
         return f"{display.muted(self._caption)}{display.table(titles, rows)}"
 
@@ -74,10 +84,26 @@ class Preview(Rich):
         return f"{self._caption}\n{display.text_table(names, rows)}" if names else self._caption
 
 
+def _html_cell(value: object, type_: str) -> str:
+    """A thumbnail of an image, a folded nested value, or the text."""
+    if isinstance(value, str) and "binary" in type_:
+        kind = next((kind for start, kind in _IMAGES.items() if value.startswith(start)), None)
+        if kind is not None and _BASE64.fullmatch(value):
+            # The wire has the alphabet of URLs, an image's address the other one.
+            data = value.replace("-", "+").replace("_", "/")
+            return f'<img alt="" style="max-height:64px" src="data:image/{kind};base64,{data}">'
+    if isinstance(value, (dict, list)) and len(str(value)) > _SHOWN_CHARACTERS:
+        return (
+            f"<details><summary>{display.escape(_cell(value))}</summary>"
+            f"{display.pre(json.dumps(value, indent=1, ensure_ascii=False))}</details>"
+        )
+    return display.escape(_cell(value))
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

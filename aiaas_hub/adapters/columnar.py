@@ -1,4 +1,4 @@
-"""Tables read with pyarrow: Parquet and CSV."""
+"""Parquet, read with pyarrow."""
 
 from __future__ import annotations
 
@@ -8,37 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from aiaas_hub.adapters.cells import rows_of
 from aiaas_hub.domain.ports import TableDescription
-from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.schemas.datasets import Column
 from aiaas_hub.schemas.errors import InvalidInput
 
-_CSV_BLOCK = 64 << 20
 MAX_BATCH_BYTES = 512 << 20
 
 
 class ArrowTables:
-    def to_parquet(self, source: Path, format_: Format, target: Path) -> None:
-        if format_ == "parquet":
-            raise ValueError("Parquet needs no conversion")
-        try:
-            # Types are inferred from the first block: the larger, the less a later row surprises.
-            options = pa_csv.ReadOptions(block_size=_CSV_BLOCK)
-            with (
-                pa_csv.open_csv(source, read_options=options) as reader,
-                pq.ParquetWriter(target, reader.schema, compression="zstd") as writer,
-            ):
-                for batch in reader:
-                    writer.write_batch(batch)
-        except pa.ArrowInvalid as error:
-            raise InvalidInput(
-                f"{source.name} is not readable as CSV: {_first_line(error)}",
-                remedy="Read it with pandas and hand it over with aiaas.datasets.put(name, frame).",
-            ) from error
-
     def describe(self, parquet: Path) -> TableDescription:
         with _open(parquet) as file:
             schema = file.schema_arrow
@@ -54,6 +34,22 @@ class ArrowTables:
                 "Two columns have the same name.", remedy="Rename one of them and try again."
             )
         return TableDescription(columns=columns, rows=rows)
+
+    def concatenate(self, parts: Sequence[Path], target: Path) -> None:
+        with _open(parts[0]) as first:
+            # Metadata of who wrote it (pandas, Spark) is about one part.
+            schema = first.schema_arrow.remove_metadata()
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for part in parts:
+                with _open(part) as file:
+                    if not file.schema_arrow.remove_metadata().equals(schema):
+                        raise InvalidInput(
+                            f"{part.name} has other columns than {parts[0].name}.",
+                            remedy="Register files of one table.",
+                        )
+                    for batch in file.iter_batches(batch_size=65_536):
+                        _check_unfolded(batch)
+                        writer.write_batch(batch)
 
     def rows(
         self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
@@ -152,7 +148,3 @@ def _check_unfolded(batch: pa.RecordBatch) -> None:
                     "The texts of this dataset are too large to be selected from.",
                     remedy="Load it without --columns and --limit.",
                 )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]

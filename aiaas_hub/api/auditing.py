@@ -26,12 +26,14 @@ log = logging.getLogger(__name__)
 
 UNRECORDED = {
     "plan_run": "changes nothing",
+    "query": "changes nothing",
     "add_job_metrics": "what a run measures, many times a minute; it is kept with the run",
     "add_job_usage": "likewise",
     "add_job_log": "likewise",
 }
 """Operations that are no acts of anybody's, with the reason; all other changes are recorded."""
 
+_PARTS = {"version": "versions", "tag": "tags", "alias": "aliases", "key_id": "keys"}
 _STATE = "aiaas.act"
 _MADE = ("id", "owner", "name", "version", "latest_version", "digest")
 """Fields of an answer that say what came of it. Nothing else of a body is ever looked at."""
@@ -67,7 +69,9 @@ def _object(path: str, parts: Mapping[str, str]) -> str:
     """`endpoints/ada/digits/keys/…`: the collection and what of it the path names."""
     kind = path.partition("/api/v1/")[2].partition("/")[0]
     named = [parts[part] for part in ("owner", "name", "run_id") if part in parts]
-    more = ["keys", parts["key_id"]] if "key_id" in parts else []
+    more = [
+        word for part, kinds in _PARTS.items() if part in parts for word in (kinds, parts[part])
+    ]
     return "/".join([kind, *named, *more])
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiaas_hub.domain.datasets import Datasets
-from aiaas_hub.domain.ports import BlobStore, Tables
+from aiaas_hub.domain.ports import BlobStore, QueryEngine, RemoteFiles, Tables
 from aiaas_hub.domain.records import BlobGrants
-from aiaas_hub.schemas.datasets import Dataset, DatasetVersionCreate, Format, Origin
-from aiaas_hub.schemas.errors import InvalidInput, NotFound, NotYet
+from aiaas_hub.schemas.datasets import (
+    Dataset,
+    DatasetVersionCreate,
+    Format,
+    Origin,
+    detect_format,
+)
+from aiaas_hub.schemas.errors import InvalidInput, NotFound, TooLarge
 from aiaas_hub.schemas.names import check_name
-
-_FORMATS: dict[str, Format] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,16 @@ class Bringing:
         blobs: BlobStore,
         grants: BlobGrants,
         tables: Tables,
+        engine: QueryEngine,
+        remote: RemoteFiles,
         limits: DatasetLimits,
     ) -> None:
         self._datasets = datasets
         self._blobs = blobs
         self._grants = grants
         self._tables = tables
+        self._engine = engine
+        self._remote = remote
         self._limits = limits
 
     def create_version(
@@ -62,37 +70,59 @@ class Bringing:
                 digest = self._convert(self._blobs.local_path(digest), format_)
         else:
             assert request.uri is not None  # noqa: S101 - for the type checker; checked above
-            path = self._registrable(owner, request.uri)
-            format_ = request.format or _format_of(path)
-            source = path.as_uri()
+            source, format_, digest = self._register(owner, request.uri, request.format)
             origin = Origin(kind="register", by=uploader, uri=source)
-            digest = self._convert(path, format_)
         return self._datasets.add(
             owner, name, digest, format_, source, origin, request.description, idempotency_key
         )
 
-    def _convert(self, source: Path, format_: Format) -> str:
-        """Take a file into the store, as Parquet. Copying is what makes a version immutable:
-        the file it came from may change afterwards."""
-        with tempfile.TemporaryDirectory(prefix="aiaas-register-") as directory:
-            parquet = source
-            if format_ != "parquet":
-                parquet = Path(directory) / "data.parquet"
-                self._tables.to_parquet(source, format_, parquet)
+    def _register(self, owner: str, uri: str, format_: Format | None) -> tuple[str, Format, str]:
+        """Where it is, what it is, and the digest of its copy. Copying is what makes a version
+        immutable: what it came from may change afterwards."""
+        parts = urlsplit(uri)
+        if parts.scheme in ("", "file"):
+            path = self._registrable(owner, uri)
+            format_ = format_ or _format_of(path)
+            return path.as_uri(), format_, self._convert(path, format_)
+        with tempfile.TemporaryDirectory(prefix="aiaas-register-") as text:
+            directory = Path(text)
+            files = self._remote.fetch(uri, directory, self._limits.max_bytes)
+            format_ = format_ or _format_of(files[0])
+            if len(files) == 1:
+                digest = self._convert(files[0], format_)
             else:
-                self._tables.describe(source)
+                pieces = [self._as_parquet(f, format_, f.with_suffix(".piece")) for f in files]
+                self._tables.concatenate(pieces, directory / "whole.parquet")
+                digest = self._convert(directory / "whole.parquet", "parquet")
+        # Without its query: a signed address is a credential.
+        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}", format_, digest
+
+    def _convert(self, source: Path, format_: Format) -> str:
+        """Take a file into the store, as Parquet."""
+        with tempfile.TemporaryDirectory(prefix="aiaas-register-") as directory:
+            parquet = self._as_parquet(source, format_, Path(directory) / "data.parquet")
             with parquet.open("rb") as stream:
                 digest, _ = self._blobs.put(stream, limit=self._limits.max_bytes)
             return digest
 
+    def _as_parquet(self, source: Path, format_: Format, target: Path) -> Path:
+        if format_ == "parquet":
+            self._tables.describe(source)
+            return source
+        # A file that somebody made to be read wrongly is read where it does no harm.
+        with self._engine.session() as session:
+            whole = session.convert(source, format_, target, self._limits.max_bytes)
+        if not whole:
+            raise TooLarge(
+                "As Parquet the file is larger than this platform accepts "
+                f"({self._limits.max_bytes // 2**20} MiB).",
+                remedy="Store a smaller part of it.",
+            )
+        return target
+
     def _registrable(self, owner: str, uri: str) -> Path:
         """The file that `uri` means, if this owner may register it."""
         parts = urlsplit(uri)
-        if parts.scheme not in ("", "file"):
-            raise NotYet(
-                f"Registering {parts.scheme}:// is not possible yet.",
-                remedy="Register a local Parquet or CSV file, or aiaas.datasets.put a DataFrame.",
-            )
         if parts.netloc not in ("", "localhost"):
             raise InvalidInput("A file URI names no host.", remedy="Write file:///path/to/file.")
         path = Path(unquote(parts.path) if parts.scheme else uri)
@@ -117,10 +147,5 @@ class Bringing:
 
 
 def _format_of(path: Path) -> Format:
-    format_ = _FORMATS.get(path.suffix.lower())
-    if format_ is None:
-        raise InvalidInput(
-            f"The format of {path.name} cannot be told from its name.",
-            remedy="Say it: --format parquet or --format csv.",
-        )
-    return format_
+    with path.open("rb") as file:
+        return detect_format(path.name, file.read(8))

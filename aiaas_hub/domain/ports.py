@@ -247,11 +247,12 @@ class TableDescription:
 class Tables(Protocol):
     """Reads tabular files without running anything that is in them."""
 
-    def to_parquet(self, source: Path, format_: Format, target: Path) -> None:
-        """Write `source` as Parquet. Raises `InvalidInput` if it is not of this format."""
-
     def describe(self, parquet: Path) -> TableDescription:
         """Raises `InvalidInput` if the file is not Parquet or has unsupported columns."""
+
+    def concatenate(self, parts: Sequence[Path], target: Path) -> None:
+        """Write the rows of several Parquet files to one. Raises `InvalidInput` where their
+        columns differ."""
 
     def rows(
         self, parquet: Path, columns: Sequence[str] | None, limit: int, offset: int = 0
@@ -283,7 +284,13 @@ class Written:
     """Which limit ended it: `rows`, `size`, or empty where all of the result was written."""
 
 
-class QuerySession(Protocol):
+class Conversion(Protocol):
+    def convert(self, source: Path, format_: Format, target: Path, size: int) -> bool:
+        """Write a file of another format as Parquet, unless that takes more than `size` bytes;
+        whether it was written. Raises `InvalidInput` if it is not of this format."""
+
+
+class QuerySession(Conversion, Protocol):
     """One query's process. Every call raises `InvalidInput` for SQL that cannot be meant and
     `TooLarge` for what takes more time or memory than a query may."""
 
@@ -319,6 +326,15 @@ class QueryEngine(Protocol):
     ) -> AbstractContextManager[QuerySession]:
         """A process for one query, which is gone when the context ends. `cancelled` is asked
         often; once it is true, the call under way raises `Unavailable`."""
+
+
+class RemoteFiles(Protocol):
+    """Files that lie elsewhere, as far as the operator lets users have them."""
+
+    def fetch(self, uri: str, directory: Path, limit: int) -> list[Path]:
+        """Copy what is at the URI into the directory: a file, or the files of a folder in the
+        order of their names, at most `limit` bytes in all. Raises `InvalidInput` for a URI that
+        may not be asked, `NotFound`, `TooLarge`, `Unavailable`."""
 
 
 class RunLogs(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, Field
 
@@ -14,7 +14,40 @@ from aiaas_hub.schemas.names import Name, parse_reference
 from aiaas_hub.schemas.queries import MAX_QUERY
 from aiaas_hub.schemas.runs import PinnedDataset
 
-Format = Literal["parquet", "csv"]
+Format = Literal["parquet", "csv", "jsonl", "arrow", "orc", "text"]
+"""`jsonl`: an object a line. `arrow`: Arrow's file or stream format, which Feather is. `text`: a
+row for each line, in one column `text`."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_SUFFIXES: dict[str, Format] = {
+    "parquet": "parquet",
+    "pq": "parquet",
+    "csv": "csv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "arrow": "arrow",
+    "arrows": "arrow",
+    "feather": "arrow",
+    "ipc": "arrow",
+    "orc": "orc",
+    "txt": "text",
+}
+_BEGINNINGS: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"ORC": "orc"}
+
+
+def detect_format(name: str, beginning: bytes = b"") -> Format:
+    """What a file is, by how it begins or else by its name. Raises `InvalidInput`."""
+    for magic, format_ in _BEGINNINGS.items():
+        if beginning.startswith(magic):
+            return format_
+    found = _SUFFIXES.get(name.rpartition(".")[2].lower())
+    if found is None:
+        raise InvalidInput(
+            f"The format of {name} cannot be told from its name.",
+            remedy=f"Say it: --format {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
+        )
+    return found
+
 
 MAX_DESCRIPTION = 10_000
 MAX_TAGS = 50

@@ -32,6 +32,7 @@ def test_every_changing_route_is_recorded_or_says_why_not(world: World) -> None:
     run = world.submit()
     job = world.run_token(run)
     parts = {"owner": "alice", "name": "x", "run_id": run["id"], "key_id": "k", "index": "0"}
+    parts |= {"version": "1", "tag": "golden", "alias": "champion"}
     recorded = set()
     for method, path, name in operations(world):
         token = job if "/job" in path else "user:alice"

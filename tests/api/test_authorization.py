@@ -154,7 +154,7 @@ def test_a_reader_changes_nothing(stocked: tuple[World, dict[str, str]]) -> None
 def test_owner_and_admin_may(stocked: tuple[World, dict[str, str]]) -> None:
     world, parts = stocked
     destructive = [(m, p) for m, p in routes(world) if m == "DELETE"]
-    assert len(destructive) == 3
+    assert len(destructive) == 4
     for token in ("user:alice", "admin:root"):
         for method, path in routes(world):
             if is_job(path) or (method, path) in destructive or path.endswith("/events"):

@@ -127,6 +127,14 @@ def test_an_attack_fails_in_a_sentence(sales: World, sql: str) -> None:
     assert blob.read_bytes() == before
 
 
+def test_names_that_sql_takes_for_one_are_not_mixed_up(sales: World) -> None:
+    store(sales, "SALES", pa.table({"other": [1]}))
+    both = ask(sales, "SELECT * FROM sales, SALES")
+    assert "one name in SQL" in message(both)
+    told = ask(sales, "SELECT count(*) AS n FROM {{sales@1}}, {{SALES@latest}}")
+    assert table(told) == {"n": [1000]}
+
+
 def test_a_reader_may_query_and_a_stranger_may_not(sales: World) -> None:
     assert ask(sales, "SELECT count(*) FROM sales", "reader:alice").status_code == 200
     assert ask(sales, "SELECT 1", "user:gone:x").status_code in (200, 401)

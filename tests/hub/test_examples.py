@@ -19,7 +19,12 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.parametrize(
     ("user", "name"),
-    [("grace", "train.ipynb"), ("alan", "finetune.ipynb"), ("barbara", "serve.ipynb")],
+    [
+        ("grace", "train.ipynb"),
+        ("alan", "finetune.ipynb"),
+        ("barbara", "serve.ipynb"),
+        ("edgar", "data.ipynb"),
+    ],
 )
 def test_an_example_runs_from_top_to_bottom(
     platform: RunningPlatform, user: str, name: str
@@ -43,7 +48,11 @@ def test_an_example_runs_from_top_to_bottom(
 
 @pytest.mark.parametrize(
     ("user", "page", "blocks", "shown"),
-    [("edsger", "training.md", 8, "epochs"), ("frances", "serving.md", 11, "Lineage")],
+    [
+        ("edsger", "training.md", 8, "epochs"),
+        ("frances", "serving.md", 11, "Lineage"),
+        ("radia", "data.md", 11, "alcohol"),
+    ],
 )
 def test_a_page_for_someone_new_works_as_typed(
     platform: RunningPlatform, user: str, page: str, blocks: int, shown: str

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from aiaas_hub.domain.ports import QueryRows, TableName, Written
-from aiaas_hub.schemas.datasets import Column
+from aiaas_hub.schemas.datasets import Column, Format
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,16 @@ class DuckDbQueries:
                 yield session
             finally:
                 session.end()
+
+
+class Misfit(InvalidInput):
+    """What was asked cannot be done with what there is."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The query does not work: {_sentence(reason)}", remedy="Correct it and ask again."
+        )
+        self.reason = reason
 
 
 class DuckDbSession:
@@ -130,6 +140,26 @@ class DuckDbSession:
         shutil.move(aside, target)
         return Written(rows=answer["rows"], cut=answer["cut"])
 
+    def convert(self, source: Path, format_: Format, target: Path, size: int) -> bool:
+        aside = self._directory / "converted.parquet"
+        try:
+            whole: bool = self._ask(
+                "convert",
+                source=str(source.resolve()),
+                format_=format_,
+                target=str(aside),
+                size=size,
+            )
+        except Misfit as error:
+            raise InvalidInput(
+                f"The file is not readable as {format_}: {_sentence(error.reason)}",
+                remedy="Say its format with --format, or read it yourself and hand it over with "
+                "aiaas.datasets.put(name, frame).",
+            ) from error
+        if whole:
+            shutil.move(aside, target)
+        return whole
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -146,10 +176,7 @@ class DuckDbSession:
         self._send({"verb": verb, **arguments})
         answer = json.loads(self._line())
         if "refused" in answer:
-            raise InvalidInput(
-                f"The query does not work: {_sentence(answer['refused'])}",
-                remedy="Correct it and ask again.",
-            )
+            raise Misfit(answer["refused"])
         if "exceeded" in answer:
             raise self._too_much_memory()
         return answer["answer"]

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from aiaas_hub.adapters.cells import rows_of
 from aiaas_hub.adapters.duckdb_queries import confinement
 from aiaas_hub.adapters.duckdb_queries.statement import Refused, canonical, tables_of
+from aiaas_hub.adapters.formats import convert
 
 _BATCH_ROWS = 65_536
 
@@ -73,6 +74,12 @@ class Worker:
             self._names[table["path"]] = table["name"]
         run("SET lock_configuration=true")
         return confined
+
+    def convert(self, source: str, format_: str, target: str, size: int) -> Any:
+        """Write a file of another format as Parquet; whether all of it is in `size` bytes."""
+        confinement.confine([Path(source)], self._directory)
+        self._names[source] = "the file"
+        return convert(Path(source), format_, Path(target), size)
 
     def rows(self, sql: str, limit: int) -> Any:
         """The first rows as JSON values, with their columns."""
@@ -176,7 +183,7 @@ def main() -> None:
             answer = {"refused": str(error)}
         except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
             answer = {"exceeded": "memory"}
-        except (duckdb.Error, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
             answer = {"refused": worker.say(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
