@@ -47,6 +47,7 @@ from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.watching import Watching
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.reconcile import Reconciler
@@ -189,9 +190,16 @@ def compose(
         live,
         read_tensors,
     )
+    watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
-        ordered, advancing, publisher, baking, endpoint_records, tend=engines.training.tend
+        ordered,
+        advancing,
+        publisher,
+        baking,
+        watching,
+        endpoint_records,
+        tend=engines.training.tend,
     )
     services = Services(
         datasets=datasets,
@@ -201,6 +209,7 @@ def compose(
         jobs=Jobs(run_records, datasets, models, logs, tokens, live),
         models=models,
         endpoints=endpoints,
+        watching=watching,
         lineages=Lineages(endpoints, models, runs),
         blobs=blobs,
         grants=grants,

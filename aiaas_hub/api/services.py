@@ -19,6 +19,7 @@ from aiaas_hub.domain.ports import BlobStore
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.trials import Trials
+from aiaas_hub.domain.watching import Watching
 from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
 from aiaas_hub.schemas.platform import EngineHealth
 
@@ -32,6 +33,7 @@ class Services:
     trials: Trials
     models: Models
     endpoints: Endpoints
+    watching: Watching
     lineages: Lineages
     blobs: BlobStore
     grants: BlobGrants
