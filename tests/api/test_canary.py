@@ -480,3 +480,52 @@ def test_lineage_is_that_of_the_version_that_answered(world: World) -> None:
     # An answer that the canary gave before can be traced still.
     found = world.ok("GET", f"{ENDPOINT}/lineage", params={"version": 2})
     assert found["model"]["version"] == 2
+
+
+def test_a_former_version_stays_loaded_however_old_it_is(world: World) -> None:
+    for content in (b"one", b"two", b"three"):
+        publish(world, content)
+    world.ok("POST", f"{ENDPOINT}/traffic", json={"traffic": {"2": 100}})
+    endpoint = publish(world, b"four")
+    assert (endpoint["traffic"], endpoint["former"]) == ({"4": 100}, {"2": 100})
+    world.tick(2)
+    (loaded,) = world.serving.served.values()
+    assert loaded == {2, 3, 4}
+    assert world.ok("POST", f"{ENDPOINT}/rollback", json={})["traffic"] == {"2": 100}
+
+
+def test_a_version_on_its_way_is_reached_by_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after it was verified and before it got its share."""
+    publish(world, b"one")
+
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.reconciler._publisher._records, "change", dies)
+        publish(world, b"two", percent=10)
+    world.services.endpoints.apply_routes()
+    assert routed(world) == {1: 100}
+    world.tick()
+    assert routed(world) == {1: 90, 2: 10}
+
+
+def test_somebody_decides_while_the_judge_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict on what is no canary any more takes nothing back."""
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    counted(world, 2, 50, errors=50)
+    records = world.reconciler._baking._records
+    read = records.bake
+
+    def promoted_first(deployment: Any) -> Any:
+        world.ok("POST", f"{ENDPOINT}/promote", json={})
+        return read(deployment)
+
+    monkeypatch.setattr(records, "bake", promoted_first)
+    world.tick()
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
