@@ -66,6 +66,7 @@ from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.turns import Turns
 from aiaas_hub.domain.usage import Rate, Rating
+from aiaas_hub.domain.watching import Watching
 from aiaas_hub.home import Home
 from aiaas_hub.housekeeping import Housekeeping, Hub, chores
 from aiaas_hub.logs import set_up_logging
@@ -240,12 +241,14 @@ def compose(
         live,
         read_tensors,
     )
+    watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
     ordered = (engines.gateway, engines.serving, engines.training)
     reconciler = Reconciler(
         ordered,
         advancing,
         publisher,
         baking,
+        watching,
         endpoint_records,
         tend=engines.training.tend,
         background={"profiles": profiling.work, "garbage": collecting.work},
@@ -268,6 +271,7 @@ def compose(
         jobs=Jobs(run_records, datasets, models, logs, tokens, live),
         models=models,
         endpoints=endpoints,
+        watching=watching,
         lineages=Lineages(endpoints, models, runs),
         audit=audit,
         usage=usage,

@@ -18,6 +18,7 @@ from aiaas_hub.domain.baking import Baking
 from aiaas_hub.domain.ports import Engine
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.records import EndpointRecords
+from aiaas_hub.domain.watching import Watching
 from aiaas_hub.schemas.errors import AiaasError, Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
@@ -83,6 +84,7 @@ class Reconciler:
         advancing: Advancing,
         publisher: Publisher,
         baking: Baking,
+        watching: Watching,
         endpoint_records: EndpointRecords,
         pace: Pace | None = None,
         tend: Callable[[], None] = lambda: None,
@@ -95,6 +97,7 @@ class Reconciler:
         self._advancing = advancing
         self._publisher = publisher
         self._baking = baking
+        self._watching = watching
         self._endpoint_records = endpoint_records
         self._pace = pace or Pace()
         self._started: dict[int, float] = {}
@@ -197,6 +200,7 @@ class Reconciler:
 
     def _check_health(self) -> float:
         self._publisher.check_health()
+        self._watching.sample()
         return self._pace.health
 
     def _publish_one(self, owner: str, endpoint: str) -> None:

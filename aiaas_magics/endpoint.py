@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aiaas_hub.schemas.models import Signature
+    from aiaas_magics.endpoint_statistics import Statistics
     from aiaas_magics.inference import Caller
     from aiaas_magics.version_comparison import VersionComparison
 
@@ -220,6 +221,13 @@ class Endpoint(Rich):
     def history(self) -> Listing[wire.Change]:
         """Every change of what serves here, newest first: who, when, what and why."""
         return canary.history(self._client.endpoints.history(self.owner, self.name))
+
+    def statistics(self) -> Statistics:
+        """Of each loaded version: requests, errors, latency, batches, queue and canary health, with
+        curves of the last hour."""
+        from aiaas_magics.endpoint_statistics import Statistics
+
+        return Statistics(str(self), self._client.endpoints.statistics(self.owner, self.name))
 
     def wait(self, timeout: float | None = None) -> Endpoint:
         """Until the newest version is promoted, rolled back or failed; a canary without a bake

@@ -28,6 +28,8 @@ class Panel:
 
     title: str
     curves: Mapping[str, Curve]
+    across: str = "step"
+    """What the steps are."""
 
 
 def panels(curves: Curves) -> list[Panel]:
@@ -124,7 +126,7 @@ def _draw(panel: Panel, axes: object) -> None:
     if len(panel.curves) > 1:
         axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
     axes.set_title(_title(panel), color=_INK, fontsize=10)
-    axes.set_xlabel("step", color=_INK)
+    axes.set_xlabel(panel.across, color=_INK)
     axes.set_facecolor("none")
     axes.tick_params(which="both", colors=_INK)
     axes.grid(color=_INK, alpha=0.2)

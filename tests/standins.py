@@ -17,6 +17,7 @@ from aiaas_hub.domain.ports import (
     JobState,
     JobStatus,
     JobSubmission,
+    ModelCounts,
     Route,
     StagedVersion,
     VersionTraffic,
@@ -128,6 +129,13 @@ class StandInServing:
             raise InvalidInput("not served")
         x = next(iter(inputs.values()))
         return {"output": (2 * x + self.offset).astype(np.float32)}
+
+    def counts(self, model: str) -> dict[int, ModelCounts]:
+        self._check()
+        return {
+            version: ModelCounts(12, 4, 2_000_000, 3, 9_000_000, {4: 3})
+            for version in self.served.get(model, set())
+        }
 
     def heal(self, model: str) -> None:
         self.calls.append("heal")

@@ -16,6 +16,7 @@ from aiaas_hub.domain.endpoints import topic
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
+    EndpointStatistics,
     EndpointToken,
     Key,
     KeyCreate,
@@ -162,6 +163,12 @@ def endpoint_history(
 ) -> Page[Change]:
     """Every change of what serves, newest first: who, when, what and why."""
     return api.endpoints.history(owner, name, cursor, limit)
+
+
+@router.get("/endpoints/{owner}/{name}/statistics")
+def endpoint_statistics(owner: str, name: str, _caller: Reader, api: Api) -> EndpointStatistics:
+    """Per loaded version: requests, errors, latency, batch sizes, queue, canary health."""
+    return api.watching.of(owner, name)
 
 
 @router.get("/endpoints/{owner}/{name}/lineage")

@@ -26,6 +26,7 @@ from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Members, UsageRecords
+from aiaas_hub.domain.watching import Watching
 from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
 from aiaas_hub.schemas.platform import EngineHealth
 
@@ -43,6 +44,7 @@ class Services:
     trials: Trials
     models: Models
     endpoints: Endpoints
+    watching: Watching
     lineages: Lineages
     audit: AuditRecords
     usage: UsageRecords

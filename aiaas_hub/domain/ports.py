@@ -117,6 +117,21 @@ class DoesNotAnswer(Unavailable):
     itself is up."""
 
 
+@dataclass(frozen=True)
+class ModelCounts:
+    """What the model server counted of a version since it was loaded."""
+
+    rows: int
+    requests: int
+    queue_ns: int
+    """Over all requests."""
+    runs: int
+    compute_ns: int
+    """Over all runs."""
+    batch_sizes: Mapping[int, int]
+    """Rows → runs."""
+
+
 class ServingEngine(Engine, Protocol):
     """Triton, as the publish protocol uses it. Raises `Unavailable` while it is not up.
 
@@ -147,6 +162,9 @@ class ServingEngine(Engine, Protocol):
 
         Raises `InvalidInput` for inputs that do not fit, `NotFound` if the version is not
         served, `DoesNotAnswer` if it is and its process has died."""
+
+    def counts(self, model: str) -> Mapping[int, ModelCounts]:
+        """By version, of those that are served."""
 
     def heal(self, model: str) -> None:
         """Restart the instances of a model that is READY and does not answer."""

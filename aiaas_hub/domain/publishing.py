@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +54,7 @@ class Publisher:
         self._engine = engine
         self._notifier = notifier
         self._read_tensors = read_tensors
+        self._healths: dict[tuple[str, int], tuple[bool, datetime]] = {}
         self._guard = threading.Lock()
         self._writers: dict[tuple[str, str], threading.Lock] = {}
         # Files of a model that nobody wants are removed under it, and files are installed under
@@ -280,11 +282,19 @@ class Publisher:
         model = self._model(deployment)
         path = self._blobs.local_path(self._models.evaluation(model))
         inputs, _ = parity.split_evaluation(self._read_tensors(path, rows=1), model.signature)
+        key = (deployment.serving_name, deployment.version)
         try:
-            self._engine.infer(deployment.serving_name, deployment.version, inputs)
+            self._engine.infer(*key, inputs)
         except (InvalidInput, DoesNotAnswer) as error:
+            self._healths[key] = (False, datetime.now(UTC))
             log.warning("%s does not answer: %s", deployment.serving_name, error.message)
             self._engine.heal(deployment.serving_name)
+        else:
+            self._healths[key] = (True, datetime.now(UTC))
+
+    def health_of(self, model: str, version: int) -> tuple[bool, datetime] | None:
+        """Whether the last canary inference was answered, and when that was."""
+        return self._healths.get((model, version))
 
     def _all(self, owner: str, name: str) -> tuple[Endpoint, Sequence[Deployment]]:
         """Versions first: one that is added in between is then not taken for a stranger's."""

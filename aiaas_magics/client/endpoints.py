@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
+    EndpointStatistics,
     EndpointToken,
     EndpointVersion,
     Key,
@@ -55,6 +56,10 @@ class EndpointsClient:
 
     def retire(self, owner: str, name: str) -> Endpoint:
         return self._transport.call("DELETE", _path(owner, name), Endpoint)
+
+    def statistics(self, owner: str, name: str) -> EndpointStatistics:
+        path = f"{_path(owner, name)}/statistics"
+        return self._transport.call("GET", path, EndpointStatistics)
 
     def lineage(self, owner: str, name: str, version: int | None = None) -> Lineage:
         return self._transport.call(

@@ -15,6 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LANG",
         help="a program that calls it: python, curl, javascript, java or go",
     )
+    parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help="requests, errors, latency, batches and queue of each version, as table and curves",
+    )
     parser.add_argument("--history", action="store_true", help="every change of what serves")
 
 
@@ -24,6 +29,8 @@ def run(args: argparse.Namespace, call: Call) -> object:
     endpoint = endpoints.get(args.name)
     if args.snippet is not None:
         return endpoint.snippet(args.snippet)
+    if args.statistics:
+        return endpoint.statistics()
     return endpoint.history() if args.history else endpoint
 
 

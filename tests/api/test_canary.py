@@ -399,3 +399,133 @@ def test_two_decide_at_once_and_one_does(world: World) -> None:
     # The rollback that comes second undoes the promotion; it does not fail the version.
     endpoint = world.ok("POST", f"{ENDPOINT}/rollback", json={})
     assert (endpoint["traffic"], endpoint["versions"][0]["state"]) == ({"1": 100}, "serving")
+
+
+def test_statistics_tell_what_each_version_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10)
+    # Two looks are as far apart as they happen to be.
+    monkeypatch.setattr("aiaas_hub.domain.watching._LEAST_SECONDS", 0.0)
+    for requests in (100, 130):
+        counted(world, 1, requests, errors=10)
+        counted(world, 2, requests // 10)
+        world.reconciler._check_health()
+    found = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
+    assert [(v["version"], v["percent"], v["requests"], v["errors"]) for v in found] == [
+        (2, 10, 13, 0),
+        (1, 90, 130, 10),
+    ]
+    for version in found:
+        assert (version["healthy"], version["batch_sizes"]) == (True, {"4": 3})
+        assert (version["queue_ms"], version["compute_ms"], version["rows"]) == (0.5, 3.0, 12)
+        assert version["p50_ms"] == 0.75
+    (sample,) = found[1]["samples"]
+    assert sample["requests_per_second"] > 0
+    assert sample["errors_per_second"] == 0
+    # The gateway began anew: what is counted since is no negative number.
+    counted(world, 1, 5, errors=1)
+    world.reconciler._check_health()
+    last = world.ok("GET", f"{ENDPOINT}/statistics")["versions"][1]["samples"][-1]
+    assert last["requests_per_second"] > 0
+    # An engine that is away takes only what it knows with it.
+    world.serving.ready = False
+    found = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
+    assert (found[1]["requests"], found[1]["queue_ms"]) == (5, None)
+
+
+def test_a_version_that_does_not_answer_is_said_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(world, b"one")
+
+    def dead(*_: object) -> None:
+        raise DoesNotAnswer("it is gone")
+
+    monkeypatch.setattr(world.serving, "infer", dead)
+    world.reconciler._check_health()
+    (version,) = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
+    assert version["healthy"] is False
+
+
+def test_a_canary_with_another_signature_is_another_model_of_triton(world: World) -> None:
+    """Versions share one configuration in Triton: a changed signature must not touch it."""
+    publish(world, b"one")
+    body = world.hand_over(onnx=b"two")
+    body["signature"]["outputs"][0]["shape"] = [None]
+    world.ok("POST", "/models/alice/cnn/versions", json=body)
+    plan = {"percent": 30, "bake_seconds": 3600}
+    world.ok("POST", f"{ENDPOINT}/publish", json={"model": "cnn", "canary": plan})
+    world.tick(2)
+    (route,) = world.gateway.routes
+    models = {target.version: target.model for target in route.targets}
+    assert models[1] != models[2]
+    assert world.serving.served == {models[1]: {1}, models[2]: {2}}
+    # Their answers have one form, and so they are compared all the same.
+    bake = world.ok("GET", ENDPOINT)["versions"][0]["bake"]
+    assert (bake["disagreement"], bake["rows"]) == (0.0, 4)
+    assert world.ok("POST", f"{ENDPOINT}/rollback", json={})["traffic"] == {"1": 100}
+    world.tick(2)
+    assert world.serving.served == {models[1]: {1}}
+
+
+def test_lineage_is_that_of_the_version_that_answered(world: World) -> None:
+    publish(world, b"one")
+    publish(world, b"two", percent=10)
+    for version in (1, 2):
+        found = world.ok("GET", f"{ENDPOINT}/lineage", params={"version": version})
+        assert (found["endpoint_version"], found["model"]["version"]) == (version, version)
+    world.ok("POST", f"{ENDPOINT}/rollback", json={})
+    # An answer that the canary gave before can be traced still.
+    found = world.ok("GET", f"{ENDPOINT}/lineage", params={"version": 2})
+    assert found["model"]["version"] == 2
+
+
+def test_a_former_version_stays_loaded_however_old_it_is(world: World) -> None:
+    for content in (b"one", b"two", b"three"):
+        publish(world, content)
+    world.ok("POST", f"{ENDPOINT}/traffic", json={"traffic": {"2": 100}})
+    endpoint = publish(world, b"four")
+    assert (endpoint["traffic"], endpoint["former"]) == ({"4": 100}, {"2": 100})
+    world.tick(2)
+    (loaded,) = world.serving.served.values()
+    assert loaded == {2, 3, 4}
+    assert world.ok("POST", f"{ENDPOINT}/rollback", json={})["traffic"] == {"2": 100}
+
+
+def test_a_version_on_its_way_is_reached_by_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after it was verified and before it got its share."""
+    publish(world, b"one")
+
+    def dies(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.reconciler._publisher._records, "change", dies)
+        publish(world, b"two", percent=10)
+    world.services.endpoints.apply_routes()
+    assert routed(world) == {1: 100}
+    world.tick()
+    assert routed(world) == {1: 90, 2: 10}
+
+
+def test_somebody_decides_while_the_judge_looks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict on what is no canary any more takes nothing back."""
+    publish(world, b"one")
+    publish(world, b"two", percent=10, bake_seconds=3600)
+    counted(world, 2, 50, errors=50)
+    records = world.reconciler._baking._records
+    read = records.bake
+
+    def promoted_first(deployment: Any) -> Any:
+        world.ok("POST", f"{ENDPOINT}/promote", json={})
+        return read(deployment)
+
+    monkeypatch.setattr(records, "bake", promoted_first)
+    world.tick()
+    assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}

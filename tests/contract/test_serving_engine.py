@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,6 +214,37 @@ def test_a_version_that_does_not_load_leaves_the_former_one_serving(
     engine.set_versions("scale-1", SIGNATURE, [1, 3])
     assert (factor(engine, 1), factor(engine, 3)) == (1, 3)
     assert engine.health().state is EngineState.READY
+
+
+def test_a_stray_entry_is_in_nobodys_way(engine: TritonLocal, home: Home, tmp_path: Path) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    directory = home.triton / "models" / "scale-1"
+    shutil.copytree(directory / "1", directory / "9.tmp")
+    (directory / "notes.txt").write_text("somebody's")
+    publish(engine, 2, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1, 2])
+    assert engine.ready_versions("scale-1") == engine.installed_versions("scale-1") == {1, 2}
+    assert (factor(engine, 1), factor(engine, 2)) == (1, 2)
+
+
+def test_what_is_counted(engine: TritonLocal, tmp_path: Path) -> None:
+    publish(engine, 1, tmp_path)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    before = engine.counts("scale-1")[1].requests
+    for _ in range(3):
+        factor(engine, 1)
+    # Triton counts after it has answered.
+    deadline = time.monotonic() + 60
+    while (counted := engine.counts("scale-1")[1]).requests < before + 3:
+        assert time.monotonic() < deadline, counted
+        time.sleep(0.02)
+    assert (counted.requests - before, counted.rows) == (3, 3 * len(ROWS))
+    assert counted.batch_sizes == {len(ROWS): 3}
+    assert counted.runs == 3
+    assert min(counted.queue_ns, counted.compute_ns) > 0
+    with pytest.raises(NotFound):
+        engine.counts("scale-2")
 
 
 def test_a_version_without_files(engine: TritonLocal, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from api_world import World
 from notebook_shell import Notebook
 
+from aiaas_hub.schemas.endpoints import Sample
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan
 from aiaas_magics.version_comparison import VersionComparison, _binned
 
@@ -155,3 +158,26 @@ def test_a_models_card_and_its_aliases(working: World, notebook: Notebook) -> No
     assert notebook.run("%aiaas model cnn@champion --no-alias champion").aliases == []
     assert "is called champion" in notebook.refuses("%aiaas model cnn@champion")
     assert "cannot be an alias" in notebook.refuses("%aiaas model cnn --alias 7")
+
+
+def test_statistics_are_a_table_and_curves(working: World, notebook: Notebook) -> None:
+    working.model()
+    endpoint = notebook.run("%aiaas publish digits --model cnn")
+    seen = notebook.run("%aiaas endpoint digits --statistics")
+    text = str(seen._repr_mimebundle_()["text/plain"])
+    assert "not asked yet" in text
+    assert "4.0 of at most 4" in text
+    record = working.services.watching.of("alice", "digits")
+    moments = [datetime(2030, 1, 1, 0, 0, second, tzinfo=UTC) for second in (0, 15, 30)]
+    record.versions[0].samples = [
+        Sample(at=at, requests_per_second=rate, errors_per_second=0, p95_ms=None)
+        for at, rate in zip(moments, (1, 5, 3), strict=True)
+    ]
+    drawn = Statistics(str(endpoint), record)
+    (rates, errors) = drawn._panels()
+    assert rates.title == "requests per second"
+    assert rates.curves["version 1"].steps == [-30, -15, 0]
+    assert rates.curves["version 1"].values == [1, 5, 3]
+    assert errors.title == "errors per second"
+    assert "requests per second" in str(drawn._repr_mimebundle_()["text/plain"])
+    assert "<img" in str(drawn._repr_mimebundle_()["text/html"])

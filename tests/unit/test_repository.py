@@ -181,3 +181,18 @@ def test_versions_are_small_numbers(repository: Repository, tmp_path: Path, vers
     onnx.write_bytes(b"model")
     with pytest.raises(InvalidInput):
         repository.stage("digits-1", version, onnx)
+
+
+def test_only_versions_and_the_configuration_stay(repository: Repository, tmp_path: Path) -> None:
+    """Triton reads `9.tmp` as version 9, and hangs."""
+    directory = _install(repository, tmp_path, 1).parent
+    repository.write_configuration("digits-1", "")
+    for name in ("9.tmp", "01", "+2", "\N{ARABIC-INDIC DIGIT THREE}"):
+        (directory / name).mkdir()
+        (directory / name / "model.onnx").write_bytes(b"")
+    for name in ("7", ".DS_Store", "config.pbtxt.bak"):
+        (directory / name).write_text("a file")
+    assert repository.versions("digits-1") == {1}
+    repository.sweep("digits-1")
+    assert {path.name for path in directory.iterdir()} == {"1", "config.pbtxt"}
+    repository.sweep("nothing-1")

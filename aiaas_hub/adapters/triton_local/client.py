@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from aiaas_hub.domain.ports import DoesNotAnswer
+from aiaas_hub.domain.ports import DoesNotAnswer, ModelCounts
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -74,6 +74,26 @@ class TritonClient:
         versions = self.index().get(model, {})
         return {version for version, (state, _) in versions.items() if state == "READY"}
 
+    def counts(self, model: str) -> dict[int, ModelCounts]:
+        """Triton's own statistics of a model's versions."""
+        try:
+            answer = self._client.get_inference_statistics(model, client_timeout=CALL_SECONDS)
+        except InferenceServerException as error:
+            raise told(error) from error
+        return {
+            int(found.version): ModelCounts(
+                rows=found.inference_count,
+                requests=found.inference_stats.success.count,
+                queue_ns=found.inference_stats.queue.ns,
+                runs=found.execution_count,
+                compute_ns=sum(batch.compute_infer.ns for batch in found.batch_stats),
+                batch_sizes={
+                    batch.batch_size: batch.compute_infer.count for batch in found.batch_stats
+                },
+            )
+            for found in answer.model_stats
+        }
+
     def load(self, model: str) -> None:
         """Raises `InvalidInput` with Triton's reason if the model does not load."""
         try:
@@ -111,7 +131,8 @@ def told(error: InferenceServerException, *, failed: str = "") -> AiaasError:
     status = str(error.status() or "").removeprefix("StatusCode.")
     reason = sanitised(error.message() or "")
     again = "Try again in a moment."
-    if "is not at ready state" in reason or "unknown model" in reason or status == "NOT_FOUND":
+    absent = ("is not at ready state", "unknown model", "is not available")
+    if any(words in reason for words in absent) or status == "NOT_FOUND":
         return NotFound(f"Triton does not serve this version: {reason}", remedy=again)
     if status == "DEADLINE_EXCEEDED":
         return DoesNotAnswer(

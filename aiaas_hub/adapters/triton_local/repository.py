@@ -7,14 +7,16 @@
 
 Triton parses every name in a model's directory as a version (`9.tmp` becomes 9 and hangs each
 later load; beyond int64 the server dies), and reloads all versions when another entry appears:
-so nothing but these is ever put there, and everything unfinished lies in `staging`, on the same
-file system. What is here can be served by NVIDIA's full container as it stands.
+so nothing but these is ever put there, what somebody else puts there is taken away before a load,
+and everything unfinished lies in `staging`, on the same file system. What is here can be served by
+NVIDIA's full container as it stands.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -30,6 +32,8 @@ from aiaas_hub.domain.ports import StagedVersion
 from aiaas_hub.schemas.endpoints import MAX_BATCH
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+
+log = logging.getLogger(__name__)
 
 MAX_VERSION = 2**31 - 1
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
@@ -87,6 +91,9 @@ def _tensor(kind: type, spec: TensorSpec) -> object:
     )
 
 
+_CONFIGURATION = "config.pbtxt"
+
+
 class Repository:
     """Files only; whoever uses it tells Triton."""
 
@@ -111,7 +118,19 @@ class Repository:
         directory = self._model(model)
         if not directory.is_dir():
             return set()
-        return {int(path.name) for path in directory.iterdir() if path.name.isdecimal()}
+        return {int(path.name) for path in directory.iterdir() if _is_version(path)}
+
+    def sweep(self, model: str) -> None:
+        """Take away what is neither a version nor the configuration. Triton reads the beginning of
+        a name as a number: `9.tmp` would be version 9, and hang every load from then on; any other
+        entry has all versions loaded anew."""
+        directory = self._model(model)
+        for path in directory.iterdir() if directory.is_dir() else ():
+            if path.name != _CONFIGURATION and not _is_version(path):
+                log.warning("%s does not belong into the model repository: removed", path.name)
+                aside = self._staging / f".removed.{secrets.token_hex(6)}"
+                path.rename(aside)
+                _delete(aside)
 
     def stage(self, model: str, version: int, onnx: Path) -> StagedVersion:
         """Copy the file aside. If this version is installed already, with this content, nothing
@@ -167,14 +186,14 @@ class Repository:
 
     def read_configuration(self, model: str) -> str | None:
         try:
-            return (self._model(model) / "config.pbtxt").read_text()
+            return (self._model(model) / _CONFIGURATION).read_text()
         except FileNotFoundError:
             return None
 
     def write_configuration(self, model: str, text: str) -> None:
         """Replace `config.pbtxt` by rename, newer than any before it in the file system's eyes:
         Triton looks for a change only where the time of the file is strictly later."""
-        path = self._model(model) / "config.pbtxt"
+        path = self._model(model) / _CONFIGURATION
         aside = self._staging / f".config.{secrets.token_hex(6)}"
         aside.write_text(text)
         _sync([aside])
@@ -231,6 +250,11 @@ class Repository:
 
     def _version(self, model: str, version: int) -> Path:
         return self._model(model) / str(_checked(version))
+
+
+def _is_version(path: Path) -> bool:
+    name = path.name
+    return path.is_dir() and name.isascii() and name.isdecimal() and str(int(name)) == name
 
 
 def _checked(version: int) -> int:

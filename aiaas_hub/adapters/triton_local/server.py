@@ -27,7 +27,7 @@ from aiaas_hub.adapters.triton_local.environment import (
     check_platform,
 )
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration
-from aiaas_hub.domain.ports import StagedVersion
+from aiaas_hub.domain.ports import ModelCounts, StagedVersion
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature, TensorSpec
@@ -52,8 +52,6 @@ _GOLDEN_SIGNATURE = Signature(
     outputs=[TensorSpec(name="y", dtype="float32", shape=[3])],
 )
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the python backend puts its regions
-
-
 _STACK_KIB = 512 << 10
 
 
@@ -171,6 +169,7 @@ class TritonLocal:
             if not wanted:
                 self._unload(client, model)
                 return
+            self._repository.sweep(model)
             self._repository.require(model, wanted)
             former = self._repository.read_configuration(model)
             text = configuration(model, signature, sorted(wanted), instances=self._instances)
@@ -210,6 +209,9 @@ class TritonLocal:
             name: array.reshape(-1) if name in scalars else array for name, array in outputs.items()
         }
 
+    def counts(self, model: str) -> dict[int, ModelCounts]:
+        return self._connected().counts(model)
+
     def heal(self, model: str) -> None:
         """See `ServingEngine.heal`."""
         with self._lock(model):
@@ -217,6 +219,7 @@ class TritonLocal:
             ready = client.ready_versions(model)
             if not ready:
                 return
+            self._repository.sweep(model)
             self._repository.touch(model, ready)
             client.load(model)
             self._settle(client, model, ready)
@@ -375,7 +378,7 @@ class TritonLocal:
         (backends / "onnxruntime" / "model.py").write_bytes(ours.read_bytes())
 
     def _connected(self) -> TritonClient:
-        if not self._running():
+        if not self._supervisor.alive(NAME):
             raise Unavailable("Triton is not up.", remedy="Try again in a moment.")
         return self._triton()
 
@@ -384,9 +387,6 @@ class TritonLocal:
             if self._client is None:
                 self._client = TritonClient(self._sockets() / f"grpc:{_GRPC_PORT}")
             return self._client
-
-    def _running(self) -> bool:
-        return self._supervisor.alive(NAME)
 
     def _sockets(self) -> Path:
         return triton_sockets(self._home)

@@ -1,0 +1,142 @@
+"""What endpoints do now: the gateway's and the model server's counts, and a curve of the last hour.
+
+The curve is kept in memory: what it is drawn from is counted elsewhere, and an hour passes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from aiaas_hub.domain import traffic, verdict
+from aiaas_hub.domain.ports import Gateway, ModelCounts, ServingEngine, VersionTraffic
+from aiaas_hub.domain.publishing import Publisher
+from aiaas_hub.domain.records import EndpointRecords
+from aiaas_hub.schemas.endpoints import EndpointStatistics, Sample, VersionStatistics
+from aiaas_hub.schemas.errors import NotFound, Unavailable
+
+_KEPT_SAMPLES = 240
+_LEAST_SECONDS = 5.0
+"""Two looks within so short a time are one."""
+
+Key = tuple[str, int]
+_NOTHING = VersionTraffic(0, 0, 0, {})
+
+
+@dataclass(frozen=True)
+class _Look:
+    at: datetime
+    traffic: VersionTraffic
+
+
+class Watching:
+    def __init__(
+        self,
+        records: EndpointRecords,
+        gateway: Gateway,
+        engine: ServingEngine,
+        publisher: Publisher,
+    ) -> None:
+        self._records = records
+        self._gateway = gateway
+        self._engine = engine
+        self._publisher = publisher
+        self._lock = threading.Lock()
+        self._last: dict[Key, _Look] = {}
+        self._samples: dict[Key, deque[Sample]] = {}
+
+    def sample(self) -> None:
+        """Add a point to each version's curve. Raises `Unavailable` while the gateway is away."""
+        counted = self._gateway.traffic()
+        now = datetime.now(UTC)
+        with self._lock:
+            for key in set(self._samples) - set(counted):
+                if now - self._last[key].at > timedelta(hours=1):
+                    del self._samples[key], self._last[key]
+            for key, found in counted.items():
+                last = self._last.get(key)
+                if last is not None and (now - last.at).total_seconds() < _LEAST_SECONDS:
+                    continue
+                samples = self._samples.setdefault(key, deque(maxlen=_KEPT_SAMPLES))
+                if last is not None:
+                    samples.append(_between(last, now, found))
+                self._last[key] = _Look(now, found)
+
+    def of(self, owner: str, name: str) -> EndpointStatistics:
+        """Of the versions that are loaded, newest first. What an engine that is away would know
+        is left out. Raises `NotFound`."""
+        endpoint = self._records.get(owner, name)
+        if endpoint is None:
+            raise NotFound(f"There is no endpoint {name}.", remedy="See %aiaas endpoints.")
+        loaded = traffic.kept(endpoint)
+        deployments = [d for d in self._records.deployments(owner, name) if d.version in loaded]
+        calls = self._calls()
+        found = []
+        counts = {model: self._counts(model) for model in {d.serving_name for d in deployments}}
+        for deployment in deployments:
+            key = (deployment.serving_name, deployment.version)
+            health = self._publisher.health_of(*key)
+            with self._lock:
+                samples = list(self._samples.get(key, ()))
+            found.append(
+                VersionStatistics(
+                    version=deployment.version,
+                    percent=endpoint.traffic.get(deployment.version, 0),
+                    **_callers(calls.get(key, _NOTHING)),
+                    **_model(counts[deployment.serving_name].get(deployment.version)),
+                    healthy=None if health is None else health[0],
+                    checked_at=None if health is None else health[1],
+                    samples=samples,
+                )
+            )
+        return EndpointStatistics(versions=found)
+
+    def _calls(self) -> Mapping[Key, VersionTraffic]:
+        try:
+            return self._gateway.traffic()
+        except Unavailable:
+            return {}
+
+    def _counts(self, model: str) -> Mapping[int, ModelCounts]:
+        try:
+            return self._engine.counts(model)
+        except (Unavailable, NotFound):
+            return {}
+
+
+def _between(last: _Look, now: datetime, found: VersionTraffic) -> Sample:
+    """The counters begin anew with the gateway, and with a version's way back onto a route."""
+    before = last.traffic if last.traffic.requests <= found.requests else _NOTHING
+    seconds = (now - last.at).total_seconds()
+    latencies = {
+        bound: count - before.latencies.get(bound, 0) for bound, count in found.latencies.items()
+    }
+    return Sample(
+        at=now,
+        requests_per_second=(found.requests - before.requests) / seconds,
+        errors_per_second=max(0, found.errors - before.errors) / seconds,
+        p95_ms=verdict.quantile(latencies, 0.95),
+    )
+
+
+def _callers(found: VersionTraffic) -> dict[str, int | float | None]:
+    return {
+        "requests": found.requests,
+        "errors": found.errors,
+        "refused": found.refused,
+        **{f"p{q}_ms": verdict.quantile(found.latencies, q / 100) for q in (50, 95, 99)},
+    }
+
+
+def _model(counts: ModelCounts | None) -> dict[str, object]:
+    if counts is None:
+        return {}
+    return {
+        "rows": counts.rows,
+        "batch_sizes": dict(sorted(counts.batch_sizes.items())),
+        "queue_ms": counts.queue_ns / counts.requests / 1e6 if counts.requests else None,
+        "compute_ms": counts.compute_ns / counts.runs / 1e6 if counts.runs else None,
+    }

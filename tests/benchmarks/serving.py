@@ -1,0 +1,314 @@
+"""The gateway beside raw Triton and FastAPI with onnxruntime, and publishing while it serves.
+
+    python tests/benchmarks/serving.py [ROUNDS] [PUBLISHES]
+
+The digits CNN (8 by 8 pixels, one row per request, binary tensors), one client and eight. The
+servers take turns, round by round, so that all meet the same machine; figures are the medians of
+the rounds. Then versions are published, rolled back and, some of them, broken, under a client that
+never pauses. pytriton is not among them: it asks for numpy before 2.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import torch
+import tritonclient.http
+from gateway_world import World, wait_ready
+from torch import nn
+
+from aiaas_hub.adapters.envoy_local import EnvoyLocal
+from aiaas_hub.adapters.supervisor import Supervisor
+from aiaas_hub.adapters.triton_local import TritonLocal
+from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.home import Home
+from aiaas_hub.loopback import free_ports
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.runtime.exported import ExportedModel
+from aiaas_magics.runtime.sources import export
+
+SECONDS = 2.0
+CLIENTS = (1, 8)
+MODEL = "digits-1"
+LIMITS = {
+    "gateway_adds_ms": 0.25,
+    "gateway_share_at_8": 0.7,
+    "times_fastapi": 1.3,
+    "publish_seconds": 1.0,
+    "pause_ms": 50.0,
+    "failures": 0,
+}
+
+_FASTAPI = """
+import sys
+import numpy as np, onnxruntime as ort, uvicorn
+from fastapi import FastAPI, Request, Response
+
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+session = ort.InferenceSession(sys.argv[1], options)
+name = session.get_inputs()[0].name
+app = FastAPI()
+
+@app.post("/predict")
+async def predict(request: Request) -> Response:
+    rows = np.frombuffer(await request.body(), np.float32).reshape(-1, 1, 8, 8)
+    return Response(session.run(None, {name: rows})[0].tobytes())
+
+uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
+"""
+
+
+def main(rounds: int = 3, publishes: int = 50) -> dict[str, Any]:
+    """Measure, print and return the figures, their limits and whether they are kept."""
+    with tempfile.TemporaryDirectory() as directory:
+        exported = _exported(Path(directory))
+        with _engines(Path(directory), exported) as world:
+            speed = _speed(world, exported, Path(directory), rounds)
+            published = _publishing(world, exported, publishes)
+    one, eight = ({name: found[c] for name, found in speed.items()} for c in CLIENTS)
+    ratios = {
+        "gateway_adds_ms": round(one["gateway"]["p50_ms"] - one["triton"]["p50_ms"], 3),
+        "gateway_share_at_8": round(
+            eight["gateway"]["per_second"] / eight["triton"]["per_second"], 2
+        ),
+        "times_fastapi": round(eight["gateway"]["per_second"] / eight["fastapi"]["per_second"], 2),
+    }
+    result = {
+        "speed": speed,
+        "ratios": ratios,
+        "publishing": published,
+        "limits": LIMITS,
+        "ok": ratios["gateway_adds_ms"] <= LIMITS["gateway_adds_ms"]
+        and ratios["gateway_share_at_8"] >= LIMITS["gateway_share_at_8"]
+        and ratios["times_fastapi"] >= LIMITS["times_fastapi"]
+        and published["publish_seconds"] <= LIMITS["publish_seconds"]
+        and published["longest_pause_ms"] <= LIMITS["pause_ms"]
+        and published["failures"] == 0,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    return result
+
+
+def _exported(directory: Path) -> ExportedModel:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(32 * 4 * 4, 10)),
+    ).eval()
+    return export(network, torch.rand(4, 1, 8, 8), directory=directory)
+
+
+@contextlib.contextmanager
+def _engines(directory: Path, exported: ExportedModel) -> Iterator[World]:
+    home = Home(directory / "home")
+    home.prepare()
+    supervisor = Supervisor(home.processes, home.logs)
+    world = World(home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor))
+    try:
+        world.triton.start()
+        world.envoy.start()
+        wait_ready(world.triton)
+        wait_ready(world.envoy)
+        _load(world, exported, 1, [1])
+        _route(world, 1)
+        yield world
+    finally:
+        world.envoy.shutdown()
+        world.triton.shutdown()
+
+
+def _load(world: World, exported: ExportedModel, version: int, keep: list[int]) -> None:
+    staged = world.triton.stage(MODEL, version, exported.signature, exported.onnx_path)
+    world.triton.install(staged)
+    world.triton.set_versions(MODEL, exported.signature, keep)
+
+
+def _route(world: World, version: int, former: int | None = None) -> None:
+    targets = [RouteTarget(MODEL, version, 100)]
+    if former is not None:
+        targets.append(RouteTarget(MODEL, former, 0))
+    world.envoy.apply([Route("ann", "digits", targets, "ann/digits")])
+
+
+# Speed
+
+
+def _speed(
+    world: World, exported: ExportedModel, directory: Path, rounds: int
+) -> dict[str, dict[int, dict[str, Any]]]:
+    [port] = free_ports(1)
+    program = [sys.executable, "-c", _FASTAPI, str(exported.onnx_path), str(port)]
+    fastapi = subprocess.Popen(program)
+    try:
+        _wait_for(port, fastapi)
+        body, head = _body(exported)
+        rows = np.zeros((1, 1, 8, 8), np.float32).tobytes()
+        key = world.key("ann/digits", minutes=60)
+        gateway = world.envoy.url.removeprefix("http://")
+        targets = {
+            "triton": (
+                f"unix:{world.triton.http_socket}",
+                _request(f"/v2/models/{MODEL}/versions/1/infer", body, head),
+            ),
+            "gateway": (
+                gateway,
+                _request("/ann/digits/v2/models/m/infer", body, head, f"Bearer {key}"),
+            ),
+            "fastapi": (f"127.0.0.1:{port}", _request("/predict", rows, None)),
+        }
+        found: dict[str, dict[int, list[Any]]] = {
+            name: {c: [] for c in CLIENTS} for name in targets
+        }
+        for turn in range(rounds + 1):
+            for clients in CLIENTS:
+                for name, (address, request) in targets.items():
+                    measured = _load_of(address, request, clients)
+                    # The first round warms everything up.
+                    if turn:
+                        found[name][clients].append(measured)
+    finally:
+        fastapi.terminate()
+        fastapi.wait()
+    return {
+        name: {clients: _medians(runs) for clients, runs in by.items()}
+        for name, by in found.items()
+    }
+
+
+def _body(exported: ExportedModel) -> tuple[bytes, int]:
+    (spec,) = exported.signature.inputs
+    tensor = tritonclient.http.InferInput(spec.name, [1, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 1, 8, 8), np.float32), binary_data=True)
+    outputs = [
+        tritonclient.http.InferRequestedOutput(output.name, binary_data=True)
+        for output in exported.signature.outputs
+    ]
+    generate = tritonclient.http.InferenceServerClient.generate_request_body
+    body, head = generate([tensor], outputs=outputs)
+    return bytes(body), int(head)
+
+
+def _request(path: str, body: bytes, head: int | None, key: str | None = None) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+    if head is not None:
+        lines.append(f"Inference-Header-Content-Length: {head}")
+    if key is not None:
+        lines.append(f"Authorization: {key}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _load_of(address: str, request: bytes, clients: int) -> Any:
+    spec = {
+        "address": address,
+        "request": base64.b64encode(request).decode(),
+        "connections": clients,
+        "seconds": SECONDS,
+    }
+    program = [sys.executable, str(Path(__file__).with_name("load.py")), json.dumps(spec)]
+    return json.loads(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, Any]:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        with contextlib.suppress(OSError):
+            connection.connect()
+            connection.close()
+            return
+        assert process.poll() is None
+        time.sleep(0.1)
+
+
+# Publishing
+
+
+def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, Any]:
+    """`count` publishes with as many rollbacks, five broken models between, under load."""
+    body, head = _body(exported)
+    key = world.key("ann/digits", minutes=60)
+    address = world.envoy.url.removeprefix("http://")
+    pauses: list[float] = []
+    failures: list[int] = []
+    stop = threading.Event()
+
+    def hammer() -> None:
+        connection = http.client.HTTPConnection(address, timeout=30)
+        headers = {
+            "Authorization": f"Bearer {key}",
+            "Inference-Header-Content-Length": str(head),
+        }
+        while not stop.is_set():
+            began = time.perf_counter()
+            connection.request("POST", "/ann/digits/v2/models/m/infer", body, headers)
+            response = connection.getresponse()
+            response.read()
+            pauses.append(time.perf_counter() - began)
+            if response.status != 200:
+                failures.append(response.status)
+
+    client = threading.Thread(target=hammer)
+    client.start()
+    rows = {exported.signature.inputs[0].name: np.zeros((1, 1, 8, 8), np.float32)}
+    broken = exported.onnx_path.with_name("broken.onnx")
+    broken.write_bytes(b"rubbish")
+    took, rolled = [], []
+    refused = 0
+    serving = 1
+    try:
+        for version in range(2, count + 2):
+            began = time.perf_counter()
+            _load(world, exported, version, [serving, version])
+            world.triton.infer(MODEL, version, rows)
+            took.append(time.perf_counter() - began)
+            _route(world, version, serving)
+            began = time.perf_counter()
+            _route(world, serving, version)
+            rolled.append(time.perf_counter() - began)
+            _route(world, version, serving)
+            world.triton.set_versions(MODEL, exported.signature, [version])
+            serving = version
+            if version % max(1, count // 5) == 0:
+                try:
+                    world.triton.stage(MODEL, 10_000 + version, exported.signature, broken)
+                except InvalidInput:
+                    refused += 1
+    finally:
+        stop.set()
+        client.join()
+    return {
+        "publishes": count,
+        "publish_seconds": round(statistics.median(took), 3),
+        "publish_seconds_longest": round(max(took), 3),
+        "rollbacks": len(rolled),
+        "rollback_ms": round(1000 * statistics.median(rolled), 1),
+        "rollback_ms_longest": round(1000 * max(rolled), 1),
+        "broken_refused": refused,
+        "requests": len(pauses),
+        "failures": len(failures),
+        "longest_pause_ms": round(1000 * max(pauses), 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(not main(*map(int, sys.argv[1:]))["ok"])
