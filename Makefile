@@ -61,6 +61,7 @@ check: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/locks.py check
+	$(BIN)/python .ci/images.py check
 	$(BIN)/python .ci/docs.py --check
 	$(BIN)/python .ci/labextension.py check
 
@@ -69,6 +70,7 @@ bench: $(VENV)/installed-test
 
 lock: $(VENV)/installed-test
 	$(BIN)/python .ci/locks.py write $(if $(UPGRADE),--upgrade)
+	$(BIN)/python .ci/images.py write
 
 docs: $(VENV)/installed-test
 	$(BIN)/python .ci/docs.py

@@ -199,7 +199,7 @@ def compose(
     meter(database, _rating(config), config.endpoint_price_per_hour)
     rules = _queue_rules(config)
     budgets = Budgets(
-        _quotas(home, config),
+        *_quotas(home, config),
         usage,
         members,
         endpoint_records.count_serving,
@@ -298,7 +298,10 @@ def compose(
     return app, reconciler, database
 
 
-def _quotas(home: Home, config: ServiceConfig) -> Callable[[], Quotas]:
+def _quotas(
+    home: Home, config: ServiceConfig
+) -> tuple[Callable[[], Quotas], Callable[[], Quotas | None]]:
+    """The quotas as they are, and as they last were."""
     file = YamlFile(Path(config.quotas_file or home.root / "quotas.yaml"), Quotas, "quotas")
 
     def read() -> Quotas:
@@ -311,7 +314,7 @@ def _quotas(home: Home, config: ServiceConfig) -> Callable[[], Quotas]:
                 remedy="Whoever runs the platform finds the mistake in the service's log.",
             ) from error
 
-    return read
+    return read, file.last
 
 
 def _rating(config: ServiceConfig) -> Rating:

@@ -51,6 +51,13 @@ class YamlFile(Generic[Model]):
         self._seen: tuple[int, int, int] | None = None
         self._content: Model | None = None
 
+    def last(self) -> Model | None:
+        """As it is, or while it is broken as it last was; None if it never was anything else."""
+        try:
+            return self.read()
+        except InvalidInput:
+            return self._content
+
     def read(self) -> Model:
         """Raises `InvalidInput` while the file is broken."""
         try:

@@ -47,7 +47,8 @@ class Principal:
     groups: frozenset[str] = frozenset()
 
     def may(self, scope: Scope, owner: str) -> bool:
-        return bool(check_scopes(f"{scope}!user={owner}", self.scopes))
+        # Nobody has an empty name, and the hub takes none for a filter.
+        return bool(owner) and bool(check_scopes(f"{scope}!user={owner}", self.scopes))
 
     def may_read(self, owner: str) -> bool:
         return self.may(Scope.READ, owner)

@@ -91,12 +91,13 @@ def period_around(period: Period, moment: datetime) -> tuple[datetime, datetime]
 
 
 class Budgets:
-    """Raises `Unavailable` from every call while the quotas file is broken: nobody is given more
-    than they may have, and nothing that exists is taken away."""
+    """While the quotas file is broken, what asks for more is refused with `Unavailable` and nothing
+    that exists is taken away; who looks sees it as it last was, and the queue goes by that."""
 
     def __init__(
         self,
         read: Callable[[], Quotas],
+        last: Callable[[], Quotas | None],
         usage: UsageRecords,
         members: Members,
         count_endpoints: Callable[[str], int],
@@ -104,6 +105,7 @@ class Budgets:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._read = read
+        self._last = last
         self._usage = usage
         self._members = members
         self._count_endpoints = count_endpoints
@@ -112,7 +114,10 @@ class Budgets:
 
     def run_limits(self, owner: str) -> RunLimits:
         """What the owner's started runs may hold: of the file and the general settings the less."""
-        limits = self._limits(owner)
+        quotas = self._last()
+        if quotas is None:
+            return RunLimits(0, 0, 0)  # nobody knows: nothing is started
+        limits = quotas.of(owner, self._groups(owner))
 
         def less(own: int | None, general: float) -> float:
             return min(UNLIMITED if own is None else own, general)
@@ -125,8 +130,9 @@ class Budgets:
 
     def allowances(self, owner: str) -> list[Allowance]:
         """Every quota that the owner has, and how far it is used."""
-        limits = self._limits(owner)
-        found = list(self._hours(owner))
+        quotas = self._last() or Quotas()
+        limits = quotas.of(owner, self._groups(owner))
+        found = list(self._hours(owner, quotas))
         if limits.storage_gb is not None:
             used = self._usage.storage(owner) / 1e9
             found.append(Allowance(name="storage", used=used, limit=limits.storage_gb, unit="GB"))
@@ -143,7 +149,8 @@ class Budgets:
 
     def used_up(self, owner: str, resources: Resources) -> RunError | None:
         """Why a run with these resources may not go on; None: it may."""
-        for allowance in self._hours(owner):
+        quotas = self._read()
+        for allowance in self._hours(owner, quotas):
             if allowance.name == "GPU-hours" and not resources.gpus_per_worker:
                 continue
             if allowance.used < allowance.limit or allowance.renews_at is None:
@@ -151,7 +158,7 @@ class Budgets:
             whose = f"The group {allowance.group} has" if allowance.group else "You have"
             return RunError(
                 message=f"{whose} used {allowance.used:.4g} of {allowance.limit:.4g} "
-                f"{allowance.name} of this {self._read().period}.",
+                f"{allowance.name} of this {quotas.period}.",
                 remedy=f"They renew on {allowance.renews_at:%d %B, %H:%M} UTC. See %aiaas usage, "
                 "or ask an administrator for more.",
             )
@@ -190,13 +197,16 @@ class Budgets:
             )
 
     def period(self) -> tuple[datetime, datetime]:
-        return period_around(self._read().period, self._now())
+        return period_around((self._last() or Quotas()).period, self._now())
 
     def _limits(self, owner: str) -> Limits:
-        return self._read().of(owner, self._members.groups().get(owner, frozenset()))
+        return self._read().of(owner, self._groups(owner))
 
-    def _hours(self, owner: str) -> Iterator[Allowance]:
-        quotas, groups = self._read(), self._members.groups()
+    def _groups(self, owner: str) -> frozenset[str]:
+        return self._members.groups().get(owner, frozenset())
+
+    def _hours(self, owner: str, quotas: Quotas) -> Iterator[Allowance]:
+        groups = self._members.groups()
         mine = groups.get(owner, frozenset())
         pools: list[tuple[str | None, Hours]] = [(None, quotas.of(owner, mine))]
         pools += [(group, quotas.shared[group]) for group in sorted(mine & set(quotas.shared))]

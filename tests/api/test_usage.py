@@ -245,6 +245,9 @@ def test_a_broken_quotas_file_starts_nothing_and_stops_nothing(world: World) -> 
     assert "quotas" in refused.json()["error"]["message"]
     keep_house(world)
     assert world.ok("GET", f"/runs/{going_on['id']}")["state"] == "starting"
+    # Who looks is answered.
+    for path in ("/me", "/runs", "/usage", "/quotas"):
+        world.ok("GET", path)
 
 
 def test_users_see_their_own_and_administrators_everybodys(gpus: World) -> None:

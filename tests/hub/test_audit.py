@@ -63,7 +63,8 @@ def test_sign_ins_servers_and_admin_acts_are_recorded(platform: RunningPlatform)
         session.http.get("/hub/logout").raise_for_status()
     [sign_in] = awaited(platform, 1, act="sign-in", owner=NASTY)
     assert (sign_in["outcome"], sign_in["via"], sign_in["origin"]) == ("done", "hub", "127.0.0.1")
-    assert [one["actor"] for one in awaited(platform, 1, act="sign-in", outcome="refused")] == [""]
+    # A name that nobody here has is not recorded: people type passwords there, too.
+    awaited(platform, 1, act="sign-in", outcome="refused", actor="")
     [start] = awaited(platform, 1, act="server start", owner=NASTY)
     assert start["detail"]["profile"] == "small"
     awaited(platform, 1, act="server stop", owner=NASTY)

@@ -62,7 +62,13 @@ class Used:
 def budgets(used: Used, endpoints: int = 0, **file: object) -> Budgets:
     quotas = Quotas.model_validate(file)
     return Budgets(
-        lambda: quotas, used, used, lambda owner: endpoints, RunLimits(4, UNLIMITED), lambda: NOON
+        lambda: quotas,
+        lambda: quotas,
+        used,
+        used,
+        lambda owner: endpoints,
+        RunLimits(4, UNLIMITED),
+        lambda: NOON,
     )
 
 
@@ -202,9 +208,12 @@ def test_a_file_is_read_anew_when_it_changes_and_says_what_is_wrong(tmp_path: Pa
     assert file.read().default.gpu_hours == 1
     path.write_text("default: {gpu_hours: 20}\n")
     assert file.read().default.gpu_hours == 20
+    before = file.read()
     path.write_text("default: {gpus: many}\n")
     with pytest.raises(InvalidInput, match=r"default\.gpus"):
         file.read()
+    assert file.last() == before
+    assert YamlFile(path, Quotas, "quotas").last() is None
     path.write_text("")
     assert file.read() == Quotas()
 
