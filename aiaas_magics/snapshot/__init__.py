@@ -217,6 +217,11 @@ def check_cell(cell: str, what: str = "The cell") -> None:
             f"train is an async function (line {train.lineno}).",
             remedy="Write 'def train(ctx):' without async.",
         )
+    if _yields(train):
+        raise InvalidInput(
+            f"train has a yield (line {train.lineno}): called, it would do nothing.",
+            remedy="Write ctx.report(…) where it yields.",
+        )
     arguments = train.args
     positional = [*arguments.posonlyargs, *arguments.args]
     required = len(positional) - len(arguments.defaults)
@@ -235,6 +240,16 @@ def _train_of(tree: ast.Module) -> ast.FunctionDef | ast.AsyncFunctionDef | None
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "train"
     ]
     return definitions[-1] if definitions else None
+
+
+def _yields(node: ast.AST) -> bool:
+    """Whether a function is a generator: its own yield, not that of a function inside of it."""
+    own = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    return any(
+        isinstance(child, ast.Yield | ast.YieldFrom)
+        or (not isinstance(child, own) and _yields(child))
+        for child in ast.iter_child_nodes(node)
+    )
 
 
 def _parsed(source: str, what: str) -> ast.Module:
