@@ -386,7 +386,7 @@ def waiting(record: wire.Run) -> str:
         place = record.queue
         instead = f"; {place.remedy}" if place.remedy else ""
         blocked = place.blocked_by.rstrip(".")
-        if blocked[1:2].islower():
+        if blocked[1:2].islower() and not blocked.startswith("Ray "):
             blocked = blocked[0].lower() + blocked[1:]
         return f"{_ordinal(place.position)} in the queue: {blocked}{instead}"
     if record.state is wire.RunState.STARTING and record.reason.startswith(_STARTING_REASONS):

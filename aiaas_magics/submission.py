@@ -60,7 +60,16 @@ def submit(
     if kind is wire.RunKind.TRAIN:
         _say(_unheard(code, request))
     client.upload(code.content)
-    return Run(client, client.runs.create(create))
+    try:
+        return Run(client, client.runs.create(create))
+    except KeyboardInterrupt:
+        _say(
+            [
+                "Interrupted while it was submitted: whether the run is there is not known here. "
+                "'%aiaas runs' shows it, and '%aiaas cancel ID' stops it."
+            ]
+        )
+        raise
 
 
 def plan_code(
