@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
 from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import check_name, parse_reference
+
+if TYPE_CHECKING:
+    from aiaas_magics.dataset import Dataset
 
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 24 * 3600}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -37,12 +41,14 @@ class Request:
 
     def check(self) -> wire.Resources:
         """The resources; raises `InvalidInput` for what no platform would accept."""
+        if not isinstance(self.name, str):
+            raise InvalidInput(f"name is a {type(self.name).__name__}.", remedy="Give a text.")
         check_name(self.name)
         for dataset in self.datasets:
             parse_reference(dataset)
         for name, value in self.params.items():
             check_param(name, value)
-        if not 0 <= self.retries <= 100:
+        if not isinstance(self.retries, int) or not 0 <= self.retries <= 100:
             raise InvalidInput(f"retries is {self.retries}.", remedy="Give 0 to 100.")
         if self.priority not in list(wire.Priority):
             raise InvalidInput(
@@ -68,7 +74,7 @@ class Options(TypedDict, total=False):
 
     name: str | None
     workers: int
-    dataset: str | Sequence[str] | None
+    dataset: str | Dataset | Sequence[str | Dataset] | None
     params: Mapping[str, wire.ParamValue] | None
     retries: int
     cpus_per_worker: float
@@ -84,11 +90,11 @@ def of_function(function: object, **options: Unpack[Options]) -> Request:
     name, dataset = options.get("name"), options.get("dataset")
     request = Request(
         name=getattr(function, "__name__", "train").strip("_<>") if name is None else name,
-        datasets=[dataset] if isinstance(dataset, str) else list(dataset or ()),
+        datasets=_references(dataset),
         workers=options.get("workers", 1),
         cpus_per_worker=options.get("cpus_per_worker", 1),
         gpus_per_worker=options.get("gpus_per_worker", 0),
-        params=dict(options.get("params") or {}),
+        params=checked_params(options.get("params")),
         retries=options.get("retries", 0),
         priority=options.get("priority", "normal"),
         time_limit=seconds(options.get("time_limit")),
@@ -96,6 +102,45 @@ def of_function(function: object, **options: Unpack[Options]) -> Request:
     )
     request.check()
     return request
+
+
+def _references(given: object) -> list[str]:
+    """Names of datasets, of which each may be given as `Dataset`; then it is that very version."""
+    from aiaas_magics.dataset import Dataset
+
+    if given is None:
+        return []
+    references = []
+    for one in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(one, Dataset):
+            one = f"{one.owner}/{one.name}@{one.version}"
+        if not isinstance(one, str):
+            raise InvalidInput(
+                f"dataset is a {type(one).__name__}, which is no stored dataset.",
+                remedy="Store it, aiaas.datasets.put('NAME', df), and give dataset='NAME'.",
+            )
+        references.append(one)
+    return references
+
+
+def checked_params(given: object) -> dict[str, wire.ParamValue]:
+    """Parameters, numpy's numbers among them as Python's own; raises `InvalidInput`."""
+    if not isinstance(given, Mapping | None):
+        raise InvalidInput(
+            f"params is a {type(given).__name__}.", remedy="Give a dict: params={'lr': 0.1}."
+        )
+    params = {name: plain(value) for name, value in (given or {}).items()}
+    for name, value in params.items():
+        check_param(name, value)
+    return params
+
+
+def plain(value: Any) -> Any:
+    """What Python itself has for a number or an array of numpy; anything else as it is."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.generic | numpy.ndarray):
+        return value.tolist()
+    return value
 
 
 def check_param(name: str, value: object) -> None:
@@ -149,7 +194,7 @@ def early_stop(stop_when: str | None, patience: int | None) -> wire.EarlyStop | 
                 remedy="Add '--stop-when loss' or '--stop-when accuracy:max'.",
             )
         return None
-    match = _CONDITION.fullmatch(stop_when)
+    match = _CONDITION.fullmatch(str(stop_when))
     try:
         if match is None:
             raise ValueError

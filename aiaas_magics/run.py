@@ -19,6 +19,7 @@ from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich, Text
 from aiaas_magics.errors import RunFailed, invalid
 from aiaas_magics.log_tail import of_worker
+from aiaas_magics.request import checked_params
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +161,7 @@ class Run(Rich):
     ) -> Run:
         """The same for parameters of any name, and with another time limit, in seconds."""
         try:
-            changes = wire.RunResume(params=dict(params), time_limit=time_limit)
+            changes = wire.RunResume(params=checked_params(params), time_limit=time_limit)
         except ValidationError as error:
             raise invalid(error) from None
         return Run(self._client, self._client.runs.resume(self.id, changes))
@@ -385,7 +386,7 @@ def waiting(record: wire.Run) -> str:
         place = record.queue
         instead = f"; {place.remedy}" if place.remedy else ""
         blocked = place.blocked_by.rstrip(".")
-        if blocked[1:2].islower():
+        if blocked[1:2].islower() and not blocked.startswith("Ray "):
             blocked = blocked[0].lower() + blocked[1:]
         return f"{_ordinal(place.position)} in the queue: {blocked}{instead}"
     if record.state is wire.RunState.STARTING and record.reason.startswith(_STARTING_REASONS):

@@ -50,6 +50,9 @@ class Smoke(Rich):
             self._notes.append("it was ended while it went well")
         if not report.model:
             self._notes.append("ctx.save_model was not reached")
+        early = request.early_stop
+        if early is not None and report.finished and early.metric not in report.metrics:
+            self._notes.append(f"no report had {early.metric!r}, the metric to stop early by")
         if request.workers > 1:
             self._notes.append("with one worker")
 

@@ -22,7 +22,7 @@ from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.curves import falls
 from aiaas_magics.errors import invalid
-from aiaas_magics.request import check_param
+from aiaas_magics.request import check_param, plain
 
 if TYPE_CHECKING:
     Kind = Literal["uniform", "log", "int", "choice"]
@@ -61,7 +61,8 @@ def split(
     """
     fixed: dict[str, wire.ParamValue] = {}
     space: dict[str, wire.Distribution] = {}
-    for name, value in values.items():
+    for name, given in values.items():
+        value = plain(given)
         if isinstance(value, wire.Distribution):
             space[name] = value
         elif isinstance(value, list | tuple | range):
@@ -198,6 +199,7 @@ def _choice(name: str, values: list[object]) -> wire.Distribution:
         raise InvalidInput(
             f"{name} has nothing to choose from.", remedy=f"Write {name}=choice:32,64."
         )
+    values = [plain(value) for value in values]
     for value in values:
         check_param(name, value)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from pydantic import ValidationError
 
@@ -22,6 +22,9 @@ from aiaas_magics.smoke_report import smoke as smoke_code
 from aiaas_magics.snapshot import captures
 from aiaas_magics.snapshot.captures import Capture
 from aiaas_magics.watching import watch
+
+if TYPE_CHECKING:
+    from aiaas_magics.dataset import Dataset
 
 __all__ = [
     "Request",
@@ -57,7 +60,16 @@ def submit(
     if kind is wire.RunKind.TRAIN:
         _say(_unheard(code, request))
     client.upload(code.content)
-    return Run(client, client.runs.create(create))
+    try:
+        return Run(client, client.runs.create(create))
+    except KeyboardInterrupt:
+        _say(
+            [
+                "Interrupted while it was submitted: whether the run is there is not known here. "
+                "'%aiaas runs' shows it, and '%aiaas cancel ID' stops it."
+            ]
+        )
+        raise
 
 
 def plan_code(
@@ -98,7 +110,7 @@ def train(
     *,
     name: str | None = None,
     workers: int = 1,
-    dataset: str | Sequence[str] | None = None,
+    dataset: str | Dataset | Sequence[str | Dataset] | None = None,
     params: Mapping[str, wire.ParamValue] | None = None,
     retries: int = 0,
     cpus_per_worker: float = 1,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from aiaas_magics.client import Client
+    from aiaas_magics.dataset import Dataset
     from aiaas_magics.model import Model
 
 _FRESH_SECONDS = 2.0
@@ -203,7 +204,7 @@ def sweep(
     scheduler: str = "none",
     concurrency: int = 2,
     name: str | None = None,
-    dataset: str | Sequence[str] | None = None,
+    dataset: str | Dataset | Sequence[str | Dataset] | None = None,
     retries: int = 0,
     cpus_per_worker: float = 1,
     gpus_per_worker: float = 0,

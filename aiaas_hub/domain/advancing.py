@@ -7,7 +7,8 @@ What ends an attempt that does not end itself:
                              is kept: success stays success, a failure becomes `cancelled`
   over its time limit        it stops itself; after `LIMIT_GRACE` it is stopped, then `failed`
   never started              after `START_LIMIT` it is stopped, then a new attempt or `failed`
-  unknown to the engine      a new attempt or `lost`
+  unknown to the engine      a new attempt or `lost`; before its first call of `train` a new
+                             attempt without a retry as well, up to `FREE_STARTS` times
   engine out of reach        after `REACH_LIMIT` without a sign of life, a new attempt or `lost`
   ended without a report     after `REPORT_GRACE` a new attempt or `failed`
 A trial ends with its sweep.
@@ -44,6 +45,9 @@ LIMIT_GRACE = timedelta(seconds=60)
 START_LIMIT = timedelta(minutes=30)
 """How long workers may take to their first call of `train`: from submission, or from when the
 engine last said that the job waits for its turn there."""
+FREE_STARTS = 2
+"""New attempts of a run whose workers have not called `train` yet: a Ray that falls over while it
+starts, as on a machine too busy, costs nobody a run."""
 PENDING_NOTED = timedelta(seconds=30)
 """How often it is written down that the engine says so."""
 REACH_LIMIT = timedelta(minutes=10)
@@ -157,7 +161,9 @@ class Advancing:
         if live.unseen_since is not None:
             self._records.update(live.run.id, live.run.attempt, unseen_since=None, reason="")
         if status is None:
-            self._stopped_or(live, lambda: self._lost(live, "The Ray head that ran this was lost."))
+            free = FREE_STARTS if live.run.state is RunState.STARTING else 0
+            lost = "The Ray head that ran this was lost."
+            self._stopped_or(live, lambda: self._lost(live, lost, free))
         elif status.state is JobState.PENDING:
             self._say(live, status.message)
         elif status.state is JobState.STOPPED:
@@ -218,9 +224,9 @@ class Advancing:
         else:
             self._end(live, RunState.FAILED, live.stop_error)
 
-    def _lost(self, live: LiveRun, message: str) -> None:
+    def _lost(self, live: LiveRun, message: str, free: int = 0) -> None:
         remedy = f"%aiaas resume {live.run.id} goes on from its last checkpoint."
-        self._retry_or(live, RunState.LOST, RunError(message=message, remedy=remedy))
+        self._retry_or(live, RunState.LOST, RunError(message=message, remedy=remedy), free)
 
     def _ended(self, live: LiveRun, status: JobStatus) -> None:
         """The process is over, and its report has not come: success is never inferred."""
@@ -237,9 +243,10 @@ class Advancing:
         elif live.cancel_requested:
             self._end(live, RunState.CANCELLED)
 
-    def _retry_or(self, live: LiveRun, state: RunState, error: RunError) -> None:
+    def _retry_or(self, live: LiveRun, state: RunState, error: RunError, free: int = 0) -> None:
+        """A new attempt if the run's retries, and `free` ones more, are not used up."""
         run = live.run
-        if run.attempt > run.retries:
+        if run.attempt > run.retries + free:
             self._end(live, state, error)
             return
         self._records.transition(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.errors import NotFound, Unavailable
 from aiaas_hub.schemas.runs import (
     Lineage,
     LogChunk,
@@ -142,4 +142,7 @@ def _update(name: str, data: str) -> Run | Metrics | LogChunk | None:
 
 
 def _path(run_id: str) -> str:
+    # As a path an empty id, or one of dots, would be another address.
+    if not isinstance(run_id, str) or not run_id.strip("."):
+        raise NotFound(f"{run_id!r} is no run's id.", remedy="See %aiaas runs.")
     return f"/runs/{segment(run_id)}"

@@ -202,6 +202,11 @@ class Context:
                 print(f"[aiaas] stopping: {reason}", flush=True)  # noqa: T201 - the run's log
         return self._stopping
 
+    def _conclude(self) -> None:
+        """What the user's code has run to its end without."""
+        if self._early is not None and self.rank == 0 and self._early.in_vain:
+            print(f"[aiaas] {self._early.in_vain}", flush=True)  # noqa: T201 - the run's log
+
     def checkpoint(self, **state: Any) -> None:
         """Save state to go on from after a failure; every worker calls it, worker 0's is kept.
 
@@ -333,6 +338,7 @@ def entered(context: Context) -> Iterator[Context]:
     former, _current = _current, context
     try:
         yield context
+        context._conclude()
     finally:
         _current = former
 

@@ -21,13 +21,19 @@ class EarlyStopping:
         self._rule = rule
         self._best: float | None = None
         self._without = 0
+        self._came = False
+        self._others: dict[str, None] = {}
         self.reason: str | None = None
         """Why to stop, in a sentence; None while there is no reason. Never taken back."""
 
     def observe(self, values: Mapping[str, float]) -> None:
         rule = self._rule
         value = values.get(rule.metric)
-        if value is None or self.reason is not None:
+        if value is None:
+            self._others |= dict.fromkeys(values)
+            return
+        self._came = True
+        if self.reason is not None:
             return
         if self._reached(value):
             self.reason = f"{rule.metric} reached {value:.6g} (the threshold is {rule.threshold:g})"
@@ -41,6 +47,14 @@ class EarlyStopping:
             self.reason = (
                 f"{rule.metric} has not improved in {self._without} reports (best: {best})"
             )
+
+    @property
+    def in_vain(self) -> str:
+        """At the end: that the metric never came, in a sentence; empty if it did."""
+        if self._came:
+            return ""
+        known = f"; they had {', '.join(self._others)}" if self._others else ""
+        return f"early stop waited in vain: no report had {self._rule.metric!r}{known}"
 
     def _reached(self, value: float) -> bool:
         threshold = self._rule.threshold

@@ -140,12 +140,15 @@ def load(directory: Path, snapshot: Snapshot) -> Code:
         return Code(_recipe(manifest), files)
     if kind == "script" and work is not None:
         # As if it were started in its folder, where what it reads lies.
-        os.chdir(work)
         script = work / snapshot.entry
+        os.chdir(script.parent)
         if manifest.get("call") == "main":
             arguments = [str(argument) for argument in manifest.get("arguments", [])]
-            return Code(functools.partial(_run_main, script, arguments), files)
-        module = _fresh_module(script.stem, str(script))
+            run = functools.partial(_run_main, script, snapshot.entry, arguments)
+            return Code(run, files)
+        package = _package(snapshot.entry)
+        name = f"{package}.{script.stem}".strip(".")
+        module = _fresh_module(name, str(script), package)
         _execute(script.read_text(encoding="utf-8"), [(snapshot.entry, 0)], module)
     else:
         source = (directory / snapshot.entry).read_text(encoding="utf-8")
@@ -196,12 +199,12 @@ def _execute(source: str, pieces: Sequence[tuple[str, int]], module: dict[str, A
         exec(code, module)  # noqa: S102 - this is what the user asked for
 
 
-def _run_main(script: Path, arguments: Sequence[str], _ctx: object) -> None:
+def _run_main(script: Path, entry: str, arguments: Sequence[str], _ctx: object) -> None:
     """Execute a script as Python itself would; `context.current()` gives it its context."""
     sys.argv = [str(script), *arguments]
-    module = _fresh_module("__main__", str(script))
+    module = _fresh_module("__main__", str(script), _package(entry))
     try:
-        _execute(script.read_text(encoding="utf-8"), [(script.name, 0)], module)
+        _execute(script.read_text(encoding="utf-8"), [(entry, 0)], module)
     except SystemExit as end:
         # `sys.exit(main())` is how scripts end well, too.
         if end.code not in (None, 0):
@@ -238,9 +241,15 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def _fresh_module(name: str, file: str) -> dict[str, Any]:
+def _package(entry: str) -> str:
+    """Of which package the script is part, by its path in the snapshot; empty if of none."""
+    return ".".join(PurePosixPath(entry).parent.parts)
+
+
+def _fresh_module(name: str, file: str, package: str = "") -> dict[str, Any]:
     """Registered under its name: pickling of the classes that it defines needs that."""
     module = types.ModuleType(name)
     module.__file__ = file
+    module.__package__ = package
     sys.modules[name] = module
     return module.__dict__

@@ -121,7 +121,7 @@ def of_function(function: Callable[..., object]) -> Code:
 
 
 def of_script(path: str | Path, arguments: Sequence[str] = ()) -> Code:
-    """Snapshot of a script with its folder.
+    """Snapshot of a script with its folder, or with its package if it imports parts of that.
 
     One that defines `train(ctx)` at its top level is imported, and `train` is called; any other
     is executed as `__main__`, with `arguments` in `sys.argv`.
@@ -138,7 +138,8 @@ def of_script(path: str | Path, arguments: Sequence[str] = ()) -> Code:
         raise InvalidInput(
             f"{script.name} is not text in UTF-8.", remedy="Save it as UTF-8."
         ) from None
-    call = "train" if _train_of(_parsed(source, script.name)) else "main"
+    tree = _parsed(source, script.name)
+    call = "train" if _train_of(tree) else "main"
     if call == "train":
         check_cell(source, script.name)
         if arguments:
@@ -146,19 +147,25 @@ def of_script(path: str | Path, arguments: Sequence[str] = ()) -> Code:
                 f"{script.name} defines train(ctx), which takes no arguments from the line.",
                 remedy="Give --param NAME=VALUE, and read ctx.params['NAME'].",
             )
-    folder = collect(script.parent)
+    root = script.parent
+    if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
+        # It is part of a package, and finds the other parts from where that lies.
+        while (root / "__init__.py").is_file():
+            root = root.parent
+    entry = script.relative_to(root).as_posix()
+    folder = collect(root, root / entry.partition("/")[0] if "/" in entry else None)
     archive.check(archive.listed(folder.files))
     # What is named outright goes along, whatever the rules say.
-    folder.files[script.name] = script
+    folder.files[entry] = script
     names = imports.of_source(source)
     for file in folder.files.values():
         if file.suffix == ".py":
             names |= imports.of_source(file.read_text(encoding="utf-8", errors="replace"))
-    found = imports.follow(names, beside=[script.parent])
+    found = imports.follow(names, beside=[root])
     found.files = {**found.files, **folder.files}
     found.left_out = [*folder.left_out, *(f for f in found.left_out if f not in folder.left_out)]
     manifest = {"call": call, "arguments": list(arguments)}
-    return _made("script", script.name, source, {}, found, manifest=manifest)
+    return _made("script", entry, source, {}, found, manifest=manifest)
 
 
 def of_notebook(path: str | Path) -> Code:
@@ -217,6 +224,11 @@ def check_cell(cell: str, what: str = "The cell") -> None:
             f"train is an async function (line {train.lineno}).",
             remedy="Write 'def train(ctx):' without async.",
         )
+    if _yields(train):
+        raise InvalidInput(
+            f"train has a yield (line {train.lineno}): called, it would do nothing.",
+            remedy="Write ctx.report(…) where it yields.",
+        )
     arguments = train.args
     positional = [*arguments.posonlyargs, *arguments.args]
     required = len(positional) - len(arguments.defaults)
@@ -235,6 +247,16 @@ def _train_of(tree: ast.Module) -> ast.FunctionDef | ast.AsyncFunctionDef | None
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "train"
     ]
     return definitions[-1] if definitions else None
+
+
+def _yields(node: ast.AST) -> bool:
+    """Whether a function is a generator: its own yield, not that of a function inside of it."""
+    own = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    return any(
+        isinstance(child, ast.Yield | ast.YieldFrom)
+        or (not isinstance(child, own) and _yields(child))
+        for child in ast.iter_child_nodes(node)
+    )
 
 
 def _parsed(source: str, what: str) -> ast.Module:

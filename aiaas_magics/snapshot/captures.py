@@ -20,6 +20,7 @@ from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.display import size as show_size
 from aiaas_magics.snapshot.imports import is_local
 from aiaas_magics.snapshot.portability import (
+    CACHED,
     TABLES,
     culprit,
     impossible,
@@ -153,7 +154,7 @@ def _of_notebook(name: str, value: Any) -> Capture:
 def _importable(value: Any) -> str:
     """The module that a function or class can be imported from; empty if there is none."""
     module = getattr(value, "__module__", None)
-    if not isinstance(value, type | FunctionType) or module in (None, "__main__", "builtins"):
+    if not isinstance(value, type | FunctionType) or module in (None, "__main__"):
         return ""
     return module if isinstance(module, str) else ""
 
@@ -178,6 +179,7 @@ def _walk(function: Callable[..., object]) -> Iterator[tuple[str, Any, bool]]:
         seen.add(id(current))
         yield prefix, current, True
         for name, value in _variables(current):
+            value = _unwrapped(value)
             by_reference = _importable(value)
             if isinstance(value, FunctionType | type) and by_reference in ("", home):
                 waiting.append((f"{value.__name__}.", value))
@@ -191,10 +193,13 @@ def _travels(module: str) -> bool:
 
 def _variables(thing: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, type):
+        for method in methods(thing):
+            yield from _variables(method)
         for name, value in vars(thing).items():
-            if isinstance(value, FunctionType):
-                yield from _variables(value)
-            elif not name.startswith("__"):
+            # Python's own notes of a class, such as `_abc_impl` and an Enum's `_member_map_`, and
+            # its slots: pickling makes them anew.
+            noted = name.startswith(("__", "_abc_")) or (name[0] == name[-1] == "_")
+            if not (noted or hasattr(type(value), "__get__")):
                 yield name, value
         return
     inner = getattr(thing, "__wrapped__", None) or getattr(thing, "func", None)
@@ -217,6 +222,22 @@ def _variables(thing: Any) -> Iterator[tuple[str, Any]]:
     for name in sorted(_globals_of(thing.__code__)):
         if name in thing.__globals__:
             yield name, thing.__globals__[name]
+
+
+def methods(thing: type) -> Iterator[FunctionType]:
+    """The functions that a class defines, also as properties, class and static methods."""
+    for value in vars(thing).values():
+        parts = (value, *(getattr(value, part, None) for part in ("fget", "fset", "fdel")))
+        for one in map(_unwrapped, parts):
+            if isinstance(one, FunctionType):
+                yield one
+
+
+def _unwrapped(value: Any) -> Any:
+    """What a static or class method, or a function with a cache, was made of."""
+    if isinstance(value, staticmethod | classmethod | CACHED):
+        return _unwrapped(value.__wrapped__)
+    return value
 
 
 def _undefined(function: Callable[..., object]) -> Iterator[Capture]:

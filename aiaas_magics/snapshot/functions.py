@@ -26,6 +26,11 @@ def check(function: Callable[..., object]) -> None:
         raise InvalidInput(
             "The training function is an async function.", remedy="Define it without async."
         )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidInput(
+            "The training function has a yield: called, it would do nothing.",
+            remedy="Write ctx.report(…) where it yields.",
+        )
     try:
         inspect.signature(function).bind(object())
     except TypeError:
@@ -40,12 +45,13 @@ def check(function: Callable[..., object]) -> None:
 
 def pickled(function: Callable[..., object], captured: Sequence[Capture]) -> bytes:
     """The function's bytes. Raises `InvalidInput` with the name of what cannot travel."""
-    import cloudpickle
+    # Here, not above: it brings cloudpickle along.
+    from aiaas_magics.snapshot import pickler
 
     captures.refuse(list(captured))
     with _by_value(inspect.getmodule(function)):
         try:
-            content: bytes = cloudpickle.dumps(function)
+            content = pickler.dumps(function)
         except Exception as error:  # pickling calls any object's own code
             raise InvalidInput(
                 f"The training function holds something that cannot be sent: {error}",
@@ -84,7 +90,7 @@ def _codes_of(thing: object) -> Iterator[CodeType]:
     if isinstance(thing, FunctionType):
         yield thing.__code__
     elif isinstance(thing, type):
-        yield from (v.__code__ for v in vars(thing).values() if isinstance(v, FunctionType))
+        yield from (method.__code__ for method in captures.methods(thing))
 
 
 @contextmanager

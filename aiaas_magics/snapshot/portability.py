@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,8 @@ from aiaas_magics.display import size as show_size
 
 TABLES = {"DataFrame", "Series", "ndarray", "Tensor", "Table", "LazyFrame", "RecordBatch"}
 """Kinds of tables and arrays, by their names: none of their libraries is imported for it."""
+CACHED = functools._lru_cache_wrapper
+"""What `functools.cache` and `lru_cache` make of a function."""
 _MOST = 1 << 30
 _DEPTH = 3
 
@@ -115,10 +118,11 @@ class _Counter(io.RawIOBase):
 
 
 def pickled_size(value: Any) -> int:
-    import cloudpickle
+    # Here, not above: it costs time that a cell need not wait for.
+    from aiaas_magics.snapshot import pickler
 
     counter = _Counter()
-    cloudpickle.dump(value, counter)
+    pickler.dump(value, counter)
     return counter.count
 
 

@@ -13,6 +13,7 @@ import pytest
 from api_world import PREFIX, World, events
 
 import aiaas_hub.domain.advancing
+from aiaas_hub.domain.advancing import FREE_STARTS
 from aiaas_hub.domain.ports import JobState, JobStatus
 
 
@@ -183,6 +184,7 @@ def test_pain_logs_lost_with_the_head(world: World) -> None:
     run = world.submit()
     token = world.run_token(run)
     log = {"offset": 0, "text": "step 1\nstep 2\n"}
+    assert job(world, run, "POST", "/events", token, json={"kind": "started"}).is_success
     assert job(world, run, "POST", "/log", token, json=log).is_success
     world.training.jobs.clear()
     world.tick(2)
@@ -195,6 +197,8 @@ def test_pain_logs_lost_with_the_head(world: World) -> None:
 def test_a_lost_head_ends_in_lost_or_a_new_attempt(world: World) -> None:
     once, again = world.submit(), world.submit(retries=1)
     first = world.run_token(again)
+    for run, token in ((once, world.run_token(once)), (again, first)):
+        assert job(world, run, "POST", "/events", token, json={"kind": "started"}).is_success
     body = {"sequence": 0, "points": [{"step": 0, "time": 1.0, "values": {"loss": 1.0}}]}
     assert job(world, again, "POST", "/metrics", first, json=body).is_success
     assert job(world, again, "POST", "/log", first, json={"offset": 0, "text": "one\n"}).is_success
@@ -210,9 +214,22 @@ def test_a_lost_head_ends_in_lost_or_a_new_attempt(world: World) -> None:
     assert job(world, again, "POST", "/log", second, json={"offset": 0, "text": "two\n"}).is_success
     assert len(world.ok("GET", f"/runs/{again['id']}/metrics")["points"]) == 2
     assert world.ok("GET", f"/runs/{again['id']}/logs")["text"] == "one\ntwo\n"
+    assert job(world, again, "POST", "/events", second, json={"kind": "started"}).is_success
     world.training.jobs.clear()
     world.tick()
     assert world.ok("GET", f"/runs/{again['id']}")["state"] == "lost"
+
+
+def test_a_head_that_dies_before_a_run_has_begun_costs_no_run(world: World) -> None:
+    run = world.submit()
+    world.tick()
+    for attempt in range(1, 2 + FREE_STARTS):
+        shown = world.ok("GET", f"/runs/{run['id']}")
+        assert (shown["state"], shown["attempt"]) == ("starting", attempt)
+        world.training.jobs.clear()
+        world.tick()
+    # Not for ever: it may be what makes the head fall.
+    assert world.ok("GET", f"/runs/{run['id']}")["state"] == "lost"
 
 
 def test_killed_between_intent_and_submit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

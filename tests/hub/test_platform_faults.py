@@ -64,7 +64,9 @@ def trainings(own: RunningPlatform, tmp_path_factory: pytest.TempPathFactory) ->
     return trainings
 
 
-def test_a_killed_kernel_and_notebook_server(own: RunningPlatform, trainings: Trainings) -> None:
+def test_pain_a_run_that_dies_with_its_kernel_and_notebook_server(
+    own: RunningPlatform, trainings: Trainings
+) -> None:
     cell = (
         f"%%aiaas train --name watched --param until={trainings.ends / 'watched'} "
         f"--param checkpoints=0\n{TRAINING}"

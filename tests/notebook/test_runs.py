@@ -240,4 +240,4 @@ def test_pain_pending_and_no_reason(world: World, notebook: Notebook) -> None:
     shown = repr(aiaas.runs.get(run.id))
     assert "queued" in shown
     (now,) = [line for line in shown.splitlines() if line.strip().startswith("now:")]
-    assert "ray is starting" in now.lower()
+    assert "in the queue: Ray is starting" in now

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from api_world import World
 from notebook_shell import Notebook
@@ -235,3 +238,44 @@ def test_what_cannot_travel_is_refused_in_a_sentence(world: World) -> None:
     with pytest.raises(InvalidInput, match="lock"):
         aiaas_magics.train(lambda ctx: lock, name="x", detach=True)
     assert uploads(world) == before
+
+
+def fit(ctx: object) -> None:
+    """Trains nothing."""
+
+
+def test_what_a_notebook_holds_is_taken_as_it_is(world: World, notebook: Notebook) -> None:
+    world.dataset()
+    held = aiaas_magics.datasets.get("digits")
+    params = {"batch": np.int64(8), "lr": np.float32(0.5), "amp": np.bool_(True)}
+    run = aiaas_magics.train(fit, dataset=held, params=params, detach=True)
+    record = world.ok("GET", f"/runs/{run.id}")
+    assert record["datasets"] == [{"owner": "alice", "name": "digits", "version": 1}]
+    assert record["params"] == {"batch": 8, "lr": 0.5, "amp": True}
+    assert [type(value) for value in run.params.values()] == [int, float, bool]
+    run.cancel()
+    world.tick()
+    assert run.resume(batch=np.int64(4)).params["batch"] == 4
+    swept = aiaas_magics.sweep(
+        fit, params={"lr": np.logspace(-2, -1, 2)}, metric="loss", search="grid", detach=True
+    )
+    assert swept._spec.space["lr"].values == pytest.approx([0.01, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dataset": pd.DataFrame({"x": [1]})}, "dataset is a DataFrame, which is no stored"),
+        ({"params": ["lr"]}, "params is a list"),
+        ({"params": {"lr": [1]}}, "Parameter 'lr' is a list"),
+        ({"retries": None}, "retries is None"),
+        ({"name": 3}, "name is a int"),
+        ({"stop_when": 3, "patience": 0}, "is no condition to stop at"),
+    ],
+)
+def test_options_of_another_type_are_refused_in_a_sentence(
+    world: World, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        aiaas_magics.train(fit, **options)
+    assert world.ok("GET", "/runs")["items"] == []

@@ -15,7 +15,7 @@ from api_world import World
 from notebook_shell import Notebook
 
 import aiaas_magics as aiaas
-from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.errors import InvalidInput, NotFound
 
 CELL = "def train(ctx):\n    ctx.report(step=1, loss=0.5)\n"
 TRAIN = "%%aiaas train --name cnn --detach\n" + CELL
@@ -147,6 +147,12 @@ def test_a_run_from_cell_to_lineage(world: World, notebook: Notebook) -> None:
     assert rest == CELL
     assert run.wait(timeout=1).state == "succeeded"
     assert run.model is None
+
+
+@pytest.mark.parametrize("run_id", ["", ".", "..", None])
+def test_what_is_no_runs_id(world: World, run_id: Any) -> None:
+    with pytest.raises(NotFound, match="no run's id"):
+        aiaas.runs.get(run_id)
 
 
 def test_cancel(world: World, notebook: Notebook) -> None:

@@ -108,6 +108,21 @@ def test_pain_an_interrupt_that_does_not_say_how_to_cancel(
     assert f"%aiaas cancel {run.id}" in capsys.readouterr().out
 
 
+def test_an_interrupt_of_the_submission_says_where_to_look(
+    world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    create = RunsClient.create
+
+    def interrupted(client: RunsClient, run: wire.RunCreate) -> None:
+        create(client, run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunsClient, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        notebook.run("%%aiaas train --name cnn\ndef train(ctx):\n    ctx.report(loss=1)\n")
+    assert "'%aiaas runs' shows it" in capsys.readouterr().out
+
+
 def test_a_log_is_followed(world: World, notebook: Notebook, capsys: Any) -> None:
     run = submit(notebook)
     job = JobSide(world, run)

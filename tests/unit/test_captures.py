@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics import snapshot
-from aiaas_magics.snapshot import captures
+from aiaas_magics.snapshot import captures, functions
 from aiaas_magics.snapshot.captures import Capture
 
 
@@ -223,3 +224,67 @@ def test_a_variable_of_the_notebook_is_named_with_what_to_do(tmp_path: Path) -> 
 
 def test_a_star_import_may_bring_any_name() -> None:
     assert captures.of_cell("from math import *\ndef train(ctx):\n    return pi\n", {}) == []
+
+
+CLASSES = {
+    "abstract": (
+        "import abc\nclass Base(abc.ABC):\n    @abc.abstractmethod\n    def f(self): ...\n"
+        "class Thing(Base):\n    def f(self): return 3\n"
+    ),
+    "named tuple": (
+        "from typing import NamedTuple\nclass Row(NamedTuple):\n    x: int = 3\n"
+        "class Thing:\n    def f(self): return Row().x\n"
+    ),
+    "slots": (
+        "from dataclasses import dataclass\n@dataclass(slots=True)\nclass Thing:\n    x: int = 3\n"
+        "    def f(self): return self.x\n"
+    ),
+    "enum": (
+        "import enum\nclass Thing(enum.Enum):\n    A = 3\n    def f(self): return self.value\n"
+        "def Thing(kind=Thing): return kind.A\n"
+    ),
+    "cached": (
+        "import functools\n@functools.cache\ndef count(n): return n and 1 + count(n - 1)\n"
+        "class Thing:\n    @functools.cached_property\n    def three(self): return count(3)\n"
+        "    def f(self): return self.three\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_notebooks_classes_travel(kind: str, tmp_path: Path) -> None:
+    fit = notebook(f"{CLASSES[kind]}def fit(ctx):\n    return Thing().f()\n")
+    told = captures.of_function(fit)
+    assert [one for one in told if one.severity != "fine"] == []
+    # What Python notes down about a class is none of what the user wrote.
+    assert not [
+        one.name for one in told if one.name.startswith(("dict.", "list.", "Thing._member"))
+    ]
+    (tmp_path / "function.pkl").write_bytes(functions.pickled(fit, told))
+    code = "import cloudpickle; print(cloudpickle.load(open('function.pkl', 'rb'))(None))"
+    # Another process, whose __main__ has none of it.
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout, ran.stderr) == ("3\n", "")
+
+
+def test_what_is_used_in_static_methods_and_properties_is_found() -> None:
+    source = (
+        "class Thing:\n    @staticmethod\n    def a(): return lock\n"
+        "    @classmethod\n    def b(cls): return first\n    @property\n    def c(self):\n"
+        "        return second\ndef fit(ctx):\n    return Thing\n"
+    )
+    told = found(source, lock=threading.Lock(), first=1, second=2)
+    assert told["Thing.lock"].severity == "error"
+    assert {"Thing.first", "Thing.second"} <= told.keys()
+
+
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_a_training_function_that_yields_is_refused(kind: str) -> None:
+    fit = notebook(f"{kind}def fit(ctx):\n    yield 1\n")
+    with pytest.raises(InvalidInput, match="has a yield"):
+        functions.check(fit)
+    with pytest.raises(InvalidInput, match=r"yield|async"):
+        snapshot.check_cell(f"{kind}def train(ctx):\n    if ctx:\n        yield 1\n")
+    snapshot.check_cell("def train(ctx):\n    def rows():\n        yield 1\n    list(rows())\n")

@@ -182,6 +182,17 @@ def test_a_run_stops_early_and_says_why_once(
     assert out.splitlines() == ["[aiaas] stopping: accuracy reached 0.95 (the threshold is 0.9)"]
 
 
+def test_an_early_stop_by_a_metric_that_never_comes_is_told(
+    run: LocalRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rule = EarlyStop(metric="acc", mode="max", threshold=0.9)
+    for metric in ("accuracy", "acc"):
+        with run.attempt(early_stop=rule) as ctx, entered(ctx):
+            ctx.report(**{metric: 0.5})
+    out = capsys.readouterr().out
+    assert out == "[aiaas] early stop waited in vain: no report had 'acc'; they had accuracy\n"
+
+
 def test_a_run_stops_at_its_time_limit(run: LocalRun, capsys: pytest.CaptureFixture[str]) -> None:
     with run.attempt(time_limit=3600) as ctx:
         assert not ctx.should_stop

@@ -10,7 +10,7 @@ import pytest
 
 from aiaas_magics import snapshot
 from aiaas_magics.errors import SmokeFailed
-from aiaas_magics.request import Request
+from aiaas_magics.request import Request, early_stop
 from aiaas_magics.smoke_report import SETTLE, Smoke, smoke
 
 
@@ -35,6 +35,7 @@ def test_first_steps_to_the_exported_model(
         "    ctx.save_model(model, torch.zeros(2, 3))\n",
         params={"lr": 0.5},
         workers=4,
+        early_stop=early_stop("accuracy>0.9", None),
     )
     assert seen.metrics == {"loss": 0.5}
     assert seen.report.finished
@@ -42,6 +43,7 @@ def test_first_steps_to_the_exported_model(
     assert seen.report.model == "input float32[3] → output float32[2]"
     assert "no token" in capsys.readouterr().out
     assert "with one worker" in repr(seen)
+    assert "no report had 'accuracy', the metric to stop early by" in repr(seen)
     assert "Smoke of net" in seen._repr_mimebundle_()["text/html"]
 
 
@@ -94,8 +96,8 @@ def test_what_the_kernel_would_not_survive() -> None:
 
 
 def test_a_loop_without_a_step_is_found() -> None:
-    with pytest.raises(SmokeFailed, match=r"No step .* within 2 s: it is at cell\.py, line 3"):
-        smoked("def train(ctx):\n    while True:\n        sum(range(99))\n", limit=2)
+    with pytest.raises(SmokeFailed, match=r"No step .* within 8 s: it is at cell\.py, line 3"):
+        smoked("def train(ctx):\n    while True:\n        sum(range(99))\n", limit=8)
 
 
 def test_what_the_code_has_started_ends_with_it(tmp_path: Path) -> None:

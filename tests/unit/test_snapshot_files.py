@@ -170,6 +170,35 @@ def test_a_plain_script_runs_as_main_with_its_arguments(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["['--lr', '0.1'] Point(x=3)", "None"], done.stderr
 
 
+@pytest.mark.parametrize("call", ["train", "main"])
+def test_a_script_that_is_part_of_a_package_finds_the_other_parts(
+    call: str, tmp_path: Path
+) -> None:
+    body = {
+        "train": "def train(ctx):\n    return Path('near.txt').read_text(), NEAR, FAR, __name__\n",
+        "main": "print((Path('near.txt').read_text(), NEAR, FAR, __package__))\n",
+    }[call]
+    project = write(
+        tmp_path / "project",
+        {
+            "pkg/__init__.py": "",
+            "pkg/far.py": "FAR = 2\n",
+            "pkg/steps/__init__.py": "",
+            "pkg/steps/near.py": "from ..far import FAR\nNEAR = FAR + 1\n",
+            "pkg/steps/near.txt": "as sent",
+            "pkg/steps/fit.py": "from pathlib import Path\nfrom .near import NEAR\n"
+            f"from ..far import FAR\n{body}",
+            "notes.txt": "none of the package's",
+        },
+    )
+    code = snapshot.of_script(project / "pkg/steps/fit.py")
+    assert code.entry == "pkg/steps/fit.py"
+    assert "files/notes.txt" not in names(code)
+    done = run_elsewhere(code, tmp_path / "worker")
+    package = {"train": "pkg.steps.fit", "main": "pkg.steps"}[call]
+    assert done.stdout.splitlines()[0] == f"('as sent', 3, 2, {package!r})", done.stderr
+
+
 def test_a_script_that_takes_no_arguments_refuses_them(tmp_path: Path) -> None:
     script = write(tmp_path, {"main.py": TRAIN}) / "main.py"
     with pytest.raises(InvalidInput, match="takes no arguments") as refusal:
