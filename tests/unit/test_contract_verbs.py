@@ -148,7 +148,7 @@ def test_texts_name_only_commands_that_work() -> None:
         for action in parser.actions
         for option in action.option_strings
     }
-    assert "--where" in later
+    assert "--profile" in later
     for file in package.rglob("*.py"):
         text = file.read_text()
         # "%aiaas has …" and "%%aiaas needs …" speak of the magic itself.
