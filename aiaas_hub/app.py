@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
-from traitlets.config import Config
-from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
@@ -43,7 +41,7 @@ from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
 from aiaas_hub.api.metrics import Measures
 from aiaas_hub.api.services import Services
-from aiaas_hub.config import ServiceConfig
+from aiaas_hub.config import ServiceConfig, read_config
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
 from aiaas_hub.domain.baking import Baking
@@ -55,7 +53,6 @@ from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
-from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.querying import Querying, ResultLimits
@@ -67,10 +64,10 @@ from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.turns import Turns
 from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.domain.watching import Watching
+from aiaas_hub.engines import Engines, local_engines
 from aiaas_hub.home import Home
 from aiaas_hub.housekeeping import Housekeeping, Hub, chores
 from aiaas_hub.logs import set_up_logging
-from aiaas_hub.loopback import is_loopback
 from aiaas_hub.page import routes as page
 from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
@@ -80,82 +77,9 @@ from aiaas_hub.spawner.notebook_home import directory_name
 from aiaas_hub.spawner.pricing import rate
 from aiaas_hub.spawner.profiles import load_profiles
 
-if TYPE_CHECKING:
-    from aiaas_hub.adapters.supervisor import Supervisor
-
 log = logging.getLogger(__name__)
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Engines:
-    """The engines that this service drives."""
-
-    def __init__(
-        self, training: TrainingEngine, serving: ServingEngine, gateway: Gateway, signer: Signer
-    ) -> None:
-        self.training = training
-        self.serving = serving
-        self.gateway = gateway
-        self.signer = signer
-
-
-def read_config(home: Home) -> ServiceConfig:
-    """The operator's settings; a file that does not exist sets nothing."""
-    loaded = Config()
-    if (home.root / "aiaas_config.py").exists():
-        loader = PyFileConfigLoader("aiaas_config.py", path=str(home.root))
-        loaded = loader.load_config()
-    config = ServiceConfig(config=loaded)
-    if config.records_url_file:
-        config.records_url = Path(config.records_url_file).read_text().strip()
-    config.records_url = config.records_url or home.records_url
-    config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
-    return config
-
-
-def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
-    # Imported here, since only the engines that are driven need be installed.
-    from aiaas_hub.adapters.envoy_local import EnvoyLocal
-    from aiaas_hub.adapters.supervisor import Supervisor
-    from aiaas_hub.adapters.triton_local import TritonLocal
-    from aiaas_hub.gateway.keys import GatewayKeys
-
-    supervisor = Supervisor(records=home.processes, logs=home.logs)
-    keys = GatewayKeys(home)
-    return Engines(
-        training=_training(home, supervisor, api_url, config),
-        serving=TritonLocal(home, supervisor),
-        gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
-        signer=keys,
-    )
-
-
-def _training(
-    home: Home, supervisor: Supervisor, api_url: str, config: ServiceConfig
-) -> TrainingEngine:
-    if config.ray_address:
-        from aiaas_hub.adapters.ray_cluster import RayCluster
-        from aiaas_hub.adapters.ray_jobs import RayJobs
-
-        if not config.ray_storage and not is_loopback(config.ray_address):
-            raise InvalidInput(
-                f"The Ray cluster at {config.ray_address} does not see this machine's disk, and "
-                "no directory is named that both have.",
-                remedy="Set c.ServiceConfig.ray_storage in aiaas_config.py.",
-            )
-        token = Path(config.ray_token_file).read_text().strip() if config.ray_token_file else ""
-        return RayCluster(
-            RayJobs(config.ray_address, token),
-            Path(config.ray_storage) if config.ray_storage else home.runs,
-            config.ray_api_url or api_url,
-            config.ray_address,
-        )
-    from aiaas_hub.adapters.ray_drivers import Reserve
-    from aiaas_hub.adapters.ray_local import RayLocal
-
-    reserve = Reserve(config.waiting_drivers, config.waiting_workers, config.waiting_seconds)
-    return RayLocal(home, supervisor, api_url, reserve)
 
 
 def compose(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from traitlets import Dict, Enum, Float, Int, List, Unicode
-from traitlets.config import Configurable
+from traitlets.config import Config, Configurable
+from traitlets.config.loader import PyFileConfigLoader
+
+from aiaas_hub.home import Home
 
 
 class ServiceConfig(Configurable):
@@ -180,3 +184,17 @@ class ServiceConfig(Configurable):
         help="Directories from which everybody may register files, besides their own notebook "
         "directory.",
     ).tag(config=True)
+
+
+def read_config(home: Home) -> ServiceConfig:
+    """The operator's settings; a file that does not exist sets nothing."""
+    loaded = Config()
+    if (home.root / "aiaas_config.py").exists():
+        loader = PyFileConfigLoader("aiaas_config.py", path=str(home.root))
+        loaded = loader.load_config()
+    config = ServiceConfig(config=loaded)
+    if config.records_url_file:
+        config.records_url = Path(config.records_url_file).read_text().strip()
+    config.records_url = config.records_url or home.records_url
+    config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
+    return config

@@ -29,8 +29,9 @@ from standins import (
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.api.services import Services
-from aiaas_hub.app import PYTHON, Engines, compose
+from aiaas_hub.app import PYTHON, compose
 from aiaas_hub.config import ServiceConfig
+from aiaas_hub.engines import Engines
 from aiaas_hub.home import Home
 from aiaas_hub.page.sessions import OAuthClient
 from aiaas_hub.reconcile import Reconciler

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
-from aiaas_hub.app import read_config
+from aiaas_hub.config import read_config
 from aiaas_hub.domain.auditing import Head, entries, verify
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.errors import InvalidInput, NotFound

@@ -38,7 +38,7 @@ from pydantic import BaseModel, ValidationError
 from aiaas_hub import __version__
 from aiaas_hub.adapters.records.copying import copy_records
 from aiaas_hub.adapters.records.database import Database
-from aiaas_hub.app import read_config
+from aiaas_hub.config import read_config
 from aiaas_hub.home import Home
 from aiaas_hub.local.platform import hold
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable

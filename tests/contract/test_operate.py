@@ -14,7 +14,7 @@ import yaml
 from api_world import serving
 from traitlets.config import Config
 
-from aiaas_hub.app import read_config
+from aiaas_hub.config import read_config
 from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.home import Home
 from aiaas_hub.spawner import sign_in

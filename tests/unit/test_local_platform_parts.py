@@ -13,8 +13,8 @@ from aiaas_hub import cli
 from aiaas_hub.adapters.ray_cluster import RayCluster
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.adapters.triton_local import environment
-from aiaas_hub.app import _training
 from aiaas_hub.config import ServiceConfig
+from aiaas_hub.engines import _training
 from aiaas_hub.home import MARKER, Home
 from aiaas_hub.local import node_proxy
 from aiaas_hub.local.doctor import Listener, Verdict, examine, exposed
