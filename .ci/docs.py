@@ -49,8 +49,6 @@ def _reference() -> Iterator[str]:
     yield "| what | today |\n|---|---|"
     for verb, remedy in not_yet.VERBS.items():
         yield f"| `%aiaas {verb}` | {remedy} |"
-    for (verb, option), remedy in not_yet.OPTIONS.items():
-        yield f"| `%aiaas {verb} {option}` | {remedy} |"
     yield "\n## Settings\n"
     yield "An operator sets these in `$AIAAS_HOME/aiaas_config.py`, as "
     yield "`c.ServiceConfig.NAME = VALUE`.\n"

@@ -72,10 +72,11 @@ from aiaas_hub.page import routes as page
 from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
+from aiaas_hub.schemas.platform import WorkerProfile
 from aiaas_hub.schemas.runs import Environment, Resources
 from aiaas_hub.spawner.notebook_home import directory_name
 from aiaas_hub.spawner.pricing import rate
-from aiaas_hub.spawner.profiles import load_profiles
+from aiaas_hub.spawner.profiles import Capacity, load_profiles, offers
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,7 @@ def compose(
         endpoint_records=endpoint_records,
         live=live,
         wake=reconciler.wake,
+        profiles=_profiles(config),
         engines=reconciler.healths,
         gateway_url=lambda: engines.gateway.url,
         max_upload_bytes=config.max_upload_bytes,
@@ -239,6 +241,26 @@ def _quotas(
             ) from error
 
     return read, file.last
+
+
+def _profiles(config: ServiceConfig) -> Callable[[frozenset[str]], list[WorkerProfile]]:
+    def open_to(groups: frozenset[str]) -> list[WorkerProfile]:
+        if not config.profiles_file:
+            return []
+        # Whether a worker fits is for the queue to say: workers may be elsewhere.
+        offered = offers(load_profiles(Path(config.profiles_file)), Capacity(gpus=0), groups)
+        return [
+            WorkerProfile(
+                name=offer.profile.slug,
+                description=offer.profile.description,
+                cpus=offer.profile.cpus,
+                gpus=offer.profile.gpus,
+                price_per_hour=offer.profile.price_per_hour,
+            )
+            for offer in offered
+        ]
+
+    return open_to
 
 
 def _rating(config: ServiceConfig) -> Rating:

@@ -139,11 +139,16 @@ def _endpoints(client: Client) -> Iterator[str]:
     return (_own(client, e.owner, e.name) for e in client.endpoints.list())
 
 
+def _profiles(client: Client) -> Iterator[str]:
+    return (profile.name for profile in client.profiles())
+
+
 _FETCH: dict[str, Callable[[Client], Iterator[str]]] = {
     "dataset": _datasets,
     "run": _runs,
     "model": _models,
     "endpoint": _endpoints,
+    "profile": _profiles,
 }
 
 

@@ -9,11 +9,6 @@ VERBS = {
 }
 """Promised verb → what to do today."""
 
-OPTIONS = {
-    ("train", "--profile"): "Give --workers, --cpus-per-worker and --gpus-per-worker.",
-}
-"""(Verb, option) → what to do today."""
-
 
 def refuse(what: str, remedy: str) -> NoReturn:
     """Raise `NotYet` for something by the name that the user typed."""
@@ -25,7 +20,3 @@ def refuse(what: str, remedy: str) -> NoReturn:
 
 def refuse_verb(verb: str) -> NoReturn:
     refuse(f"'%aiaas {verb}'", VERBS[verb])
-
-
-def refuse_option(verb: str, option: str) -> NoReturn:
-    refuse(f"'%aiaas {verb} {option}'", OPTIONS[verb, option])

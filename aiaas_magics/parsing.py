@@ -37,15 +37,11 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
         raise UsageError(f"{self.prog}: {message}. See '%aiaas help {self.verb}'.") from None
 
     def parse(self, words: list[str]) -> argparse.Namespace:
-        """Raises `UsageError`, or `NotYet` for an option that is promised."""
+        """Raises `UsageError`."""
         arguments: list[str] = []
         if self._takes_arguments and "--" in words:
             end = words.index("--")
             words, arguments = words[:end], words[end + 1 :]
-        for word in words:
-            option = word.partition("=")[0]
-            if (self.verb, option) in not_yet.OPTIONS:
-                not_yet.refuse_option(self.verb, option)
         args: argparse.Namespace
         args, rest = self.parse_known_args(words)
         if rest:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from pydantic import TypeAdapter, ValidationError
 
 from aiaas_hub.schemas import runs as wire
-from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.errors import InvalidInput, NotFound
 from aiaas_hub.schemas.names import check_name, parse_reference
 
 if TYPE_CHECKING:
@@ -69,6 +69,28 @@ class Request:
             ) from None
 
 
+def of_each_worker(
+    profile: str | None, cpus: float | None, gpus: float | None
+) -> tuple[float, float]:
+    """Processors and GPUs of each worker: what is given, else the profile's, else one and none.
+
+    Raises `NotFound` for a profile that is not open to the user.
+    """
+    if profile is None:
+        return 1 if cpus is None else cpus, 0 if gpus is None else gpus
+    from aiaas_magics.client import current_client
+
+    known = {one.name: one for one in current_client().profiles()}
+    if profile not in known:
+        there = f"There are {', '.join(known)}." if known else "This platform has none."
+        raise NotFound(
+            f"There is no profile {profile!r}.",
+            remedy=f"{there} Or give --cpus-per-worker and --gpus-per-worker.",
+        )
+    found = known[profile]
+    return found.cpus if cpus is None else cpus, found.gpus if gpus is None else gpus
+
+
 class Options(TypedDict, total=False):
     """What a submission from Python may say; `aiaas.train` has the defaults."""
 
@@ -77,8 +99,9 @@ class Options(TypedDict, total=False):
     dataset: str | Dataset | Sequence[str | Dataset] | None
     params: Mapping[str, wire.ParamValue] | None
     retries: int
-    cpus_per_worker: float
-    gpus_per_worker: float
+    profile: str | None
+    cpus_per_worker: float | None
+    gpus_per_worker: float | None
     priority: str
     time_limit: str | float | None
     stop_when: str | None
@@ -88,12 +111,15 @@ class Options(TypedDict, total=False):
 def of_function(function: object, **options: Unpack[Options]) -> Request:
     """The request for a function, by whose name the run is called where none is given."""
     name, dataset = options.get("name"), options.get("dataset")
+    cpus, gpus = of_each_worker(
+        options.get("profile"), options.get("cpus_per_worker"), options.get("gpus_per_worker")
+    )
     request = Request(
         name=getattr(function, "__name__", "train").strip("_<>") if name is None else name,
         datasets=_references(dataset),
         workers=options.get("workers", 1),
-        cpus_per_worker=options.get("cpus_per_worker", 1),
-        gpus_per_worker=options.get("gpus_per_worker", 0),
+        cpus_per_worker=cpus,
+        gpus_per_worker=gpus,
         params=checked_params(options.get("params")),
         retries=options.get("retries", 0),
         priority=options.get("priority", "normal"),

@@ -113,8 +113,9 @@ def train(
     dataset: str | Dataset | Sequence[str | Dataset] | None = None,
     params: Mapping[str, wire.ParamValue] | None = None,
     retries: int = 0,
-    cpus_per_worker: float = 1,
-    gpus_per_worker: float = 0,
+    profile: str | None = None,
+    cpus_per_worker: float | None = None,
+    gpus_per_worker: float | None = None,
     priority: str = "normal",
     time_limit: str | float | None = None,
     stop_when: str | None = None,
@@ -124,8 +125,9 @@ def train(
     """Run `fn(ctx)` on the platform's workers, and show it until it is over.
 
     The function is sent by value, with what it uses from the notebook and the modules beside it.
-    `name` is the function's own where none is given. `priority` is low, normal or high among my
-    own runs; `time_limit` is in seconds, or a text such as `2h`; `stop_when` is `accuracy>0.99`,
+    `name` is the function's own where none is given. Each worker has one processor and no GPU, or
+    what the `profile` of this name has, or as many as are given. `priority` is low, normal or high
+    among my own runs; `time_limit` is in seconds, or a text such as `2h`; `stop_when` is `accuracy>0.99`,
     `loss` or `accuracy:max`, and `patience` the number of reports without a better value, for
     code that asks `ctx.should_stop`. With `detach=True` the call returns once it is submitted.
 
@@ -139,6 +141,7 @@ def train(
         dataset=dataset,
         params=params,
         retries=retries,
+        profile=profile,
         cpus_per_worker=cpus_per_worker,
         gpus_per_worker=gpus_per_worker,
         priority=priority,

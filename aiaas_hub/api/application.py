@@ -25,7 +25,7 @@ from aiaas_hub.api.identity import Caller, Identity, Scope
 from aiaas_hub.api.metrics import Measured, Measures
 from aiaas_hub.api.services import Api, Services
 from aiaas_hub.schemas.errors import ErrorBody
-from aiaas_hub.schemas.platform import Me
+from aiaas_hub.schemas.platform import Me, WorkerProfile
 
 VERSION_PREFIX = "/api/v1"
 
@@ -58,6 +58,12 @@ def _platform() -> APIRouter:
             version=aiaas_hub.__version__,
             python=api.python,
         )
+
+    @router.get("/profiles")
+    def profiles(caller: Caller, api: Api) -> list[WorkerProfile]:
+        """The profiles that are open to me; empty where the platform has none."""
+        caller.require(Scope.READ, caller.user)
+        return api.profiles(caller.groups)
 
     return router
 

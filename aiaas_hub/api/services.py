@@ -28,7 +28,7 @@ from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Members, UsageRecords
 from aiaas_hub.domain.watching import Watching
 from aiaas_hub.schemas.paging import DEFAULT_PAGE, MAX_PAGE
-from aiaas_hub.schemas.platform import EngineHealth
+from aiaas_hub.schemas.platform import EngineHealth, WorkerProfile
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Services:
     live: Live
     wake: Callable[[], None]
     """Tells the reconciler that there is something to do."""
+    profiles: Callable[[frozenset[str]], list[WorkerProfile]]
+    """Those open to a member of these groups."""
     engines: Callable[[], Sequence[EngineHealth]]
     gateway_url: Callable[[], str]
     max_upload_bytes: int

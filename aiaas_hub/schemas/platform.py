@@ -24,6 +24,16 @@ class EngineHealth(BaseModel):
     """Why it is not ready, one sentence with its remedy."""
 
 
+class WorkerProfile(BaseModel):
+    """A size that each worker of a run may have, named as the profile of a notebook server."""
+
+    name: str
+    description: str
+    cpus: float
+    gpus: int
+    price_per_hour: float
+
+
 class Me(BaseModel):
     user: str
     admin: bool

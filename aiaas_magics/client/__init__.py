@@ -8,16 +8,20 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from pydantic import RootModel
+
 from aiaas_hub.schemas.blobs import Blob
 from aiaas_hub.schemas.models import Model
 from aiaas_hub.schemas.names import Reference, parse_model, parse_reference
-from aiaas_hub.schemas.platform import Me
+from aiaas_hub.schemas.platform import Me, WorkerProfile
 from aiaas_magics.client.datasets import DatasetsClient
 from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.client.models import ModelsClient
 from aiaas_magics.client.runs import RunsClient
 from aiaas_magics.client.transport import Connection, Transport
 from aiaas_magics.client.usage import UsageClient
+
+_Profiles = RootModel[list[WorkerProfile]]
 
 __all__ = ["Client", "Connection", "Transport", "current_client"]
 
@@ -42,6 +46,10 @@ class Client:
         me = self.transport.call("GET", "/me", Me)
         self._user = me.user
         return me
+
+    def profiles(self) -> list[WorkerProfile]:
+        """The sizes of workers that are open to me."""
+        return self.transport.call("GET", "/profiles", _Profiles).root
 
     @property
     def user(self) -> str:

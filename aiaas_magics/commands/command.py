@@ -16,7 +16,7 @@ from IPython.core.error import UsageError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-Kind = Literal["dataset", "run", "model", "endpoint", "variable", "verb", "recipe"]
+Kind = Literal["dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile"]
 """What a Tab completes an argument with."""
 
 

@@ -50,11 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(dataset, "dataset")
     # Known, so that it is refused in a sentence that says what to do instead.
     parser.add_argument("--workers", type=positive, default=1, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--gpus-per-worker", type=float, default=0, metavar="N", help="GPUs for each trial"
+    profile = parser.add_argument(
+        "--profile", metavar="P", help="processors and GPUs for each trial as this profile has them"
     )
+    completed(profile, "profile")
+    parser.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs for each trial: 0")
     parser.add_argument(
-        "--cpus-per-worker", type=float, default=1, metavar="N", help="processors for each trial"
+        "--cpus-per-worker", type=float, metavar="N", help="processors for each trial: 1"
     )
     parser.add_argument(
         "--retries",
@@ -99,7 +101,7 @@ def run(args: argparse.Namespace, call: Call) -> object:
         )
     from aiaas_magics import space
     from aiaas_magics.commands.train import code_of
-    from aiaas_magics.request import Request, seconds
+    from aiaas_magics.request import Request, of_each_worker, seconds
     from aiaas_magics.submission import plan_code
     from aiaas_magics.sweeping import submit
 
@@ -113,12 +115,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
         scheduler=args.scheduler,
         concurrency=args.concurrency,
     )
+    cpus, gpus = of_each_worker(args.profile, args.cpus_per_worker, args.gpus_per_worker)
     request = Request(
         name=args.name,
         datasets=args.dataset,
         workers=args.workers,
-        cpus_per_worker=args.cpus_per_worker,
-        gpus_per_worker=args.gpus_per_worker,
+        cpus_per_worker=cpus,
+        gpus_per_worker=gpus,
         params=fixed,
         retries=args.retries,
         priority=args.priority,

@@ -40,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     completed(dataset, "dataset")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="how many workers")
-    parser.add_argument(
-        "--gpus-per-worker", type=float, default=0, metavar="N", help="GPUs for each"
+    profile = parser.add_argument(
+        "--profile", metavar="P", help="processors and GPUs for each as this profile has them"
     )
-    parser.add_argument(
-        "--cpus-per-worker", type=float, default=1, metavar="N", help="processors for each"
-    )
+    completed(profile, "profile")
+    parser.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs for each: 0")
+    parser.add_argument("--cpus-per-worker", type=float, metavar="N", help="processors for each: 1")
     parser.add_argument(
         "--param",
         action="append",
@@ -105,14 +105,15 @@ def run(args: argparse.Namespace, call: Call) -> object:
 
 def request_of(args: argparse.Namespace) -> Request:
     """Raises `InvalidInput` for what no platform would accept."""
-    from aiaas_magics.request import Request, early_stop, seconds
+    from aiaas_magics.request import Request, early_stop, of_each_worker, seconds
 
+    cpus, gpus = of_each_worker(args.profile, args.cpus_per_worker, args.gpus_per_worker)
     request = Request(
         name=args.name,
         datasets=args.dataset,
         workers=args.workers,
-        cpus_per_worker=args.cpus_per_worker,
-        gpus_per_worker=args.gpus_per_worker,
+        cpus_per_worker=cpus,
+        gpus_per_worker=gpus,
         params=dict(args.param),
         retries=args.retries,
         priority=args.priority,

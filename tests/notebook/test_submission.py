@@ -15,6 +15,7 @@ from notebook_shell import Notebook
 
 import aiaas_magics
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.platform import WorkerProfile
 from aiaas_magics import environment
 from aiaas_magics.receipt import Receipt
 
@@ -43,6 +44,28 @@ def test_a_plan_sends_nothing_and_tells_all(world: World, notebook: Notebook) ->
         assert part in text
     assert receipt.bytes == len(receipt.code.content)  # type: ignore[union-attr]
     assert "<script" not in receipt._repr_mimebundle_()["text/html"]
+
+
+def test_workers_are_as_large_as_a_profile(world: World, notebook: Notebook) -> None:
+    def open_to(groups: frozenset[str]) -> list[WorkerProfile]:
+        return [WorkerProfile(name="large", description="", cpus=2, gpus=0, price_per_hour=0)]
+
+    said = notebook.refuses(f"%%aiaas train --name cnn --profile large --plan\n{BARE}")
+    assert "This platform has none" in said
+    # Frozen: only a test has two minds.
+    object.__setattr__(world.services, "profiles", open_to)
+    for options, asked in (
+        ("--profile large", (2, 0)),
+        ("--profile large --cpus-per-worker 1.5", (1.5, 0)),
+        ("--cpus-per-worker 3", (3, 0)),
+    ):
+        run = notebook.run(f"%%aiaas train --name cnn {options} --detach\n{BARE}")
+        resources = world.ok("GET", f"/runs/{run.id}")["resources"]
+        assert (resources["cpus_per_worker"], resources["gpus_per_worker"]) == asked
+    said = notebook.refuses(f"%%aiaas train --name cnn --profile larg --detach\n{BARE}")
+    assert "no profile 'larg'" in said
+    assert "There are large." in said
+    assert len(world.ok("GET", "/runs")["items"]) == 3
 
 
 def test_a_plan_tells_what_would_be_refused(world: World, notebook: Notebook) -> None:
