@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 
 import aiaas_hub
-from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, queries, runs
+from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, queries, runs, uploads
 from aiaas_hub.api.identity import Caller, Identity, Scope
 from aiaas_hub.api.services import Api, Services
 from aiaas_hub.schemas.errors import ErrorBody
@@ -68,6 +68,7 @@ def create_application(services: Services, identity: Identity, prefix: str) -> F
     for router in (
         _platform(),
         blobs.router,
+        uploads.router,
         datasets.router,
         queries.router,
         jobs.router,
