@@ -20,6 +20,7 @@ from aiaas_hub.adapters.columnar import ArrowTables
 from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
+from aiaas_hub.adapters.partial_uploads import FilePartialUploads
 from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
@@ -203,6 +204,7 @@ def compose(
         members=members,
         budgets=budgets,
         blobs=blobs,
+        uploads=FilePartialUploads(home.artifacts / "uploads", config.max_upload_bytes),
         grants=grants,
         requests=SqlRequestRecords(database),
         run_records=run_records,

@@ -14,7 +14,7 @@ from aiaas_magics import display
 from aiaas_magics.arrow_tables import to_arrow
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.dataset import Dataset, summary
-from aiaas_magics.display import Column, Listing
+from aiaas_magics.display import Column, Listing, Note
 from aiaas_magics.query_result import QueryResult
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Datasets:
         with file.open("rb") as stream:
             format_ = _known(format) or wire.detect_format(file.name, stream.read(8))
         client = current_client()
-        return self._create(client, name, client.upload(file).digest, format_, description)
+        return self._create(client, name, _sent(client, file), format_, description)
 
     def register(
         self,
@@ -141,7 +141,7 @@ class Datasets:
         with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
             table = Path(directory) / "images.parquet"
             write_images(path, table)
-            digest = client.upload(table).digest
+            digest = _sent(client, table)
         return self._create(client, name, digest, "parquet", description)
 
     def _store(self, name: str, frame: pa.Table, description: str) -> Dataset:
@@ -151,7 +151,7 @@ class Datasets:
         with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
             path = Path(directory) / "data.parquet"
             pq.write_table(frame, path)
-            digest = client.upload(path).digest
+            digest = _sent(client, path)
         return self._create(client, name, digest, "parquet", description)
 
     @staticmethod
@@ -173,6 +173,26 @@ _COLUMNS: list[Column[Dataset]] = [
     Column("shared with", lambda d: "" if d.shared_with == "private" else d.shared_with),
     Column("updated", lambda d: display.ago(d._record.updated_at)),
 ]
+
+
+def _sent(client: Client, path: Path) -> str:
+    """Digest of a file once it is there; a large one shows how far it is."""
+    from IPython.display import display as show
+
+    shown = None
+
+    def tell(sent: int, total: int) -> None:
+        nonlocal shown
+        text = f"Sending {path.name}: {display.size(sent)} of {display.size(total)}"
+        note = Note(
+            f"{text}. If it is interrupted, the same call goes on." if sent < total else text
+        )
+        if shown is None:
+            shown = show(note, display_id=True)
+        else:
+            shown.update(note)
+
+    return client.upload_file(path, tell).digest
 
 
 def _known(format_: str | None) -> wire.Format | None:

@@ -127,7 +127,8 @@ def train(
     The function is sent by value, with what it uses from the notebook and the modules beside it.
     `name` is the function's own where none is given. Each worker has one processor and no GPU, or
     what the `profile` of this name has, or as many as are given. `priority` is low, normal or high
-    among my own runs; `time_limit` is in seconds, or a text such as `2h`; `stop_when` is `accuracy>0.99`,
+    among my own runs; `time_limit` is in seconds, or a text such as `2h`; `stop_when` is
+    `accuracy>0.99`,
     `loss` or `accuracy:max`, and `patience` the number of reports without a better value, for
     code that asks `ctx.should_stop`. With `detach=True` the call returns once it is submitted.
 

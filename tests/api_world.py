@@ -158,23 +158,26 @@ def serving(home: Home, url: str, browser: OAuthClient | None = None) -> Iterato
         assert thread.is_alive()
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        yield World(
-            client,
-            reconciler,
-            database,
-            training,
-            engine,
-            gateway,
-            identity,
-            home,
-            FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache"),
-            app.state.services,
-        )
-    server.should_exit = True
-    thread.join()
-    reconciler.stop()
-    database.close()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield World(
+                client,
+                reconciler,
+                database,
+                training,
+                engine,
+                gateway,
+                identity,
+                home,
+                FsspecBlobs(config.artifacts_url, cache=home.artifacts / "cache"),
+                app.state.services,
+            )
+    finally:
+        # Also where a test fails: the process would wait for the server's thread.
+        server.should_exit = True
+        thread.join()
+        reconciler.stop()
+        database.close()
 
 
 def events(text: str) -> list[tuple[str, Any]]:

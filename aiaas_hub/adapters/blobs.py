@@ -65,6 +65,9 @@ class FsspecBlobs:
             while block := stream.read(chunk):
                 yield block
 
+    def size(self, digest: str) -> int:
+        return int(self._fs.size(self._key(digest)))
+
     def keep(self, digest: str) -> bool:
         with self._lock:
             return self._touch(digest)

@@ -183,7 +183,8 @@ def _file_system(scheme: str, options: dict[str, Any]) -> Any:
     if scheme == "s3":
         from pyarrow.fs import S3FileSystem
 
-        return S3FileSystem(**options)
+        # Its own patience is without end where nobody answers.
+        return S3FileSystem(**{"connect_timeout": 10, "request_timeout": 60, **options})
     if scheme == "file":
         raise InvalidInput("A local file is registered by its path.", remedy="Write the path.")
     return PyFileSystem(FSSpecHandler(fsspec.filesystem(scheme, **options)))

@@ -19,6 +19,7 @@ from aiaas_hub.api import (
     models,
     queries,
     runs,
+    uploads,
     usage,
 )
 from aiaas_hub.api.identity import Caller, Identity, Scope
@@ -100,6 +101,7 @@ def create_application(
     for router in (
         _platform(),
         blobs.router,
+        uploads.router,
         datasets.router,
         queries.router,
         jobs.router,

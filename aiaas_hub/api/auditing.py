@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 UNRECORDED = {
     "plan_run": "changes nothing",
     "query": "changes nothing",
+    "upload_piece": "a part of an upload, whose completion is recorded",
     "add_job_metrics": "what a run measures, many times a minute; it is kept with the run",
     "add_job_usage": "likewise",
     "add_job_log": "likewise",

@@ -18,7 +18,7 @@ from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
-from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.ports import BlobStore, PartialUploads
 from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.quotas import Budgets
@@ -51,6 +51,7 @@ class Services:
     members: Members
     budgets: Budgets
     blobs: BlobStore
+    uploads: PartialUploads
     grants: BlobGrants
     requests: RequestRecords
     run_records: RunRecords

@@ -249,11 +249,31 @@ class BlobStore(Protocol):
 
     def iterate(self, digest: str, chunk: int = 1 << 20) -> Iterator[bytes]: ...
 
+    def size(self, digest: str) -> int: ...
+
     def keep(self, digest: str) -> bool:
         """Whether the content is there; it then counts as used now, as after a `put`."""
 
     def remove(self, digest: str, unused_since: datetime) -> bool:
         """Delete the content unless it was used since then; whether it is gone."""
+
+
+class PartialUploads(Protocol):
+    """Uploads that come in pieces; each is of one user and announced by its hash."""
+
+    def received(self, owner: str, digest: str) -> int:
+        """Bytes that are here, from the beginning."""
+
+    def append(self, owner: str, digest: str, offset: int, piece: bytes) -> int:
+        """Add a piece if it goes on where the last one ended; the bytes that are here then.
+        Raises `TooLarge` beyond the platform's limit, and then nothing is kept, and `TooMany`
+        for more uploads under way than a user may have."""
+
+    def whole(self, owner: str, digest: str) -> AbstractContextManager[BinaryIO]:
+        """What is here. Raises `Conflict` where that is nothing, and `InvalidInput` where it is
+        not what its hash says, and then nothing is kept."""
+
+    def forget(self, owner: str, digest: str) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -13,3 +13,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class Blob(BaseModel):
     digest: Digest
     size: int
+
+
+class PartialUpload(BaseModel):
+    """An upload that comes in pieces."""
+
+    received: int
+    """Bytes from its beginning: where the next piece goes on."""

@@ -5,12 +5,15 @@ Needs no notebook: nothing here imports IPython, torch, ray or pandas.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from pydantic import RootModel
 
-from aiaas_hub.schemas.blobs import Blob
+from aiaas_hub.schemas.blobs import Blob, PartialUpload
+from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Model
 from aiaas_hub.schemas.names import Reference, parse_model, parse_reference
 from aiaas_hub.schemas.platform import Me, WorkerProfile
@@ -18,12 +21,16 @@ from aiaas_magics.client.datasets import DatasetsClient
 from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.client.models import ModelsClient
 from aiaas_magics.client.runs import RunsClient
-from aiaas_magics.client.transport import Connection, Transport
+from aiaas_magics.client.transport import Connection, Transport, segment
 from aiaas_magics.client.usage import UsageClient
 
 _Profiles = RootModel[list[WorkerProfile]]
 
 __all__ = ["Client", "Connection", "Transport", "current_client"]
+
+
+PIECE = 4 << 20
+"""Bytes that a larger file is sent in at a time."""
 
 
 class Client:
@@ -70,6 +77,33 @@ class Client:
     def upload(self, content: bytes | Path) -> Blob:
         """Store bytes or a file under their hash; the same content is stored once."""
         return self.transport.call("POST", "/blobs", Blob, content=content)
+
+    def upload_file(self, path: Path, progress: Callable[[int, int], None] | None = None) -> Blob:
+        """Store a file in pieces. One that was interrupted goes on where it was: the platform
+        keeps what it has for a day. `progress` is called with bytes sent and bytes in all."""
+        size = path.stat().st_size
+        if size <= PIECE:
+            return self.upload(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            at = f"/uploads/{segment(self.user)}/{digest}"
+            sent = self.transport.call("GET", at, PartialUpload).received
+            while sent < size:
+                if progress is not None:
+                    progress(sent, size)
+                file.seek(sent)
+                piece = file.read(PIECE)
+                if not piece:
+                    raise InvalidInput(
+                        f"{path.name} became shorter while it was sent.", remedy="Send it again."
+                    )
+                query = {"offset": sent}
+                answer = self.transport.call("PUT", at, PartialUpload, query=query, content=piece)
+                sent = answer.received
+        blob = self.transport.call("POST", at, Blob)
+        if progress is not None:
+            progress(size, size)
+        return blob
 
 
 def current_client() -> Client:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from aiaas_magics.runtime.streaming import StreamingLoader
+
 
 class RunDataset:
     """One of a run's datasets, as a Parquet file on this node."""
@@ -43,18 +45,36 @@ class RunDataset:
         columns: Sequence[str] | None = None,
         seed: int = 0,
         drop_last: bool = False,
-    ) -> TensorLoader:
+        stream: bool = False,
+    ) -> TensorLoader | StreamingLoader:
         """This worker's shard as batches `{column: tensor}`; list columns become matrices.
 
         All workers get equally many rows, a few of them twice where they do not divide, so
         that none of them waits for a batch that another does not have. With `shuffle` each
         iteration has an order of its own, the same one on all workers.
+
+        With `stream` the shard is read from disk as it is needed, for a dataset that is larger
+        than memory; shuffling then mixes rows that lie near each other, see `StreamingLoader`.
         """
         import pyarrow.parquet as pq
+
+        from aiaas_magics.runtime.streaming import StreamingLoader
 
         if batch_size < 1:
             raise InvalidInput(
                 f"batch_size is {batch_size}.", remedy="Give a batch size of at least 1."
+            )
+        if stream:
+            return StreamingLoader(
+                self.path,
+                columns,
+                _array,
+                batch_size,
+                shuffle,
+                seed,
+                drop_last,
+                self._rank,
+                self._world_size,
             )
         table = pq.read_table(self.path, columns=list(columns) if columns else None)
         arrays = {name: _array(name, table.column(name)) for name in table.column_names}

@@ -42,6 +42,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
             "index": "0",
             "version": "1",
             "tag": "golden",
+            "digest": "0" * 64,
         }
         yield world, parts
 

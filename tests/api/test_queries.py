@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from api_world import World, serving
 
+from aiaas_hub.domain.turns import Turns
 from aiaas_hub.home import Home
 
 
@@ -246,15 +249,25 @@ def test_rows_that_fulfil_a_condition_keep_their_types(sales: World) -> None:
     assert len(table(limited)["id"]) == 2
 
 
-def test_one_user_does_not_take_all_turns(sales: World) -> None:
-    from aiaas_hub.domain.turns import Turns
-
+def test_one_user_does_not_take_all_turns(sales: World, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = Turns(per_user=1, in_all=2, what="queries")
-    sales.services.querying._turns = turns
+    monkeypatch.setattr(sales.services.querying, "_turns", turns)
     with turns.turn("alice", lambda: False):
         assert "as many as one" in message(ask(sales, "SELECT 1"), 429)
         assert ask(sales, "SELECT 1 AS x", "user:bob").status_code == 200
     assert ask(sales, "SELECT 1 AS x").status_code == 200
+
+
+def test_a_query_ends_when_its_asker_is_gone(sales: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sales.services.querying, "_turns", Turns(1, 1, "queries"))
+    many = "range(1000000000)"
+    endless = f"SELECT count(*) FROM {many} a, {many} b WHERE a.range = -b.range - 1"  # noqa: S608
+    with pytest.raises(httpx.ReadTimeout):
+        sales.call("POST", "/queries", json={"sql": endless}, timeout=1)
+    deadline = time.monotonic() + 60
+    while ask(sales, "SELECT 1 AS x").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_text_that_stands_for_gigabytes_is_not_answered(world: World) -> None:

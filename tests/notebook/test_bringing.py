@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset, TensorDataset
 import aiaas_magics as aiaas
 from aiaas_hub.adapters.duckdb_queries import engine
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge
-from aiaas_magics import images
+from aiaas_magics import client, images
 
 
 class Pairs(IterableDataset):  # type: ignore[type-arg]
@@ -253,3 +253,27 @@ def test_nested_values_are_folded(world: World) -> None:
     html = str(aiaas.datasets.put("deep", frame).preview()._repr_mimebundle_()["text/html"])
     assert "<details><summary>" in html
     assert "<script>" not in html
+
+
+def test_a_large_file_goes_on_where_it_was_interrupted(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PIECE", 10_000)
+    file = tmp_path / "large.csv"
+    file.write_text("x\n" + "".join(f"{number}\n" for number in range(20_000)))
+    sent: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        sent.append(done)
+        if done >= 50_000:
+            raise KeyboardInterrupt
+
+    service = client.current_client()
+    with pytest.raises(KeyboardInterrupt):
+        service.upload_file(file, interrupt)
+    assert sent == [0, 10_000, 20_000, 30_000, 40_000, 50_000]
+    again: list[int] = []
+    service.upload_file(file, lambda done, total: again.append(done))
+    assert again[0] == 50_000
+    assert again[-1] == file.stat().st_size
+    assert aiaas.datasets.upload("large", file).rows == 20_000

@@ -91,7 +91,8 @@ class SqlDatasetRecords:
                 .order_by(DatasetRow.id.desc())
             ).all()
             tags = _tags(session, kept)
-            return Page(
+            # Of this very type, which is then not validated once more on its way out.
+            return Page[Dataset](
                 items=[
                     as_dataset(row, version, tags.get((row.id, version.version), ()))
                     for row, version in rows
