@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
 
 import aiaas_hub
 from aiaas_hub.api import blobs, datasets, endpoints, errors, jobs, models, runs
 from aiaas_hub.api.identity import Caller, Identity, Scope
 from aiaas_hub.api.services import Api, Services
-from aiaas_hub.schemas.errors import ErrorBody
+from aiaas_hub.schemas.errors import ErrorBody, Forbidden
 from aiaas_hub.schemas.platform import Me
 
 VERSION_PREFIX = "/api/v1"
@@ -41,6 +42,19 @@ def _platform() -> APIRouter:
             serving_endpoints=api.endpoint_records.count_serving(caller.user),
             version=aiaas_hub.__version__,
             python=api.python,
+        )
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    def metrics(caller: Caller, api: Api) -> PlainTextResponse:
+        """Envoy's own metrics in Prometheus' text form, of all owners' endpoints: for admins. Its
+        dashboard is hub_config/grafana/serving.json."""
+        if not caller.admin:
+            raise Forbidden(
+                "Metrics of the whole platform are for its administrators.",
+                remedy="See your endpoints' with %aiaas endpoint NAME --statistics.",
+            )
+        return PlainTextResponse(
+            api.watching.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
 
     return router
