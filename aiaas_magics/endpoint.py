@@ -358,9 +358,10 @@ endpoints = Endpoints()
 
 
 def parity_line(parity: wire.Parity) -> str:
+    rate = f", {parity.rows_per_second:,.0f} rows a second" if parity.rows_per_second else ""
     return (
         f"at most {parity.max_abs:.2g} apart on {parity.rows} held-out rows; "
-        f"p50 {parity.p50_ms:.2f} ms, p99 {parity.p99_ms:.2f} ms"
+        f"p50 {parity.p50_ms:.2f} ms, p99 {parity.p99_ms:.2f} ms{rate}"
     )
 
 
