@@ -132,6 +132,21 @@ class Endpoint(Rich):
             outputs = self._calls().predict(now, x)
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
+    def classify(self, x: Any, *, version: int | None = None) -> list[str]:
+        """The label of each row: of the output's largest value, by the names that the model was
+        saved with. Raises `InvalidInput` for a model without labels."""
+        answered = self.predict(x, version=version)
+        signature = self._signature_of(self.last_version) if self.last_version else None
+        if signature is None or signature.labels is None:
+            raise InvalidInput(
+                f"The model of {self.name} has no labels.",
+                remedy="Publish it with labels=[…]; predict() gives its numbers.",
+            )
+        outputs = (
+            answered if not isinstance(answered, dict) else answered[signature.outputs[0].name]
+        )
+        return [signature.labels[place] for place in outputs.argmax(axis=-1).tolist()]
+
     @property
     def last_version(self) -> int | None:
         """The version that gave the last answer here; None before the first one."""
@@ -343,9 +358,10 @@ endpoints = Endpoints()
 
 
 def parity_line(parity: wire.Parity) -> str:
+    rate = f", {parity.rows_per_second:,.0f} rows a second" if parity.rows_per_second else ""
     return (
         f"at most {parity.max_abs:.2g} apart on {parity.rows} held-out rows; "
-        f"p50 {parity.p50_ms:.2f} ms, p99 {parity.p99_ms:.2f} ms"
+        f"p50 {parity.p50_ms:.2f} ms, p99 {parity.p99_ms:.2f} ms{rate}"
     )
 
 

@@ -169,6 +169,8 @@ def to_tensors(signature: Signature, x: Any) -> Arrays:
         given = dict(x)
     elif len(names) == 1:
         given = {names[0]: x}
+    elif hasattr(x, "columns"):
+        given = _by_column(names, x)
     else:
         raise InvalidInput(
             f"The model has {len(names)} inputs: {', '.join(names)}.",
@@ -184,6 +186,19 @@ def to_tensors(signature: Signature, x: Any) -> Arrays:
             remedy="Give each input the same number of rows.",
         )
     return arrays
+
+
+def _by_column(names: list[str], frame: Any) -> dict[str, Any]:
+    """A DataFrame's columns for a model that has an input for each, as after a ColumnTransformer:
+    `[rows, 1]`. Columns of other names are not the model's, and left out."""
+    columns = {str(column): column for column in frame.columns}
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise InvalidInput(
+            f"The rows have no column {missing[0]!r}, which the model takes.",
+            remedy=f"Give a DataFrame with the columns {', '.join(names)}.",
+        )
+    return {name: frame[[columns[name]]].to_numpy() for name in names}
 
 
 def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:

@@ -173,6 +173,9 @@ class StandInGateway:
 
     def start(self) -> None: ...
 
+    def metrics(self) -> bytes:
+        return b"envoy_server_live 1\n"
+
     def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
         return dict(self.counted)
 

@@ -132,10 +132,21 @@ class EnvoyLocal:
         wanted = quote(f"^vhost\\.{VIRTUAL_HOST}\\.route\\.", safe="")
         target = f"/stats?format=json&histogram_buckets=cumulative&filter={wanted}"
         try:
-            _, body = unix_http.get(self._admin(), target)
-            return statistics.read(body)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            return statistics.read(self._ask(target))
+        except ValueError as error:
             raise Unavailable("Envoy is not up.", remedy="Try again in a moment.") from error
+
+    def metrics(self) -> bytes:
+        """See `Gateway.metrics`."""
+        wanted = quote(r"^(vhost|cluster\.triton-.*upstream_(rq|cx)|http\.gateway|server)", safe="")
+        return self._ask(f"/stats/prometheus?filter={wanted}")
+
+    def _ask(self, target: str) -> bytes:
+        try:
+            _, body = unix_http.get(self._admin(), target)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable("Envoy is not up.", remedy="Try again in a moment.") from error
+        return body
 
     def _cluster_configuration(self, owners: Iterable[str]) -> dict[str, Any]:
         triton = triton_sockets(self._home) / "http"

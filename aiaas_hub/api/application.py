@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
+from starlette.responses import PlainTextResponse
 
 import aiaas_hub
 from aiaas_hub.api import (
@@ -25,7 +26,7 @@ from aiaas_hub.api import (
 from aiaas_hub.api.identity import Caller, Identity, Scope
 from aiaas_hub.api.metrics import Measured, Measures
 from aiaas_hub.api.services import Api, Services
-from aiaas_hub.schemas.errors import ErrorBody
+from aiaas_hub.schemas.errors import ErrorBody, Forbidden
 from aiaas_hub.schemas.platform import Me, WorkerProfile
 
 VERSION_PREFIX = "/api/v1"
@@ -65,6 +66,19 @@ def _platform() -> APIRouter:
         """The profiles that are open to me; empty where the platform has none."""
         caller.require(Scope.READ, caller.user)
         return api.profiles(caller.groups)
+
+    @router.get("/gateway/metrics", response_class=PlainTextResponse)
+    def gateway_metrics(caller: Caller, api: Api) -> PlainTextResponse:
+        """Envoy's own metrics in Prometheus' text form, of all owners' endpoints: for admins. Its
+        dashboard is hub_config/grafana/serving.json."""
+        if not caller.admin:
+            raise Forbidden(
+                "Metrics of the whole platform are for its administrators.",
+                remedy="See your endpoints' with %aiaas endpoint NAME --statistics.",
+            )
+        return PlainTextResponse(
+            api.watching.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     return router
 

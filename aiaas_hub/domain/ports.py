@@ -234,6 +234,9 @@ class Gateway(Engine, Protocol):
         """Per Triton model and version that has a share. Raises `Unavailable` while it is not
         up."""
 
+    def metrics(self) -> bytes:
+        """The same and more, in Prometheus' text form. Raises `Unavailable`."""
+
 
 class BlobStore(Protocol):
     """Content-addressed files: written aside, fsynced, hashed, renamed."""

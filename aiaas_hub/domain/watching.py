@@ -94,6 +94,10 @@ class Watching:
             )
         return EndpointStatistics(versions=found)
 
+    def metrics(self) -> bytes:
+        """The gateway's own, in Prometheus' text form. Raises `Unavailable`."""
+        return self._gateway.metrics()
+
     def _calls(self) -> Mapping[Key, VersionTraffic]:
         try:
             return self._gateway.traffic()

@@ -77,6 +77,9 @@ class Parity(BaseModel):
     """Batch sizes tried."""
     p50_ms: float
     p99_ms: float
+    """Of one row, asked for by the service itself, without the gateway."""
+    rows_per_second: float | None = None
+    """In batches of the largest size, one after the other."""
 
 
 class VersionNumbers(BaseModel):

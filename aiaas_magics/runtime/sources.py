@@ -1,4 +1,4 @@
-"""Models of other libraries than torch, as ONNX: Keras 3, scikit-learn, and ONNX itself.
+"""Models of other libraries than torch, as ONNX: Keras 3, scikit-learn, XGBoost, ONNX itself.
 
 `export` takes any of them, and torch modules; what is exported is always compared with what the
 source model answers.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.runtime import boosted
 from aiaas_magics.runtime.exported import ExportedModel, first_line, load, prove, row_count
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _OTHERS = {
     "tensorflow": "Convert it with tf2onnx where TensorFlow is installed, and give the ModelProto "
     "or the file's path with an example input.",
     "jax": "Convert it with jax2onnx, and give the ModelProto with an example input.",
-    "xgboost": "Convert it with onnxmltools, and give the ModelProto with an example input.",
+    "xgboost": "Give an XGBClassifier or XGBRegressor; a Booster fits into one with load_model().",
     "lightgbm": "Convert it with onnxmltools, and give the ModelProto with an example input.",
 }
 """Library → what to do about a model of its."""
@@ -42,11 +43,12 @@ def export(
     """`model` as `model.onnx` in `directory`, with a free batch dimension and proven to answer
     the same.
 
-    A torch module or Keras 3 model (torch backend), a fitted scikit-learn estimator, a
-    `ModelProto`, or the path of an ONNX file. Inputs are an array or tensor with a leading batch
-    dimension, a tuple of them in the order of the model's inputs, or a dict by name; for an
-    estimator a matrix of shape (rows, features) or a DataFrame; where a ColumnTransformer comes
-    first, each column becomes an input of shape (rows, 1). Numbers for estimators are float32.
+    A torch module or Keras 3 model (torch backend), a fitted scikit-learn estimator (XGBoost's are
+    such, in a pipeline too), a `ModelProto`, or the path of an ONNX file. Inputs are an array or
+    tensor with a leading batch dimension, a tuple of them in the order of the model's inputs, or a
+    dict by name; for an estimator a matrix of shape (rows, features) or a DataFrame; where a
+    ColumnTransformer comes first, each column becomes an input of shape (rows, 1). Numbers for
+    estimators are float32.
 
     Raises `InvalidInput` if it is none of these, does not convert, or answers differently.
     """
@@ -137,6 +139,9 @@ def _export_estimator(
             remedy="Give the fitted estimator or pipeline.",
         )
     target = directory / "model.onnx"
+    is_boosted = boosted.has_boosted(model)
+    if is_boosted:
+        boosted.register()
     try:
         options = {"zipmap": False} if method == "predict_proba" else None
         proto = skl2onnx.convert_sklearn(
@@ -146,6 +151,7 @@ def _export_estimator(
                 for name, array in inputs.items()
             ],
             options={id(model): options} if options else None,
+            target_opset={"ai.onnx.ml": boosted.ML_OPSET} if is_boosted else None,
         )
     except Exception as error:  # any converter's own
         raise InvalidInput(

@@ -529,3 +529,10 @@ def test_somebody_decides_while_the_judge_looks(
     monkeypatch.setattr(records, "bake", promoted_first)
     world.tick()
     assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
+
+
+def test_metrics_of_all_are_for_admins(world: World) -> None:
+    assert world.call("GET", "/gateway/metrics").status_code == 403
+    answer = world.call("GET", "/gateway/metrics", "admin:root")
+    assert answer.text == "envoy_server_live 1\n"
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -18,6 +18,7 @@ def test_publish_serves_with_parity_and_lineage(world: World) -> None:
     assert endpoint["url"] == "http://127.0.0.1:1/alice/digits"
     parity = endpoint["versions"][0]["parity"]
     assert (parity["max_abs"], parity["rows"], parity["batches"]) == (0.0, 4, [1, 3, 256])
+    assert parity["rows_per_second"] > 0
     (route,) = world.gateway.routes
     assert (route.owner, route.audience) == ("alice", "alice/digits")
     assert [(t.version, t.percent) for t in route.targets] == [(1, 100)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -25,6 +27,8 @@ from gateway_world import (
 from aiaas_hub.domain.ports import Route, RouteTarget
 
 pytestmark = pytest.mark.engines
+
+HUB_CONFIG = Path(__file__).parents[2] / "hub_config"
 
 
 def key(world: World, scope: str = "infer", jti: str = "k1", audience: str = AUDIENCE) -> str:
@@ -161,3 +165,27 @@ def test_a_rollback_is_one_file_and_no_call_to_triton(world: World) -> None:
     assert world.call("POST", INFER, BODY).headers["x-aiaas-model-version"] == "1"
     assert set(world.home.envoy.iterdir()) == before
     assert (world.home.envoy / "clusters.json").stat() == clusters
+
+
+def test_the_dashboard_asks_for_what_envoy_has(echo: World) -> None:
+    """Each metric and label that a panel names is among those of a gateway that was called."""
+    dashboard = json.loads((HUB_CONFIG / "grafana" / "serving.json").read_text())
+    echo.envoy.apply([route((7, 100))])
+    assert echo.call("POST", INFER, BODY).status == 200
+    wanted = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"envoy_[a-z_]+(?=\{)", target["expr"])
+    }
+    assert len(wanted) >= 8
+    deadline = time.monotonic() + 60
+    while True:
+        text = echo.envoy.metrics().decode()
+        found = set(re.findall(r"^(envoy_[a-z_]+)", text, re.M))
+        if wanted <= found:
+            break
+        # Histograms are there after the first merge.
+        assert time.monotonic() < deadline, wanted - found
+        time.sleep(0.5)
+    assert f'envoy_route="{MODEL}-v7"' in text

@@ -181,3 +181,18 @@ def test_statistics_are_a_table_and_curves(working: World, notebook: Notebook) -
     assert errors.title == "errors per second"
     assert "requests per second" in str(drawn._repr_mimebundle_()["text/plain"])
     assert "<img" in str(drawn._repr_mimebundle_()["text/html"])
+
+
+@pytest.mark.usefixtures("gateway")
+def test_labels_out(working: World, notebook: Notebook) -> None:
+    body = working.hand_over()
+    body["signature"] = {**body["signature"], "labels": ["cat", "dog", "eel"]}
+    working.ok("POST", "/models/alice/cnn/versions", json=body)
+    endpoint = notebook.run("%aiaas publish animals --model cnn")
+    x = np.array([[1, 0, 0], [0, 0, 3], [0, 2, 0]], np.float32)
+    assert endpoint.classify(x) == ["cat", "eel", "dog"]
+    working.model(onnx=b"none")
+    notebook.run("%aiaas publish nameless --model cnn")
+    nameless = notebook.run("%aiaas endpoint nameless")
+    with pytest.raises(InvalidInput, match="has no labels"):
+        nameless.classify(x)

@@ -56,6 +56,26 @@ def test_a_classifier_of_scikit_learn_serves_its_probabilities(tmp_path: Path) -
     assert load_file(exported.evaluation_path)["input.input"].shape == (150, 4)
 
 
+def test_xgboosts_estimators_are_scikit_learns(tmp_path: Path) -> None:
+    xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed (extra `test`)")
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    many = xgboost.XGBClassifier(n_estimators=5, max_depth=3).fit(x, y)
+    exported = export(many, x[:2], x, directory=tmp_path)
+    assert exported.signature.outputs[0].shape == [3]
+    assert exported.signature.labels == ["0", "1", "2"]
+    (answer,) = served(exported, input=x[:7])
+    np.testing.assert_allclose(answer, many.predict_proba(x[:7]), atol=1e-5)
+    two = xgboost.XGBClassifier(n_estimators=5).fit(x, y == 1)
+    assert export(two, x[:2], x, directory=tmp_path).signature.outputs[0].shape == [2]
+    number = xgboost.XGBRegressor(n_estimators=5).fit(x[:, :3], x[:, 3])
+    (spec,) = export(number, x[:2, :3], x[:, :3], directory=tmp_path).signature.outputs
+    assert (spec.dtype, spec.shape) == ("float32", [1])
+    with pytest.raises(InvalidInput, match="cannot be exported") as refusal:
+        export(many.get_booster(), x[:2], directory=tmp_path)
+    assert "Give an XGBClassifier or XGBRegressor" in refusal.value.remedy
+
+
 def test_a_forest_and_a_regressor_over_named_columns(tmp_path: Path) -> None:
     pytest.importorskip("skl2onnx", reason="skl2onnx is not installed (extra `train`)")
     digits = load_digits()
@@ -170,7 +190,7 @@ def test_what_cannot_be_handed_over_is_said_with_a_remedy(
 
 
 def test_a_model_of_another_library_says_how_to_convert_it(tmp_path: Path) -> None:
-    foreign = type("Booster", (), {"__module__": "xgboost.core"})()
-    with pytest.raises(InvalidInput, match="A xgboost Booster") as refusal:
+    foreign = type("Booster", (), {"__module__": "lightgbm.basic"})()
+    with pytest.raises(InvalidInput, match="A lightgbm Booster") as refusal:
         export(foreign, np.ones((1, 2)), directory=tmp_path)
     assert "onnxmltools" in refusal.value.remedy

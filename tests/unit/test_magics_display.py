@@ -112,8 +112,12 @@ def things() -> list[Any]:
         latest=models.ModelVersion(
             owner=EVIL, name="m", version=1, created_at=NOW, signature=a_signature(),
             onnx=DIGEST, size=1, export_max_abs=0, framework=EVIL, run_id=EVIL,
+            card=models.Card(description=EVIL, licence=EVIL, metrics={EVIL: 1.0}),
         ),
+        aliases={EVIL: 1},
     )  # fmt: skip
+    card = Model(CLIENT, model)
+    card._run = a_run()
     key = endpoints.Key(
         id=EVIL, endpoint=EVIL, note=EVIL, created_at=NOW, expires_at=NOW, token="canary"
     )
@@ -123,7 +127,7 @@ def things() -> list[Any]:
         Dataset(CLIENT, dataset),
         Preview(EVIL, preview),
         Run(CLIENT, a_run()),
-        Model(CLIENT, model),
+        card,
         Key(key),
         Lineage(lineage),
         Note(EVIL),

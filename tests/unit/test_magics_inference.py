@@ -52,6 +52,18 @@ def test_a_frame_is_a_batch_of_its_rows() -> None:
     assert array.tolist() == [[1, 0.5], [2, 0.5], [3, 0.5]]
 
 
+def test_a_frame_has_a_column_for_each_input() -> None:
+    wanted = signature(("age", "float32", [1]), ("sex", "float32", [1]))
+    frame = pd.DataFrame({"sex": [0, 1], "country": ["be", "nl"], "age": [30, 40]})
+    arrays = to_tensors(wanted, frame)
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "age": [[30], [40]],
+        "sex": [[0], [1]],
+    }
+    with pytest.raises(InvalidInput, match="no column 'age'"):
+        to_tensors(wanted, frame.drop(columns="age"))
+
+
 @pytest.mark.parametrize(
     ("wanted", "x", "says"),
     [

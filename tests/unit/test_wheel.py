@@ -31,6 +31,7 @@ def test_the_wheel_brings_every_file_that_is_not_python(tmp_path: Path) -> None:
         f"{shared}/examples/quickstart.ipynb",
         f"{shared}/hub_config/jupyterhub_config.py",
         f"{shared}/hub_config/profiles.yaml",
+        f"{shared}/hub_config/grafana/serving.json",
         f"{shared}/hub_config/proxy/package.json",
         f"{shared}/hub_config/proxy/package-lock.json",
         f"{shared}/hub_config/idle_culler_config.py",
