@@ -19,6 +19,8 @@ import psutil
 
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.adapters.triton_local.environment import check_platform, find
+from aiaas_hub.adapters.yaml_file import read_yaml
+from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.home import Home
 from aiaas_hub.local.node_proxy import find_node
 from aiaas_hub.local.processes import find_processes, marker_of
@@ -67,7 +69,8 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _packages()
     yield _serving()
     yield _node()
-    yield _profiles()
+    yield _profiles(home)
+    yield from _quotas(home)
     yield _gpus()
     yield from _machine(home)
     yield from _platform(home)
@@ -138,13 +141,26 @@ def _node() -> Finding:
     return Finding(Verdict.GOOD, f"Node.js {node.version} for the proxy, {node.node}")
 
 
-def _profiles() -> Finding:
+def _profiles(home: Home) -> Finding:
     try:
-        path = shipped("hub_config") / "profiles.yaml"
+        own = home.profiles
+        path = own if own.exists() else shipped("hub_config") / "profiles.yaml"
         profiles = load_profiles(path)
     except AiaasError as error:
         return Finding(Verdict.BAD, error.message, error.remedy)
     return Finding(Verdict.GOOD, f"{len(profiles.profiles)} profiles, {path}")
+
+
+def _quotas(home: Home) -> Iterator[Finding]:
+    path = home.root / "quotas.yaml"
+    if not path.exists():
+        return
+    try:
+        quotas = read_yaml(path, Quotas, "quotas")
+    except AiaasError as error:
+        yield Finding(Verdict.BAD, f"{error.message} Nothing new is started.", error.remedy)
+    else:
+        yield Finding(Verdict.GOOD, f"Quotas by the {quotas.period}, {path}")
 
 
 def _gpus() -> Finding:

@@ -111,10 +111,14 @@ def our_hub(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
         shipped=str(shipped("hub_config") / "jupyterhub_config.py"),
         cmd=[sys.executable, str(LIGHT)], password=PASSWORD,
     )  # fmt: skip
-    # load_subconfig looks beside the file.
     environ = {"AIAAS_HOME": str(home.root)}
     health = "/services/aiaas/api/v1/health"
     with running(directory, config, port, health, environ) as process:
+        # The other engines' start is not what is measured.
+        log = home.logs / "service.log"
+        deadline = time.monotonic() + 60
+        while "triton is ready" not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.5)
         yield f"http://127.0.0.1:{port}", process
 
 

@@ -144,6 +144,16 @@ def test_one_of_two_judges_is_heard(database: Database) -> None:
         assert [change.action for change in page.items[-2:]] == ["canary", "published"]
 
 
+def test_a_run_that_holds_nul_does_not_keep_the_queue_from_being_read(database: Database) -> None:
+    records = SqlRunRecords(database)
+    nasty = {"a": "\0", "b": "\\u0000", "c": "\\\0", "\0": 1}
+    run = records.add(a_run().model_copy(update={"params": nasty}), None)
+    assert [contender.id for contender in records.contenders()] == [run.id]
+    found = records.get(run.id)
+    assert found is not None
+    assert found.params == {"a": "\ufffd", "b": "\\u0000", "c": "\\\ufffd", "\ufffd": 1}
+
+
 def test_one_content_is_one_version(database: Database) -> None:
     records = SqlDatasetRecords(database)
     for number in range(ROUNDS):

@@ -164,6 +164,17 @@ def test_doctor_names_what_listens_beyond_loopback() -> None:
     assert named.remedy
 
 
+def test_doctor_reads_the_operators_files(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.profiles.write_text("profiles: [{slug: small}]")
+    (tmp_path / "quotas.yaml").write_text("default: {gpus: many}")
+    problems = [str(one) for one in examine(home) if one.verdict is Verdict.BAD]
+    assert any("profiles.0.name" in problem for problem in problems)
+    assert any("default.gpus" in problem and "Nothing new" in problem for problem in problems)
+    (tmp_path / "quotas.yaml").write_text("period: week")
+    assert any("Quotas by the week" in str(one) for one in examine(home))
+
+
 def test_doctor_misses_engines_that_never_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from aiaas_hub.schemas.errors import Unavailable
 
 BUSY_TIMEOUT_SECONDS = 5
 READING = "aiaas_reading"
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""As JSON writes it; after an odd number of backslashes it is somebody's text about it."""
 
 
 class Database:
@@ -28,7 +32,9 @@ class Database:
         arguments: dict[str, Any] = (
             {"timeout": BUSY_TIMEOUT_SECONDS} if is_sqlite else {"connect_timeout": 5}
         )
-        self.engine: Engine = create_engine(url, connect_args=arguments, pool_pre_ping=True)
+        self.engine: Engine = create_engine(
+            url, connect_args=arguments, pool_pre_ping=True, json_serializer=_to_json
+        )
         if is_sqlite:
             event.listen(self.engine, "connect", _tune_sqlite)
             event.listen(self.engine, "begin", _begin)
@@ -59,6 +65,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _to_json(value: Any) -> str:
+    """JSON without the character NUL, which PostgreSQL's operators stumble over: one run that
+    holds it anywhere would keep the whole queue from being read."""
+    return _NUL.sub(r"\1\\ufffd", json.dumps(value))
 
 
 @contextmanager
