@@ -123,6 +123,13 @@ def raylet_socket(home: Home) -> Path:
     return sessions / "session_latest" / "sockets" / "raylet"
 
 
+def has_started(home: Home) -> bool:
+    """Whether `ray start` has come to its end. The head listens some seconds before its node is
+    known, and gives up if that takes 30 s: what starts on it meanwhile may be what makes it late.
+    """
+    return (run_directory.run_directory(home, NAME) / "ray_current_cluster").exists()
+
+
 def head_environment(home: Home) -> dict[str, str]:
     """What Ray and with it every run inherits: nothing of the hub's or the service's secrets."""
     environment = {

@@ -110,8 +110,10 @@ class RayLocal:
         logs = self._supervisor.log_file(ray_head.NAME)
         if self._ports is None or not self._supervisor.alive(ray_head.NAME):
             return EngineState.UNAVAILABLE, f"Ray is not running; see {logs}."
-        if _connects(socket.AF_INET, (ADDRESS, self._ports.gcs)) and _connects(
-            socket.AF_UNIX, str(ray_head.raylet_socket(self._home))
+        if (
+            ray_head.has_started(self._home)
+            and _connects(socket.AF_INET, (ADDRESS, self._ports.gcs))
+            and _connects(socket.AF_UNIX, str(ray_head.raylet_socket(self._home)))
         ):
             return EngineState.READY, ""
         if time.monotonic() - self._started_at < _START_SECONDS:

@@ -7,8 +7,8 @@ What ends an attempt that does not end itself:
                              is kept: success stays success, a failure becomes `cancelled`
   over its time limit        it stops itself; after `LIMIT_GRACE` it is stopped, then `failed`
   never started              after `START_LIMIT` it is stopped, then a new attempt or `failed`
-  unknown to the engine      a new attempt or `lost`; before its first call of `train` a new
-                             attempt without a retry as well, up to `FREE_STARTS` times
+  unknown to the engine      a new attempt or `lost`; before its first call of `train` one
+                             without retries gets one as well, up to `FREE_STARTS` times
   engine out of reach        after `REACH_LIMIT` without a sign of life, a new attempt or `lost`
   ended without a report     after `REPORT_GRACE` a new attempt or `failed`
 A trial ends with its sweep.

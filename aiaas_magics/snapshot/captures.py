@@ -154,7 +154,7 @@ def _of_notebook(name: str, value: Any) -> Capture:
 def _importable(value: Any) -> str:
     """The module that a function or class can be imported from; empty if there is none."""
     module = getattr(value, "__module__", None)
-    if not isinstance(value, type | FunctionType) or module in (None, "__main__"):
+    if not isinstance(value, type | FunctionType) or module in (None, "__main__", "builtins"):
         return ""
     return module if isinstance(module, str) else ""
 

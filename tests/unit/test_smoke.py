@@ -156,3 +156,34 @@ def test_plain_ray_train_needs_no_ray_here() -> None:
         "    ray.train.report({'loss': 2.5})\n"
     )
     assert seen.metrics == {"loss": 2.5}
+
+
+LOOPS = {
+    "sklearn": (
+        "import numpy as np\nfrom sklearn.linear_model import LogisticRegression\n"
+        "def train(ctx):\n"
+        "    x = np.random.default_rng(0).normal(size=(64, 3)).astype('float32')\n"
+        "    model = LogisticRegression().fit(x, x[:, 0] > 0)\n"
+        "    ctx.report(accuracy=model.score(x, x[:, 0] > 0))\n"
+        "    ctx.save_model(model, x[:8])\n"
+    ),
+    "keras": (
+        "import os\nos.environ['KERAS_BACKEND'] = 'torch'\nimport keras\nimport numpy as np\n"
+        "def train(ctx):\n"
+        "    x = np.random.default_rng(0).normal(size=(64, 3)).astype('float32')\n"
+        "    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+        "    model.compile(optimizer='adam', loss='mse')\n"
+        "    fitted = model.fit(x, x[:, :2], epochs=1, verbose=0)\n"
+        "    ctx.report(loss=fitted.history['loss'][-1])\n"
+        "    ctx.save_model(model, x[:8])\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("library", LOOPS)
+def test_loops_of_other_libraries_hand_over_a_model(library: str) -> None:
+    seen = smoked(LOOPS[library], limit=120, settle=60)
+    assert seen.report.finished
+    assert seen.report.reports == 1
+    assert "float32[3] → " in seen.report.model
+    assert seen.report.model_max_abs < 1e-4
