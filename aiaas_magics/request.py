@@ -11,8 +11,9 @@ from typing import TypedDict, Unpack
 from pydantic import TypeAdapter, ValidationError
 
 from aiaas_hub.schemas import runs as wire
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.names import check_name, parse_reference
+from aiaas_hub.schemas.names import check_name
 
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 24 * 3600}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -39,7 +40,7 @@ class Request:
         """The resources; raises `InvalidInput` for what no platform would accept."""
         check_name(self.name)
         for dataset in self.datasets:
-            parse_reference(dataset)
+            parse_dataset_reference(dataset)
         for name, value in self.params.items():
             check_param(name, value)
         if not 0 <= self.retries <= 100:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from aiaas_hub.schemas.blobs import Blob, PartialUpload
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import Reference, parse_reference
 from aiaas_hub.schemas.platform import Me
@@ -55,6 +56,11 @@ class Client:
     def resolve(self, text: str) -> tuple[str, str, int | None]:
         """`[owner/]name[@version]` as owner, name and version; a bare name is mine."""
         reference: Reference = parse_reference(text)
+        return reference.owner or self.user, reference.name, reference.version
+
+    def resolve_dataset(self, text: str) -> tuple[str, str, int | str | None]:
+        """The same of a dataset, whose version may be a tag."""
+        reference = parse_dataset_reference(text)
         return reference.owner or self.user, reference.name, reference.version
 
     def upload(self, content: bytes | Path) -> Blob:
