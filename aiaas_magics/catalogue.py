@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas import datasets as wire
-from aiaas_hub.schemas.datasets import DatasetVersionCreate, parse_dataset_reference
+from aiaas_hub.schemas.datasets import DatasetVersionCreate
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import check_name
 from aiaas_magics import display
@@ -50,9 +50,7 @@ class Datasets:
     def get(self, name: str) -> Dataset:
         """`[owner/]name[@version]`, with a version's number or tag; without, the newest."""
         client = current_client()
-        reference = parse_dataset_reference(name)
-        owner = reference.owner or client.user
-        return Dataset(client, client.datasets.get(owner, reference.name, reference.version))
+        return Dataset(client, client.datasets.get(*client.resolve_dataset(name)))
 
     def restore(self, name: str, version: int) -> Dataset:
         """Take back a version that was retired. Raises `Conflict` once its content is deleted."""

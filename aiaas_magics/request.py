@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from pydantic import TypeAdapter, ValidationError
 
 from aiaas_hub.schemas import runs as wire
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput, NotFound
-from aiaas_hub.schemas.names import check_name, parse_reference
+from aiaas_hub.schemas.names import check_name
 
 if TYPE_CHECKING:
     from aiaas_magics.dataset import Dataset
@@ -45,7 +46,7 @@ class Request:
             raise InvalidInput(f"name is a {type(self.name).__name__}.", remedy="Give a text.")
         check_name(self.name)
         for dataset in self.datasets:
-            parse_reference(dataset)
+            parse_dataset_reference(dataset)
         for name, value in self.params.items():
             check_param(name, value)
         if not isinstance(self.retries, int) or not 0 <= self.retries <= 100:

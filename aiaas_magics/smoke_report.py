@@ -125,7 +125,7 @@ def _slices(names: Sequence[str], directory: Path) -> tuple[list[PinnedDataset],
     client: Client = current_client()
     pinned, rows = [], []
     for index, name in enumerate(names):
-        dataset = client.datasets.get(*client.resolve(name))
+        dataset = client.datasets.get(*client.resolve_dataset(name))
         version = dataset.latest
         limit = _rows(dataset)
         client.datasets.download(

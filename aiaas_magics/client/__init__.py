@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import RootModel
 
 from aiaas_hub.schemas.blobs import Blob, PartialUpload
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Model
 from aiaas_hub.schemas.names import Reference, parse_model, parse_reference
@@ -73,6 +74,11 @@ class Client:
         reference, alias = parse_model(text)
         owner = reference.owner or self.user
         return self.models.get(owner, reference.name, reference.version, alias)
+
+    def resolve_dataset(self, text: str) -> tuple[str, str, int | str | None]:
+        """The same of a dataset, whose version may be a tag."""
+        reference = parse_dataset_reference(text)
+        return reference.owner or self.user, reference.name, reference.version
 
     def upload(self, content: bytes | Path) -> Blob:
         """Store bytes or a file under their hash; the same content is stored once."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import ModelHandOver
-from aiaas_hub.schemas.names import parse_reference
 from aiaas_hub.schemas.runs import Job, Progress
 from aiaas_magics.errors import invalid
 from aiaas_magics.runtime import checkpoints, stopping
@@ -92,13 +92,14 @@ class Context:
                 )
             index = 0
         else:
-            wanted = parse_reference(name)
+            wanted = parse_dataset_reference(name)
             found = [
                 position
                 for position, dataset in enumerate(pinned)
                 if dataset.name == wanted.name
                 and wanted.owner in (None, dataset.owner)
-                and wanted.version in (None, dataset.version)
+                # A tag meant a version when the run was submitted, which is the one it has.
+                and (isinstance(wanted.version, str) or wanted.version in (None, dataset.version))
             ]
             if len(found) != 1:
                 raise InvalidInput(

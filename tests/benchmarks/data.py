@@ -266,7 +266,6 @@ def _clients(url: str, requests: int, pause: float) -> dict[str, float]:
     return {
         "p50": round(statistics.median(samples), 4),
         "p99": round(samples[int(0.99 * len(samples))], 4),
-        "a_second": round(len(samples) / sum(samples) * CLIENTS, 1),
     }
 
 

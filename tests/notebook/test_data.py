@@ -158,3 +158,16 @@ def test_versions_are_named_compared_and_retired(
     assert "golden any more" in repr(notebook.run("%aiaas tag sales golden --remove"))
     assert "no dataset sales@golden" in notebook.refuses("%aiaas load sales@golden")
     assert "cannot be a tag" in notebook.refuses("%aiaas load sales@b!")
+
+
+def test_a_run_has_the_version_that_a_tag_meant(
+    world: World, notebook: Notebook, sales: Any
+) -> None:
+    sales.tag("golden")
+    aiaas.datasets.put("sales", pd.DataFrame({"x": [1]}))
+    cell = "def train(ctx):\n    ctx.report(step=0, loss=1.0)\n"
+    run = notebook.run(f"%%aiaas train --name cnn --dataset sales@golden --detach\n{cell}")
+    assert [str(dataset) for dataset in run._record.datasets] == ["alice/sales@1"]
+    assert "no dataset sales@silver" in notebook.refuses(
+        f"%%aiaas train --name cnn --dataset sales@silver --detach\n{cell}"
+    )

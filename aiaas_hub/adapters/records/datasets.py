@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, union
+from sqlalchemy import ColumnElement, Row, Select, delete, func, select, union
 from sqlalchemy.orm import Session, aliased
 
 from aiaas_hub.adapters.records.database import Database
@@ -80,22 +80,31 @@ class SqlDatasetRecords:
             newest = select(ids.c.id).order_by(ids.c.id.desc()).limit(limit + 1)
             found = session.scalars(newest).all()
             kept = found[:limit]
+            # Plain rows: objects that the session looks after cost more than the queries.
             rows = session.execute(
-                select(DatasetRow, DatasetVersionRow)
-                .join(
-                    DatasetVersionRow,
-                    (DatasetVersionRow.dataset_id == DatasetRow.id)
-                    & (DatasetVersionRow.version == DatasetRow.latest_version),
-                )
+                select(DatasetRow.__table__)
                 .where(DatasetRow.id.in_(kept))
                 .order_by(DatasetRow.id.desc())
             ).all()
+            newest_versions = {
+                version.dataset_id: version
+                for version in session.execute(
+                    select(DatasetVersionRow.__table__)
+                    .join(DatasetRow, DatasetRow.id == DatasetVersionRow.dataset_id)
+                    .where(
+                        DatasetVersionRow.dataset_id.in_(kept),
+                        DatasetVersionRow.version == DatasetRow.latest_version,
+                    )
+                )
+            }
             tags = _tags(session, kept)
             # Of this very type, which is then not validated once more on its way out.
             return Page[Dataset](
                 items=[
-                    as_dataset(row, version, tags.get((row.id, version.version), ()))
-                    for row, version in rows
+                    as_dataset(
+                        row, newest_versions[row.id], tags.get((row.id, row.latest_version), ())
+                    )
+                    for row in rows
                 ],
                 next_cursor=str(kept[-1]) if len(found) > limit else None,
             )
@@ -329,7 +338,11 @@ def _index(session: Session, row: DatasetRow, columns: Sequence[Any]) -> None:
     )
 
 
-def as_dataset(row: DatasetRow, version: DatasetVersionRow, tags: Sequence[str] = ()) -> Dataset:
+def as_dataset(
+    row: DatasetRow | Row[Any],
+    version: DatasetVersionRow | Row[Any],
+    tags: Sequence[str] = (),
+) -> Dataset:
     return Dataset.model_validate(
         {
             "owner": row.owner,
@@ -346,7 +359,7 @@ def as_dataset(row: DatasetRow, version: DatasetVersionRow, tags: Sequence[str] 
     )
 
 
-def _version(row: DatasetVersionRow, tags: Sequence[str]) -> DatasetVersion:
+def _version(row: DatasetVersionRow | Row[Any], tags: Sequence[str]) -> DatasetVersion:
     return DatasetVersion.model_validate(
         {
             "version": row.version,
