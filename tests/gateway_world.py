@@ -134,3 +134,5 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+    # All that a flood of a test brings: beyond it a unix socket refuses.
+    request_queue_size = 128
