@@ -160,6 +160,8 @@ c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
     "AIAAS_URL": f"{settings.url}/services/aiaas",
     MARKER: settings.marker,
+    # Servers tell the hub of their activity every minute, not every five: see `culling`.
+    "JUPYTERHUB_ACTIVITY_INTERVAL": "60",
     # `python` and `jupyter` in a terminal are those of the kernels.
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
 }

@@ -30,6 +30,9 @@ from aiaas_hub.schemas.errors import Forbidden, InvalidInput
 
 _UNITS = {"m": 60, "h": 3600, "d": 86400}
 MAX_FREE_TEXT = 300
+LEAST_IDLE_LIMIT = timedelta(minutes=5)
+"""A busy kernel is noted once a minute, told to the hub once a minute, and looked at once a minute:
+with less, a server that is at work would be taken for an idle one."""
 
 
 def _seconds(value: object) -> object:
@@ -156,6 +159,8 @@ class Profile(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
+        if self.idle_limit is not None and self.idle_limit < LEAST_IDLE_LIMIT:
+            raise ValueError("`idle_limit` is at least 5m: activity is told once a minute")
         if (self.gpu_kind is GpuKind.MIG) != (self.mig_slice is not None):
             raise ValueError("`gpu_kind: mig` and `mig_slice` go together")
         if self.gpu_kind is not GpuKind.WHOLE and not self.gpus:

@@ -196,6 +196,7 @@ MODE = {
         ({"max_lifetime": "8 hours"}, "90m, 8h or 7d"),
         ({"max_lifetime": 3600}, "90m, 8h or 7d"),
         ({"idle_limit": "0h"}, "90m, 8h or 7d"),
+        ({"idle_limit": "4m"}, "at least 5m"),
         ({"price_per_hour": -1}, "price_per_hour"),
         ({"image": "a b"}, "image"),
         ({"image": "a\n"}, "image"),
