@@ -16,7 +16,7 @@ from aiaas_hub.app import PYTHON
 from aiaas_hub.home import Home
 
 BASE = f"{PREFIX.rstrip('/')}{VERSION_PREFIX}"
-OF_ALL = {f"{BASE}/metrics"}
+OF_ALL = {f"{BASE}/gateway/metrics"}
 """What tells of all owners' things: for admins."""
 PUBLIC = {f"{BASE}/health", f"{BASE}/openapi.json"}
 
