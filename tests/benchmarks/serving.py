@@ -311,4 +311,4 @@ def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    sys.exit(not main(*map(int, sys.argv[1:]))["ok"])
+    main(*map(int, sys.argv[1:]))
