@@ -29,7 +29,9 @@ def command(language: str, text: str, directory: Path) -> list[str]:
     if language == "curl":
         return ["/bin/sh", "-c", text]
     name = {"java": "Call.java", "go": "call.go"}[language]
-    program = shutil.which(language)
+    # The environment's own Go first.
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    program = shutil.which(language, path=beside)
     if program is None:
         pytest.skip(f"{language} is not installed")
     (directory / name).write_text(text)
