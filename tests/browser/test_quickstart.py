@@ -21,6 +21,8 @@ from lab_pages import (
 from playwright.sync_api import Page, expect
 from running_platform import RunningPlatform
 
+from aiaas_hub.spawner.notebook_home import directory_name
+
 pytestmark = pytest.mark.platform
 
 
@@ -51,7 +53,8 @@ def test_from_sign_in_to_lineage(page: Page, platform: RunningPlatform) -> None:
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
 
     save(page)
-    (saved,) = platform.home.notebooks.glob("*/examples/quickstart.ipynb")
+    mine = platform.home.notebooks / directory_name(NASTY.lower())
+    saved = mine / "examples" / "quickstart.ipynb"
     text = saved.read_text()
     notebook = json.loads(text)
     figures = notebook["cells"][-1]["outputs"][0]["data"]["application/json"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,10 +73,21 @@ def gateway(working: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def shell() -> InteractiveShell:
+def one_shell() -> InteractiveShell:
     """One for all: a second one in a process would leave the first one's exit handlers behind."""
+    main = sys.modules["__main__"]
     # No history: its thread and connection would outlive the tests.
-    return InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    made = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    sys.modules["__main__"] = main
+    return made
+
+
+@pytest.fixture
+def shell(one_shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
+    """Its module is `__main__` while it is used, as in a kernel: processes that other tests spawn
+    look there for the program that they belong to."""
+    monkeypatch.setitem(sys.modules, "__main__", one_shell.user_module)
+    return one_shell
 
 
 @pytest.fixture
