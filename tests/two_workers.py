@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +29,18 @@ def in_two_workers(
 ) -> list[list[Any]]:
     """`train(ctx)` for one job after another, each with a storage of its own; what it returned,
     by worker and job."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = (port, run.service.url, _JOBS.dump_json(list(jobs)), str(run.directory))
+    told = (run.service.url, _JOBS.dump_json(list(jobs)), str(run.directory))
     processes.spawn(_worker, (*told, cloudpickle.dumps(train)), nprocs=2)
     return [cloudpickle.loads((run.directory / f"results-{rank}").read_bytes()) for rank in (0, 1)]
 
 
-def _worker(rank: int, port: int, url: str, jobs: bytes, directory: str, train: bytes) -> None:
+def _worker(rank: int, url: str, jobs: bytes, directory: str, train: bytes) -> None:
     warnings.simplefilter("ignore")
     # As in a run; else it depends on what the machine's own name leads to.
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    # By a file: a port that was free a moment ago may be somebody's by now.
+    meeting = f"file://{directory}/meeting"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     results = []
     for index, job in enumerate(_JOBS.validate_json(jobs)):
         storage = Path(directory) / f"storage-{index}"
