@@ -198,7 +198,7 @@ def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
         return endpoint
     endpoint._take(view.record)
     end = view.version
-    if end.state is wire.EndpointState.FAILED:
+    if end.state is wire.EndpointState.FAILED and end.routed_at is None:
         former = traffic_line(view.record.traffic)
         still = f" What served before serves still ({former})." if view.record.traffic else ""
         raise PublishFailed(

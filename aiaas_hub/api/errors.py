@@ -18,11 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiaas_hub.api.bearer import bearer
 from aiaas_hub.schemas.errors import (
     AiaasError,
+    DiskFull,
     InternalError,
     InvalidInput,
     NotFound,
     TooLarge,
-    Unavailable,
     to_body,
 )
 
@@ -98,10 +98,7 @@ class RequestBoundary:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 log.error("Request %s: %s", identifier, error)
-                error = Unavailable(
-                    "The platform's disk is full.",
-                    remedy="Nothing was changed; ask whoever runs the platform to make room.",
-                )
+                error = DiskFull()
             if not isinstance(error, AiaasError):
                 log.exception(
                     "Request %s failed: %s %r", identifier, scope["method"], scope["path"]

@@ -10,6 +10,7 @@
     ├── TooMany           429  more at a time than this platform allows one user
     ├── NotYet            501  promised, and not built yet
     ├── Unavailable       503  an engine is not up; trying again later may work
+    │   └── DiskFull
     └── InternalError     500  our fault; the text says only the request's id
 
 Only these texts are shown. Any other exception is logged with the request's id and answered as
@@ -86,6 +87,16 @@ class NotYet(AiaasError):
 class Unavailable(AiaasError):
     code = "unavailable"
     status = 503
+
+
+class DiskFull(Unavailable):
+    """Nothing can be written where the platform keeps its state."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The platform's disk is full.",
+            remedy="Nothing was changed; ask whoever runs the platform to make room.",
+        )
 
 
 class InternalError(AiaasError):

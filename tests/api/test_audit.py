@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from api_world import PREFIX, World
+from sqlalchemy import event
 
 from aiaas_hub.api.auditing import UNRECORDED
 from aiaas_hub.domain.auditing import verify
@@ -146,6 +147,28 @@ def test_a_locked_database_refuses_changes_and_answers_reads(world: World) -> No
     assert world.ok("GET", f"/runs/{run['id']}")["state"] == "queued"
     holder.execute("ROLLBACK")
     holder.close()
+    world.ok("POST", f"/runs/{run['id']}/cancel")
+
+
+def test_a_full_disk_refuses_changes_and_answers_reads(world: World) -> None:
+    if world.database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL's disk is not this test's to fill")
+    run = world.submit()
+
+    def fill(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # as many as there are
+
+    event.listen(world.database.engine, "connect", fill)
+    world.database.engine.dispose()
+    for _ in range(1000):
+        refused = world.call("POST", f"/runs/{run['id']}/cancel")
+        if refused.status_code != 200:
+            break
+    assert refused.status_code == 503
+    assert "disk is full" in refused.json()["error"]["message"]
+    world.ok("GET", f"/runs/{run['id']}")
+    event.remove(world.database.engine, "connect", fill)
+    world.database.engine.dispose()
     world.ok("POST", f"/runs/{run['id']}/cancel")
 
 

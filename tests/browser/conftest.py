@@ -16,7 +16,9 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+# One for each module: while it is there, an event loop runs in the tests' thread, and the tests of
+# other directories start their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is missing: apt install chromium")

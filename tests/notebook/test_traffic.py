@@ -14,7 +14,7 @@ from notebook_shell import Notebook
 from aiaas_hub.schemas.endpoints import Sample
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.endpoint_statistics import Statistics
-from aiaas_magics.publishing import canary_plan
+from aiaas_magics.publishing import canary_plan, follow
 from aiaas_magics.version_comparison import VersionComparison, _binned
 
 
@@ -45,6 +45,14 @@ def test_a_canary_is_published_promoted_and_rolled_back(notebook: Notebook) -> N
     assert (first.action, first.by, first.after) == ("traffic", "alice", {1: 70, 2: 30})
     assert [change.why for change in endpoint.history()][2] == "better"
     assert "better" in repr(endpoint.history())
+
+
+@pytest.mark.usefixtures("two")
+def test_a_canary_that_is_rolled_back_before_it_was_seen_was_published(notebook: Notebook) -> None:
+    endpoint = notebook.run("%aiaas endpoint digits")
+    endpoint.rollback("it was judged within a moment")
+    assert follow(endpoint).traffic == {1: 100}
+    assert "judged within a moment" in repr(endpoint)
 
 
 @pytest.mark.usefixtures("two")

@@ -14,7 +14,7 @@ from aiaas_hub.adapters.records.pages import select_page
 from aiaas_hub.adapters.records.tables import AuditRow
 from aiaas_hub.domain.auditing import GENESIS, Act, AuditFilter, Head, make_entry
 from aiaas_hub.schemas.audit import AuditEntry
-from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.errors import DiskFull, Unavailable
 from aiaas_hub.schemas.paging import Page
 
 
@@ -32,6 +32,8 @@ class SqlAuditRecords:
                 entry = make_entry(act, _head(session), datetime.now(UTC))
                 session.add(AuditRow(**entry.model_dump()))
                 return entry
+        except DiskFull:
+            raise
         except (DBAPIError, Unavailable) as error:
             raise Unavailable(
                 "The audit log cannot be written to right now, so nothing was done.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.errors import DiskFull, Unavailable
 
 BUSY_TIMEOUT_SECONDS = 5
 READING = "aiaas_reading"
@@ -78,10 +79,21 @@ def _bounded() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if _is_of_a_full_disk(error):
+            raise DiskFull from error
         raise Unavailable(
             "The platform's records cannot be reached right now.",
             remedy="Nothing was changed; try again in a moment.",
         ) from error
+
+
+def _is_of_a_full_disk(error: OperationalError) -> bool:
+    """By SQLite's and PostgreSQL's own codes (https://sqlite.org/rescode.html#full,
+    https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+    return (
+        getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or getattr(error.orig, "sqlstate", None) == "53100"
+    )
 
 
 def _tune_sqlite(connection: Any, _record: Any) -> None:
