@@ -131,6 +131,21 @@ def entries(records: AuditRecords, since: int = 0, block: int = 1000) -> Iterabl
         since = found[-1].number
 
 
+def without_beginnings(
+    shown: Sequence[AuditEntry], later: Iterable[AuditEntry] = ()
+) -> list[AuditEntry]:
+    """The entries less those that say that something begins whose end is among them, or among
+    `later` ones: for who reads what happened, and not how it was recorded."""
+    ended = {_of_request(one) for one in (*shown, *later) if one.outcome is not Outcome.BEGUN}
+    return [
+        one for one in shown if one.outcome is not Outcome.BEGUN or _of_request(one) not in ended
+    ]
+
+
+def _of_request(entry: AuditEntry) -> tuple[str, str]:
+    return entry.request_id, entry.act
+
+
 def verify(records: AuditRecords, anchor: Head | None = None) -> Finding:
     """Read the chain from its beginning. `anchor` is a head that was kept elsewhere."""
     head = Head(0, GENESIS)

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 import aiaas_hub
 from aiaas_hub.api.identity import Identity, Principal, Scope
 from aiaas_hub.api.services import Services
-from aiaas_hub.domain.auditing import AuditFilter
+from aiaas_hub.domain.auditing import AuditFilter, without_beginnings
 from aiaas_hub.domain.usage import report
 from aiaas_hub.page.sessions import SESSION_SECONDS, SIGN_IN_SECONDS, Sessions
 from aiaas_hub.schemas.errors import Unauthenticated
@@ -113,6 +113,8 @@ def routes(sessions: Sessions, services: Services, identity: Identity, prefix: s
         costs = [line.cost if usage.total.cost else line.hours for line in usage.lines]
         which = AuditFilter(**({"owner": mine} | asked if mine else asked))  # type: ignore[arg-type]
         found = services.audit.page(which, cursor, _ENTRIES)
+        # How something ended may be on the page before this one.
+        later = services.audit.following(found.items[0].number, _ENTRIES) if found.items else ()
         following = ""
         if found.next_cursor:
             following = "?" + urlencode({**asked, "cursor": found.next_cursor})
@@ -131,7 +133,7 @@ def routes(sessions: Sessions, services: Services, identity: Identity, prefix: s
             runs=runs[:_ROWS],
             endpoints=served[:_ROWS],
             asked=asked,
-            entries=found.items,
+            entries=without_beginnings(found.items, later),
             following=following,
         )
 

@@ -19,10 +19,13 @@ import httpx
 import pytest
 from api_world import PREFIX, World, serving
 
+from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.api.errors import request_id
+from aiaas_hub.domain.auditing import Act
 from aiaas_hub.home import Home
 from aiaas_hub.logs import JsonLines, _WithRequest
 from aiaas_hub.page.sessions import Expiring, OAuthClient
+from aiaas_hub.schemas.audit import Outcome, Via
 
 NASTY = "<img src=x onerror=alert(1)>'\""
 
@@ -123,6 +126,18 @@ def test_an_administrator_sees_everybodys_and_searches(paged: World, hub: HTTPSe
         found = visitor.get(PREFIX, params={"actor": "bob"}).text
         assert "of-bob" in found
         assert "of-alice" not in found
+
+
+def test_what_ended_is_told_once_and_what_did_not_is_told(paged: World, hub: HTTPServer) -> None:
+    paged.dataset("of-alice")
+    with sign_in(paged, hub, "user:alice") as visitor:
+        page = visitor.get(PREFIX).text
+        assert 'class="done">done</td>' in page
+        assert ">begun</td>" not in page
+        SqlAuditRecords(paged.database).append(
+            Act("alice", Via.API, "put", "datasets/alice/x", Outcome.BEGUN, "alice", "r-1")
+        )
+        assert visitor.get(PREFIX).text.count(">begun</td>") == 1
 
 
 def test_no_script_of_anybody_runs(paged: World, hub: HTTPServer) -> None:
