@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from aiaas_magics.runtime.sources import export
 SECONDS = 2.0
 CLIENTS = (1, 8)
 MODEL = "digits-1"
+OTHER_ENDPOINTS = 1000
 LIMITS = {
     "gateway_adds_ms": 0.25,
     "gateway_share_at_8": 0.7,
@@ -80,6 +82,7 @@ def main(rounds: int = 3, publishes: int = 50) -> dict[str, Any]:
         exported = _exported(Path(directory))
         with _engines(Path(directory), exported) as world:
             speed = _speed(world, exported, Path(directory), rounds)
+            crowded = _crowded(world, exported, rounds)
             published = _publishing(world, exported, publishes)
     one, eight = ({name: found[c] for name, found in speed.items()} for c in CLIENTS)
     ratios = {
@@ -92,6 +95,7 @@ def main(rounds: int = 3, publishes: int = 50) -> dict[str, Any]:
     result = {
         "speed": speed,
         "ratios": ratios,
+        "crowded": crowded,
         "publishing": published,
         "limits": LIMITS,
         "ok": ratios["gateway_adds_ms"] <= LIMITS["gateway_adds_ms"]
@@ -190,6 +194,33 @@ def _speed(
         name: {clients: _medians(runs) for clients, runs in by.items()}
         for name, by in found.items()
     }
+
+
+def _crowded(world: World, exported: ExportedModel, rounds: int) -> dict[str, Any]:
+    """The same endpoint alone and among others: its requests, and how long a change of route takes.
+    A change of another endpoint is every owner's wait, since all are in one file."""
+    body, head = _body(exported)
+    key = world.key("ann/digits", minutes=60)
+    request = _request("/ann/digits/v2/models/m/infer", body, head, f"Bearer {key}")
+    address = world.envoy.url.removeprefix("http://")
+    target = [RouteTarget(MODEL, 1, 100)]
+    mine = Route("ann", "digits", target, "ann/digits")
+    others = [
+        Route(f"user{n}", "digits", target, f"user{n}/digits") for n in range(OTHER_ENDPOINTS)
+    ]
+    found: dict[str, Any] = {"others": OTHER_ENDPOINTS}
+    for name, routes in (("alone", [mine]), ("among_others", [mine, *others])):
+        world.envoy.apply(routes)
+        runs = [_load_of(address, request, 1) for _ in range(rounds + 1)][1:]
+        changes = []
+        for turn in range(5):
+            changed = replace(mine, revoked=[f"key-{turn}"])
+            began = time.perf_counter()
+            world.envoy.apply([changed, *routes[1:]])
+            changes.append(time.perf_counter() - began)
+        found[name] = {**_medians(runs), "change_ms": round(1000 * statistics.median(changes), 1)}
+    world.envoy.apply([mine])
+    return found
 
 
 def _body(exported: ExportedModel) -> tuple[bytes, int]:

@@ -27,8 +27,7 @@ from aiaas_hub.schemas.runs import Resources
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 LONG = 240
-"""Seconds: Ray's own Jobs API takes half a minute to its first job, on a machine with nothing else to
-do."""
+"""Seconds: Ray's own Jobs API takes half a minute to its first job on an idle machine."""
 
 
 class Silent(BaseHTTPRequestHandler):

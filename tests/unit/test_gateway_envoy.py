@@ -132,16 +132,42 @@ def _inference(
     return [binary, plain]
 
 
+def _list(entries: list[dict[str, object]]) -> dict[str, object]:
+    routes = {
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteList",
+        "routes": [*entries, NOTHING_ELSE],
+    }
+    return {"action": {"name": "routes", "typed_config": routes}}
+
+
 def _document(entries: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Of ann's digits, or of no endpoint."""
+    path = {
+        "@type": "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+        "header_name": ":path",
+    }
+    matcher = {
+        "matcher_tree": {
+            "input": {"name": "path", "typed_config": path},
+            "prefix_match_map": {"map": {"/ann/digits/": _list(entries)}},
+        },
+        "on_no_match": _list([]),
+    }
+    lookup: dict[str, object] = {"matcher": matcher} if entries else {"routes": [NOTHING_ELSE]}
     return [
         {
             "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             "name": "endpoints",
-            "virtual_hosts": [
-                {"name": "gateway", "domains": ["*"], "routes": [*entries, NOTHING_ELSE]}
-            ],
+            "virtual_hosts": [{"name": "gateway", "domains": ["*"], **lookup}],
         }
     ]
+
+
+def _lists(routes: list[Route]) -> dict[str, list[dict[str, Any]]]:
+    """Beginning of a path → the routes tried there."""
+    (document,) = route_configuration(routes)["resources"]
+    tree = document["virtual_hosts"][0]["matcher"]["matcher_tree"]["prefix_match_map"]["map"]
+    return {one: found["action"]["typed_config"]["routes"] for one, found in tree.items()}
 
 
 def test_no_routes() -> None:
@@ -195,14 +221,58 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
 def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
     targets = [RouteTarget("d", 1, 0), RouteTarget("d", 2, 100)]
     route = Route("ann", "digits", targets, "ann/digits")
-    (document,) = route_configuration([route])["resources"]
-    for entry in document["virtual_hosts"][0]["routes"]:
+    for entry in _lists([route])["/ann/digits/"]:
         if "versions/1" in to_text(entry):
             assert {"name": "x-aiaas-version", "string_match": {"exact": "1"}} in entry["match"][
                 "headers"
             ]
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
+
+
+OWNERS = [
+    "ann",
+    "ann@corp",
+    "anna",
+    "an",
+    "a",
+    "ann%40corp",
+    "@",
+    "王芳",
+    "ann b",
+    "v2",
+    "Ann",
+    "ann.",
+]
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_path_begins_with_its_own_endpoints_list(owner: str) -> None:
+    """However it is spelled: the longest beginning is the one that has its routes."""
+    routes = [
+        Route(each, endpoint, [RouteTarget("m", 1, 100)], f"{each}/{endpoint}")
+        for each in OWNERS
+        for endpoint in ("digits", "d", "v2")
+    ]
+    lists = _lists(routes)
+    quoted = quote(owner, safe="")
+    lower = re.sub("%..", lambda found: found[0].lower(), quoted)
+    for spelled in {quoted, lower, *([owner] if owner.startswith(("@", "ann@")) else [])}:
+        for endpoint in ("digits", "d", "v2"):
+            path = f"/{spelled}/{endpoint}/v2/models/m/infer"
+            longest = max((one for one in lists if path.startswith(one)), key=len)
+            assert any(
+                re.fullmatch(entry["match"]["safe_regex"]["regex"], path)
+                for entry in lists[longest][:-1]
+            ), path
+
+
+def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
+    routes = [
+        Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
+        for n in range(300)
+    ]
+    assert max(len(entries) for entries in _lists(routes).values()) < 10
 
 
 def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:

@@ -16,8 +16,8 @@ from aiaas_hub.spawner.profiles import Offer, choose, load_profiles
 
 PROFILES = """
 profiles:
-  - {slug: brief, name: Brief, description: A moment., cpus: 1, memory: 1G, max_lifetime: 1m, default: true}
-  - {slug: endless, name: Endless, description: For ever., cpus: 1, memory: 1G}
+  - {slug: brief, name: Brief, description: B, cpus: 1, memory: 1G, max_lifetime: 1m, default: true}
+  - {slug: endless, name: Endless, description: E, cpus: 1, memory: 1G}
 """
 
 
