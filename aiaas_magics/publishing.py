@@ -95,7 +95,7 @@ def publish(
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
-    An object (a torch module, a Keras 3 model, a scikit-learn estimator, ONNX) is exported with
+    An object (torch, Keras 3, TensorFlow, scikit-learn, ONNX) is exported with
     `example` (an array with the batch first, or a tuple or dict of them); on `eval_input`,
     held-out rows, its outputs are compared with Triton's. Returns when the version serves or, of
     a canary, has its share. Raises `PublishFailed` if it does not come to serve: what served

@@ -177,11 +177,25 @@ LOOPS = {
         "    ctx.report(loss=fitted.history['loss'][-1])\n"
         "    ctx.save_model(model, x[:8])\n"
     ),
+    "tensorflow": (
+        "import numpy as np\nimport tensorflow as tf\n"
+        "def train(ctx):\n"
+        "    x = np.random.default_rng(0).normal(size=(64, 3)).astype('float32')\n"
+        "    weights = tf.Variable(tf.zeros((3, 1)))\n"
+        "    with tf.GradientTape() as tape:\n"
+        "        loss = tf.reduce_mean((x @ weights - x[:, :1]) ** 2)\n"
+        "    weights.assign_sub(0.1 * tape.gradient(loss, weights))\n"
+        "    ctx.report(loss=loss)\n"
+        "    ctx.save_model(tf.function(lambda features: features @ weights), x[:8])\n"
+    ),
 }
 
 
 @pytest.mark.parametrize("library", LOOPS)
 def test_loops_of_other_libraries_hand_over_a_model(library: str) -> None:
+    if library == "tensorflow":
+        pytest.importorskip(library, reason="TensorFlow is not installed")
+        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (extra `tensorflow`)")
     seen = smoked(LOOPS[library], limit=120, settle=60)
     assert seen.report.finished
     assert seen.report.reports == 1
