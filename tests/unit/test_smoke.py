@@ -95,6 +95,15 @@ def test_what_the_kernel_would_not_survive() -> None:
         assert failure.value.remedy
 
 
+def test_text_that_is_none_is_written_for_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SmokeFailed, match=r"ValueError: bad \\udc81"):
+        smoked(
+            "def train(ctx):\n    print('half \\udc80', flush=True)\n"
+            "    raise ValueError('bad \\udc81')\n"
+        )
+    assert "half \\udc80" in capsys.readouterr().out
+
+
 def test_a_loop_without_a_step_is_found() -> None:
     with pytest.raises(SmokeFailed, match=r"No step .* within 8 s: it is at cell\.py, line 3"):
         smoked("def train(ctx):\n    while True:\n        sum(range(99))\n", limit=8)
