@@ -71,6 +71,12 @@ class ServiceConfig(Configurable):
         "many more wait for their turn, and what is beyond is answered with HTTP 429.",
     ).tag(config=True)
 
+    serving_memory_bytes = Int(
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2,
+        help="Memory that all served models together may take, half of the machine's by default; "
+        "a publish that would not fit is refused.",
+    ).tag(config=True)
+
     max_streams_per_user = Int(
         64, help="Most streams of live state that one user may have open."
     ).tag(config=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiaas_hub.schemas.endpoints import MAX_BATCH, Endpoint, EndpointToken
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointToken
 from aiaas_hub.schemas.errors import (
     AiaasError,
     Conflict,
@@ -84,7 +84,9 @@ class Caller:
             )
         inputs = to_tensors(signature, x)
         call = _Call(endpoint, signature, version)
-        answers = [self._call(call, piece) for piece in _pieces(inputs)]
+        answers = [
+            self._call(call, piece) for piece in _pieces(inputs, call.endpoint.largest_batch)
+        ]
         if len(answers) == 1:
             return answers[0]
         import numpy as np
@@ -247,10 +249,10 @@ def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
     return np.ascontiguousarray(array, dtype=wanted_type)
 
 
-def _pieces(inputs: Arrays) -> Iterator[Arrays]:
+def _pieces(inputs: Arrays, most: int) -> Iterator[Arrays]:
     rows = next(iter(inputs.values())).shape[0]
-    for start in range(0, rows, MAX_BATCH):
-        yield {name: array[start : start + MAX_BATCH] for name, array in inputs.items()}
+    for start in range(0, rows, most):
+        yield {name: array[start : start + most] for name, array in inputs.items()}
 
 
 def _shape(spec: TensorSpec) -> str:

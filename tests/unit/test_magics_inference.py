@@ -92,7 +92,7 @@ def test_integers_that_fit_are_narrowed() -> None:
 
 def test_many_rows_go_in_pieces_that_the_engine_takes() -> None:
     rows = 2 * MAX_BATCH + 3
-    pieces = list(_pieces({"x": np.arange(rows), "y": np.arange(rows)}))
+    pieces = list(_pieces({"x": np.arange(rows), "y": np.arange(rows)}, MAX_BATCH))
     assert [len(piece["y"]) for piece in pieces] == [MAX_BATCH, MAX_BATCH, 3]
     assert np.concatenate([piece["x"] for piece in pieces]).tolist() == list(range(rows))
 

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,9 @@ from aiaas_hub.adapters.triton_local.environment import (
     check_platform,
 )
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration
-from aiaas_hub.domain.ports import ModelCounts, StagedVersion
+from aiaas_hub.domain.ports import DEFAULT_OPTIONS, ModelCounts, StagedVersion
 from aiaas_hub.home import Home
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature, TensorSpec
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
@@ -141,7 +143,14 @@ class TritonLocal:
 
     # Publishing
 
-    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+    def stage(
+        self,
+        model: str,
+        version: int,
+        signature: Signature,
+        onnx: Path,
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> StagedVersion:
         """See `ServingEngine.stage`."""
         environment = self._environment.get()
         with self._lock(model):
@@ -150,18 +159,33 @@ class TritonLocal:
             if self._repository.is_installed(staged):
                 return staged
             try:
-                inspection.check(environment, staged.path / "model.onnx", signature)
+                each = inspection.check(environment, staged.path / "model.onnx", signature)
             except AiaasError:
                 self._repository.discard(staged)
                 raise
+            staged = replace(staged, memory=each * (options.instances or self._instances))
             self._repository.seal(staged)
             return staged
+
+    def discard(self, staged: StagedVersion) -> None:
+        self._repository.discard(staged)
+
+    def memory(self) -> dict[tuple[str, int], int]:
+        """See `ServingEngine.memory`."""
+        self._repository.prepare()
+        return self._repository.memory()
 
     def install(self, staged: StagedVersion) -> None:
         with self._lock(staged.model):
             self._repository.install(staged)
 
-    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+    def set_versions(
+        self,
+        model: str,
+        signature: Signature,
+        versions: Sequence[int],
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> None:
         """See `ServingEngine.set_versions`."""
         wanted = set(versions)
         with self._lock(model):
@@ -172,7 +196,9 @@ class TritonLocal:
             self._repository.sweep(model)
             self._repository.require(model, wanted)
             former = self._repository.read_configuration(model)
-            text = configuration(model, signature, sorted(wanted), instances=self._instances)
+            text = configuration(
+                model, signature, sorted(wanted), instances=self._instances, options=options
+            )
             if former == text and client.ready_versions(model) == wanted:
                 return
             if former != text:
