@@ -108,7 +108,12 @@ class Caller:
                     renewed, self._token = True, None
                     continue
                 pause = next(pauses, None)
-                if isinstance(error, Unavailable) and pause is not None:
+                # What took too long once would take as long again.
+                if (
+                    isinstance(error, Unavailable)
+                    and pause is not None
+                    and _status(failure) != "504"
+                ):
                     time.sleep(pause)
                     continue
                 raise error from failure
@@ -274,9 +279,13 @@ def _first_line(message: str) -> str:
     return sentence(message.strip().splitlines()[0][:200] if message.strip() else "no reason given")
 
 
+def _status(failure: Exception) -> str:
+    return str(getattr(failure, "status", lambda: "")() or "")
+
+
 def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
     """Our word for what the gateway, the engine or the network said."""
-    status = str(getattr(failure, "status", lambda: "")() or "")
+    status = _status(failure)
     message = _first_line(getattr(failure, "message", lambda: None)() or str(failure))
     if status == "401":
         return Unauthenticated(
@@ -304,7 +313,12 @@ def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
         return InvalidInput(
             f"The model refused the input: {message}", remedy="Compare it with the signature."
         )
-    if status in ("502", "503", "504") or isinstance(failure, OSError) or not status:
+    if status == "504":
+        return Unavailable(
+            f"Endpoint {endpoint.name} did not answer in time.",
+            remedy="Send fewer rows, or publish it with a longer --timeout.",
+        )
+    if status in ("502", "503") or isinstance(failure, OSError) or not status:
         return Unavailable(
             f"Endpoint {endpoint.name} does not answer: {message}",
             remedy="It may be restarting: try again in a moment.",
