@@ -151,7 +151,14 @@ def compose(
         live,
     )
     publisher = Publisher(
-        endpoint_records, endpoints, models, blobs, engines.serving, live, read_tensors
+        endpoint_records,
+        endpoints,
+        models,
+        blobs,
+        engines.serving,
+        live,
+        read_tensors,
+        config.serving_memory_bytes,
     )
     profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
     collecting = Collecting(

@@ -71,6 +71,13 @@ class ServiceConfig(Configurable):
         "many more wait for their turn, and what is beyond is answered with HTTP 429.",
     ).tag(config=True)
 
+    serving_memory_bytes = Int(
+        None,
+        allow_none=True,
+        help="Memory that all served models together may take; a publish that would not fit is "
+        "refused. None: half of the machine's.",
+    ).tag(config=True)
+
     max_streams_per_user = Int(
         64, help="Most streams of live state that one user may have open."
     ).tag(config=True)
@@ -197,4 +204,7 @@ def read_config(home: Home) -> ServiceConfig:
         config.records_url = Path(config.records_url_file).read_text().strip()
     config.records_url = config.records_url or home.records_url
     config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
+    if config.serving_memory_bytes is None:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        config.serving_memory_bytes = machine // 2
     return config

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from aiaas_hub.schemas.endpoints import MAX_BATCH, Endpoint, EndpointToken
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointToken
 from aiaas_hub.schemas.errors import (
     AiaasError,
     Conflict,
@@ -84,7 +84,9 @@ class Caller:
             )
         inputs = to_tensors(signature, x)
         call = _Call(endpoint, signature, version)
-        answers = [self._call(call, piece) for piece in _pieces(inputs)]
+        answers = [
+            self._call(call, piece) for piece in _pieces(inputs, call.endpoint.largest_batch)
+        ]
         if len(answers) == 1:
             return answers[0]
         import numpy as np
@@ -106,7 +108,12 @@ class Caller:
                     renewed, self._token = True, None
                     continue
                 pause = next(pauses, None)
-                if isinstance(error, Unavailable) and pause is not None:
+                # What took too long once would take as long again.
+                if (
+                    isinstance(error, Unavailable)
+                    and pause is not None
+                    and _status(failure) != "504"
+                ):
                     time.sleep(pause)
                     continue
                 raise error from failure
@@ -247,10 +254,10 @@ def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
     return np.ascontiguousarray(array, dtype=wanted_type)
 
 
-def _pieces(inputs: Arrays) -> Iterator[Arrays]:
+def _pieces(inputs: Arrays, most: int) -> Iterator[Arrays]:
     rows = next(iter(inputs.values())).shape[0]
-    for start in range(0, rows, MAX_BATCH):
-        yield {name: array[start : start + MAX_BATCH] for name, array in inputs.items()}
+    for start in range(0, rows, most):
+        yield {name: array[start : start + most] for name, array in inputs.items()}
 
 
 def _shape(spec: TensorSpec) -> str:
@@ -272,9 +279,13 @@ def _first_line(message: str) -> str:
     return sentence(message.strip().splitlines()[0][:200] if message.strip() else "no reason given")
 
 
+def _status(failure: Exception) -> str:
+    return str(getattr(failure, "status", lambda: "")() or "")
+
+
 def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
     """Our word for what the gateway, the engine or the network said."""
-    status = str(getattr(failure, "status", lambda: "")() or "")
+    status = _status(failure)
     message = _first_line(getattr(failure, "message", lambda: None)() or str(failure))
     if status == "401":
         return Unauthenticated(
@@ -302,7 +313,12 @@ def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
         return InvalidInput(
             f"The model refused the input: {message}", remedy="Compare it with the signature."
         )
-    if status in ("502", "503", "504") or isinstance(failure, OSError) or not status:
+    if status == "504":
+        return Unavailable(
+            f"Endpoint {endpoint.name} did not answer in time.",
+            remedy="Send fewer rows, or publish it with a longer --timeout.",
+        )
+    if status in ("502", "503") or isinstance(failure, OSError) or not status:
         return Unavailable(
             f"Endpoint {endpoint.name} does not answer: {message}",
             remedy="It may be restarting: try again in a moment.",

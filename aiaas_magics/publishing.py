@@ -25,6 +25,7 @@ from aiaas_magics.screen import Screen, screen
 
 _CANARY_PERCENT = 10
 """Of a bake for which no share was said."""
+_AS_THE_PLATFORM_DOES = wire.ServingOptions()
 _STEPS = ("staging", "verifying", "canary", "serving")
 
 
@@ -92,10 +93,14 @@ def publish(
     limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
     labels: list[str] | None = None,
+    instances: int | None = None,
+    max_batch: int | None = None,
+    warm_up: bool = False,
+    timeout: float | None = None,
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
-    An object (a torch module, a Keras 3 model, a scikit-learn estimator, ONNX) is exported with
+    An object (torch, Keras 3, TensorFlow, scikit-learn, ONNX) is exported with
     `example` (an array with the batch first, or a tuple or dict of them); on `eval_input`,
     held-out rows, its outputs are compared with Triton's. Returns when the version serves or, of
     a canary, has its share. Raises `PublishFailed` if it does not come to serve: what served
@@ -104,13 +109,18 @@ def publish(
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
     `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
+
+    `instances` of the model infer at the same time, each in its own memory; `max_batch` rows at
+    most come in one request; with `warm_up` all instances infer held-out rows before the first
+    request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
     """
     plan = canary_plan(canary, bake, limits)
+    options = serving_options(instances, max_batch, warm_up, timeout)
     client = current_client()
     if isinstance(thing, Run):
-        return publish_run(thing.id, name or thing.name, plan)
+        return publish_run(thing.id, name or thing.name, plan, options)
     if isinstance(thing, Model):
-        return publish_model(str(thing), name or thing.name, plan)
+        return publish_model(str(thing), name or thing.name, plan, options)
     if isinstance(thing, str):
         raise InvalidInput(
             "aiaas.publish takes an object, not a text.",
@@ -125,7 +135,7 @@ def publish(
             remedy="Give a small batch: aiaas.publish(model, x[:2], name=…).",
         )
     reference = _register(client, name, thing, example, eval_input, labels)
-    return publish_model(reference, name, plan)
+    return publish_model(reference, name, plan, options)
 
 
 def canary_plan(
@@ -154,15 +164,37 @@ def canary_plan(
         raise invalid(error) from error
 
 
-def publish_run(run_id: str, name: str, plan: wire.CanaryPlan | None = None) -> Endpoint:
-    return _publish(name, wire.PublishRequest(run=run_id, canary=plan))
+def serving_options(
+    instances: int | None, max_batch: int | None, warm_up: bool, timeout: float | None
+) -> wire.ServingOptions:
+    """Raises `InvalidInput`."""
+    try:
+        return wire.ServingOptions(
+            instances=instances, max_batch=max_batch, warm_up=warm_up, timeout_seconds=timeout
+        )
+    except ValidationError as error:
+        raise invalid(error) from error
 
 
-def publish_model(reference: str, name: str, plan: wire.CanaryPlan | None = None) -> Endpoint:
+def publish_run(
+    run_id: str,
+    name: str,
+    plan: wire.CanaryPlan | None = None,
+    options: wire.ServingOptions = _AS_THE_PLATFORM_DOES,
+) -> Endpoint:
+    return _publish(name, wire.PublishRequest(run=run_id, canary=plan, options=options))
+
+
+def publish_model(
+    reference: str,
+    name: str,
+    plan: wire.CanaryPlan | None = None,
+    options: wire.ServingOptions = _AS_THE_PLATFORM_DOES,
+) -> Endpoint:
     """`reference`: `[owner/]name[@version]` or `name@alias`; what it means now is published."""
     meant = current_client().model(reference).latest
     model = f"{meant.owner}/{meant.name}@{meant.version}"
-    return _publish(name, wire.PublishRequest(model=model, canary=plan))
+    return _publish(name, wire.PublishRequest(model=model, canary=plan, options=options))
 
 
 def _publish(name: str, request: wire.PublishRequest) -> Endpoint:

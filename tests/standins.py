@@ -13,6 +13,7 @@ import numpy as np
 
 from aiaas_hub.api.identity import Principal
 from aiaas_hub.domain.ports import (
+    DEFAULT_OPTIONS,
     Capacity,
     JobState,
     JobStatus,
@@ -22,6 +23,7 @@ from aiaas_hub.domain.ports import (
     StagedVersion,
     VersionTraffic,
 )
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
@@ -83,6 +85,10 @@ class StandInServing:
         self.calls: list[str] = []
         self.refuse_load: set[int] = set()
         self.offset = 0.0
+        self.each_takes = 100_000_000
+        self.takes: dict[tuple[str, int], int] = {}
+        self.options: dict[str, ServingOptions] = {}
+        self.batches: list[int] = []
         self.impossible = False
         self.crash_at: str | None = None
 
@@ -96,20 +102,42 @@ class StandInServing:
         state = EngineState.READY if self.ready else EngineState.STARTING
         return EngineHealth(name="triton", state=state)
 
-    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+    def stage(
+        self,
+        model: str,
+        version: int,
+        signature: Signature,
+        onnx: Path,
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> StagedVersion:
         self._step("stage")
         content = onnx.read_bytes()
         if content.startswith(b"broken"):
             raise InvalidInput("The model does not load.", remedy="Export it again.")
         self.staged[model, version] = content
-        return StagedVersion(model, version, onnx)
+        memory = self.each_takes * (options.instances or 1)
+        self.takes[model, version] = memory
+        return StagedVersion(model, version, onnx, memory)
+
+    def discard(self, staged: StagedVersion) -> None:
+        self.calls.append("discard")
+
+    def memory(self) -> dict[tuple[str, int], int]:
+        return {key: self.takes[key] for key in self.installed}
 
     def install(self, staged: StagedVersion) -> None:
         self._step("install")
         self.installed.add((staged.model, staged.version))
 
-    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+    def set_versions(
+        self,
+        model: str,
+        signature: Signature,
+        versions: Sequence[int],
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> None:
         self._step("set_versions")
+        self.options[model] = options
         if self.refuse_load & set(versions):
             raise InvalidInput("Version does not load.")
         assert all((model, version) in self.installed for version in versions)
@@ -128,6 +156,8 @@ class StandInServing:
         if version not in self.served.get(model, set()):
             raise InvalidInput("not served")
         x = next(iter(inputs.values()))
+        assert len(x) <= self.options[model].largest_batch
+        self.batches.append(len(x))
         return {"output": (2 * x + self.offset).astype(np.float32)}
 
     def counts(self, model: str) -> dict[int, ModelCounts]:

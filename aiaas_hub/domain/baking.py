@@ -252,7 +252,10 @@ class Baking:
         progress.disagreement = float(1 - same.mean())
 
     def _infer(self, deployment: Deployment, rows: Tensors) -> Tensors:
-        return self._engine.infer(deployment.serving_name, deployment.version, rows)
+        def infer(batch: Tensors) -> Tensors:
+            return self._engine.infer(deployment.serving_name, deployment.version, batch)
+
+        return parity.in_batches(infer, rows, deployment.info.options.largest_batch)
 
 
 def _counters(found: VersionTraffic | None) -> dict[str, int]:

@@ -26,6 +26,7 @@ from aiaas_hub.schemas.endpoints import (
     KeyCreate,
     KeyScope,
     PublishRequest,
+    ServingOptions,
     TrafficRequest,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
@@ -40,13 +41,19 @@ def topic(owner: str, name: str) -> str:
     return f"endpoints/{owner}/{name}"
 
 
-def serving_name(owner: str, endpoint: str, signature: Signature) -> str:
+def serving_name(
+    owner: str, endpoint: str, signature: Signature, options: ServingOptions | None = None
+) -> str:
     """The Triton model behind an endpoint.
 
     Triton keeps one configuration for all versions of a model, so each signature has a model of
-    its own. The hash keeps owners apart, whatever their names hold.
+    its own, and so have other options: the versions before are served as they were. The hash keeps
+    owners apart, whatever their names hold.
     """
     identity = f"{owner}\0{endpoint}\0{signature.model_dump_json(exclude={'labels'})}"
+    said = options.model_dump_json(exclude={"warm_up"}, exclude_none=True) if options else "{}"
+    if said != "{}":
+        identity += f"\0{said}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
     slug = re.sub(r"[^a-z0-9]+", "-", endpoint.lower()).strip("-")[:40]
     return f"{slug}-{digest}"
@@ -114,9 +121,10 @@ class Endpoints:
                 state=EndpointState.STAGING,
                 created_at=datetime.now(UTC),
                 created_by=by,
+                options=request.options,
                 plan=request.canary,
             ),
-            serving_name(owner, name, model.signature),
+            serving_name(owner, name, model.signature, request.options),
             idempotency_key,
         )
         self._notifier.notify(topic(owner, name))
@@ -263,7 +271,7 @@ class Endpoints:
             )
 
     def _route(self, endpoint: Endpoint, deployments: Sequence[Deployment], now: datetime) -> Route:
-        names = {deployment.version: deployment.serving_name for deployment in deployments}
+        named = {deployment.version: deployment for deployment in deployments}
         # One that is on its way is not verified to the end, until it has a share.
         underway = {v.version for v in endpoint.versions if v.is_underway} - set(endpoint.traffic)
         return Route(
@@ -271,9 +279,10 @@ class Endpoints:
             endpoint=endpoint.name,
             targets=[
                 RouteTarget(
-                    model=names[version],
+                    model=named[version].serving_name,
                     version=version,
                     percent=endpoint.traffic.get(version, 0),
+                    timeout_seconds=named[version].info.options.timeout_seconds,
                 )
                 for version in sorted(traffic.kept(endpoint) - underway)
             ],

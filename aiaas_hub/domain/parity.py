@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -49,29 +50,54 @@ def split_evaluation(
     return found["input"], found["output"]
 
 
+def in_batches(infer: Infer, rows: Mapping[str, Array], size: int) -> Mapping[str, Array]:
+    """The answer to all rows, asked for in batches of at most `size`."""
+    count = len(next(iter(rows.values())))
+    answers = [
+        infer({name: array[start : start + size] for name, array in rows.items()})
+        for start in range(0, count, size)
+    ]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def warm_up(infer: Infer, inputs: Mapping[str, Array], instances: int, largest: int) -> None:
+    """Ask for held-out rows in the largest batch and one by one, `instances` at the same time, so
+    that none of them is idle and each has made room. Raises what `infer` does."""
+    rows = len(next(iter(inputs.values())))
+    with ThreadPoolExecutor(instances, thread_name_prefix="warm-up") as threads:
+        for size in (largest, 1):
+            part = np.arange(size) % rows
+            batch = {name: array[part] for name, array in inputs.items()}
+            for _ in threads.map(lambda _, batch=batch: infer(batch), range(3 * instances)):
+                pass
+
+
 def measure(
-    infer: Infer, inputs: Mapping[str, Array], expected: Mapping[str, Array]
+    infer: Infer,
+    inputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    largest: int = MAX_BATCH,
 ) -> tuple[Parity, float]:
-    """Ask `infer` for the held-out rows in batches of 1, 3 and the maximum.
+    """Ask `infer` for the held-out rows in batches of 1, 3 and the `largest`.
 
     Returns the parity and the scale of the expected outputs (largest magnitude, at least 1),
     against which a difference is judged. A missing output, another shape or a value that is not
     finite where the source's was makes the difference infinite.
     """
     rows = len(next(iter(inputs.values())))
-    batches = [1, 3, MAX_BATCH]
+    batches = sorted({1, min(3, largest), largest})
     worst = 0.0
     full: list[float] = []
     for size in batches:
         # All rows in the largest batch, over again where they do not fill it; the small batches
         # are about shapes, not about values.
-        count = max(rows, size) if size == MAX_BATCH else size
+        count = max(rows, size) if size == largest else size
         for start in range(0, count, size):
             part = np.arange(start, min(start + size, count)) % rows
             batch = {name: array[part] for name, array in inputs.items()}
             begin = time.perf_counter()
             answer = infer(batch)
-            if len(part) == MAX_BATCH:
+            if len(part) == largest:
                 full.append(time.perf_counter() - begin)
             for name, array in expected.items():
                 worst = max(worst, difference(array[part], answer.get(name)))
@@ -89,7 +115,7 @@ def measure(
         p50_ms=float(np.percentile(seconds, 50)) * 1000,
         p99_ms=float(np.percentile(seconds, 99)) * 1000,
         # The fastest: the first one still makes room for tensors of this size.
-        rows_per_second=MAX_BATCH / max(min(full), 1e-9),
+        rows_per_second=largest / max(min(full), 1e-9),
     )
     return parity, scale
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Tensors = Mapping[str, NDArray[np.generic]]
+
+DEFAULT_OPTIONS = ServingOptions()
 
 
 class JobState(StrEnum):
@@ -110,6 +113,8 @@ class StagedVersion:
     model: str
     version: int
     path: Path
+    memory: int = 0
+    """Bytes that all its instances take, as measured by loading it; 0: not known."""
 
 
 class DoesNotAnswer(Unavailable):
@@ -139,15 +144,35 @@ class ServingEngine(Engine, Protocol):
     integers that are never used again.
     """
 
-    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+    def stage(
+        self,
+        model: str,
+        version: int,
+        signature: Signature,
+        onnx: Path,
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> StagedVersion:
         """Copy `model.onnx` aside, check that it loads and has these inputs and outputs, write a
         hash manifest and fsync. Raises `InvalidInput` when it does not load or does not match.
         A repeat replaces what an interrupted call left."""
 
+    def discard(self, staged: StagedVersion) -> None:
+        """Delete what `stage` made and nobody installs."""
+
     def install(self, staged: StagedVersion) -> None:
         """Rename the staged directory into the repository; a repeat does nothing."""
 
-    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+    def memory(self) -> Mapping[tuple[str, int], int]:
+        """Bytes that each installed version of a model takes with all its instances, as measured
+        when it was staged."""
+
+    def set_versions(
+        self,
+        model: str,
+        signature: Signature,
+        versions: Sequence[int],
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> None:
         """Serve exactly these versions: write the configuration, load, and confirm that the
         READY set is this set. Raises `InvalidInput` with the reason if one does not load; the
         versions that were served before are then served still. Empty: unload the model."""
@@ -189,6 +214,8 @@ class RouteTarget:
     version: int
     percent: int
     """0: by its exact version only."""
+    timeout_seconds: float | None = None
+    """None: the gateway's own limit."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from aiaas_hub.domain import parity, traffic
+from aiaas_hub.domain import memory, parity, traffic
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import BlobStore, DoesNotAnswer, Notifier, ServingEngine
 from aiaas_hub.domain.records import Deployment, EndpointRecords
-from aiaas_hub.schemas.endpoints import MAX_BATCH, Endpoint, EndpointState, Parity
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import ModelVersion, Signature
 
@@ -46,7 +46,10 @@ class Publisher:
         engine: ServingEngine,
         notifier: Notifier,
         read_tensors: ReadTensors,
+        memory_bytes: int | None = None,
     ) -> None:
+        """`memory_bytes`: what all served models together may take; None: no limit."""
+        self._memory_bytes = memory_bytes
         self._records = records
         self._endpoints = endpoints
         self._models = models
@@ -84,9 +87,10 @@ class Publisher:
                 self._fail(
                     current,
                     InvalidInput(
-                        f"{error.message} It was verified with batches of up to {MAX_BATCH} rows, "
-                        "for which memory or time may not be enough.",
-                        remedy="Make the model smaller, then publish it again.",
+                        f"{error.message} It was verified with batches of up to "
+                        f"{deployment.info.options.largest_batch} rows, for which memory or time "
+                        "may not be enough.",
+                        remedy="Make the model smaller, or publish it with a smaller --max-batch.",
                     ),
                 )
                 return
@@ -118,10 +122,16 @@ class Publisher:
     def _stage(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
         onnx = self._blobs.local_path(model.onnx)
+        options = deployment.info.options
         staged = self._engine.stage(
-            deployment.serving_name, deployment.version, model.signature, onnx
+            deployment.serving_name, deployment.version, model.signature, onnx, options
         )
         with self._files:
+            try:
+                memory.check(staged, options, self._engine.memory(), self._memory_bytes)
+            except InvalidInput:
+                self._engine.discard(staged)
+                raise
             self._engine.install(staged)
         return self._records.transition(deployment, EndpointState.STAGING, EndpointState.VERIFYING)
 
@@ -134,7 +144,10 @@ class Publisher:
             if d.serving_name == deployment.serving_name and d.version in traffic.kept(endpoint)
         ]
         self._engine.set_versions(
-            deployment.serving_name, model.signature, sorted({*served, deployment.version})
+            deployment.serving_name,
+            model.signature,
+            sorted({*served, deployment.version}),
+            deployment.info.options,
         )
         measured = self._measure(deployment, model)
         return self._records.transition(
@@ -151,7 +164,12 @@ class Publisher:
         def infer(batch: Tensors) -> Tensors:
             return self._engine.infer(deployment.serving_name, deployment.version, batch)
 
-        measured, scale = parity.measure(infer, inputs, expected)
+        options = deployment.info.options
+        if options.warm_up:
+            parity.warm_up(infer, inputs, options.instances or 1, options.largest_batch)
+        measured, scale = parity.measure(infer, inputs, expected, options.largest_batch)
+        taken = self._engine.memory().get((deployment.serving_name, deployment.version))
+        measured = measured.model_copy(update={"memory_bytes": taken})
         if not measured.max_abs <= PARITY_TOLERANCE * scale:
             raise InvalidInput(
                 f"Triton's answers differ from the source model's by {measured.max_abs:.3g} on "
@@ -216,7 +234,9 @@ class Publisher:
                 self._engine.remove(name)
                 continue
             if wanted != self._engine.ready_versions(name):
-                self._engine.set_versions(name, self._signature(mine[0]), sorted(wanted))
+                self._engine.set_versions(
+                    name, self._signature(mine[0]), sorted(wanted), mine[0].info.options
+                )
             for version in self._engine.installed_versions(name) - wanted:
                 self._engine.remove(name, version)
 

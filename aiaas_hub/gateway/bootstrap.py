@@ -19,7 +19,6 @@ from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
     FILTERS,
-    INFER_SECONDS,
     JWT,
     RATE,
     RBAC,
@@ -59,7 +58,7 @@ _ERRORS = {
         "Send smaller batches, or binary tensors as tritonclient does.",
     ),
     503: ("unavailable", "The model server is not up.", "Try again in a moment."),
-    504: ("unavailable", f"The model took over {INFER_SECONDS} s.", "Send smaller batches."),
+    504: ("unavailable", "The model took longer than its endpoint allows.", "Send fewer rows."),
 }
 
 

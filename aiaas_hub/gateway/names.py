@@ -1,5 +1,7 @@
 """Envoy's names that the bootstrap and the routes share."""
 
+from aiaas_hub.schemas.endpoints import MAX_SECONDS
+
 VIRTUAL_HOST = "gateway"
 JWT = "envoy.filters.http.jwt_authn"
 RBAC = "envoy.filters.http.rbac"
@@ -11,4 +13,4 @@ CLAIMS = "claims"
 ROUTES = "endpoints"
 TYPE = "type.googleapis.com/"
 FILTERS = f"{TYPE}envoy.extensions.filters.http"
-INFER_SECONDS = 120
+INFER_SECONDS = MAX_SECONDS

@@ -235,7 +235,7 @@ def _entry(
         },
         "route": {
             "cluster": cluster,
-            "timeout": f"{INFER_SECONDS}s",
+            "timeout": f"{target.timeout_seconds or INFER_SECONDS:g}s",
             "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
             # Triton closes idle connections: a request on one that has just been closed was
             # never read, so it may be sent again.

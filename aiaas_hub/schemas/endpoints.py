@@ -13,6 +13,8 @@ from aiaas_hub.schemas.names import Name
 
 MAX_BATCH = 256
 """Rows that one inference request may have; clients send larger inputs in pieces."""
+MAX_SECONDS = 120
+"""How long a request may take from its arrival at the gateway to its answer."""
 
 
 class EndpointState(StrEnum):
@@ -50,6 +52,23 @@ class CanaryPlan(BaseModel):
     limits: Limits = Limits()
 
 
+class ServingOptions(BaseModel):
+    """How a version is served, as far as it was said; None: the platform's own choice."""
+
+    instances: int | None = Field(default=None, ge=1, le=32)
+    """Copies of the model that infer at the same time; each takes its memory."""
+    max_batch: int | None = Field(default=None, ge=1, le=MAX_BATCH)
+    """Rows of one request, and of one run of the model over several requests."""
+    warm_up: bool = False
+    """Whether every instance infers held-out rows before the version gets its first request."""
+    timeout_seconds: float | None = Field(default=None, ge=0.001, le=MAX_SECONDS)
+    """After so long, its time in the queue included, a request is answered with HTTP 504."""
+
+    @property
+    def largest_batch(self) -> int:
+        return self.max_batch or MAX_BATCH
+
+
 class PublishRequest(BaseModel):
     """Exactly one of `run` and `model`."""
 
@@ -59,6 +78,7 @@ class PublishRequest(BaseModel):
     """`[owner/]name[@version]`."""
     canary: CanaryPlan | None = None
     """None: it gets all requests as soon as it is verified, and so does a first version."""
+    options: ServingOptions = ServingOptions()
 
     @model_validator(mode="after")
     def _one_source(self) -> PublishRequest:
@@ -80,6 +100,8 @@ class Parity(BaseModel):
     """Of one row, asked for by the service itself, without the gateway."""
     rows_per_second: float | None = None
     """In batches of the largest size, one after the other."""
+    memory_bytes: int | None = None
+    """Of all instances, as measured by loading the model in a process of its own."""
 
 
 class VersionNumbers(BaseModel):
@@ -127,6 +149,7 @@ class EndpointVersion(BaseModel):
     state: EndpointState
     created_at: datetime
     created_by: str
+    options: ServingOptions = ServingOptions()
     parity: Parity | None = None
     plan: CanaryPlan | None = None
     """As it was published with; None: all requests at once."""
@@ -172,6 +195,13 @@ class Endpoint(BaseModel):
     """Base address of the Open Inference Protocol: `{gateway}/{owner}/{name}`."""
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def largest_batch(self) -> int:
+        """Rows that a request may have, whichever version it comes to."""
+        loaded = self.traffic.keys() | self.former.keys()
+        sizes = [v.options.largest_batch for v in self.versions if v.version in loaded]
+        return min(sizes, default=MAX_BATCH)
 
 
 class Sample(BaseModel):

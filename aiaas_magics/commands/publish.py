@@ -34,9 +34,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{limit}", type=float, metavar="X", help=f"of a bake: {what}")
 
+    parser.add_argument(
+        "--instances",
+        type=int,
+        metavar="N",
+        help="copies of the model that infer at the same time, each in its own memory (1)",
+    )
+    parser.add_argument("--max-batch", type=int, metavar="N", help="most rows of one request (256)")
+    parser.add_argument(
+        "--warm-up",
+        action="store_true",
+        help="let every instance infer held-out rows before the first request",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="a request that takes longer is answered with HTTP 504 (120)",
+    )
+
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics.publishing import canary_plan, publish_model, publish_run
+    from aiaas_magics.publishing import (
+        canary_plan,
+        publish_model,
+        publish_run,
+        serving_options,
+    )
 
     limits = {
         name: value
@@ -44,9 +68,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
         if (value := getattr(args, name)) is not None
     }
     plan = canary_plan(args.canary, args.bake, limits)
+    options = serving_options(args.instances, args.max_batch, args.warm_up, args.timeout)
     if args.run is not None:
-        return publish_run(args.run, args.name, plan)
-    return publish_model(args.model, args.name, plan)
+        return publish_run(args.run, args.name, plan, options)
+    return publish_model(args.model, args.name, plan, options)
 
 
 COMMAND = Command("publish", "serve a run's model at an endpoint", add_arguments, run)

@@ -268,12 +268,12 @@ class Context:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
         Every worker may call it; worker 0's model counts. `model` is a torch module, a Keras 3
-        model on the torch backend, a fitted scikit-learn estimator, or ONNX itself: a
-        `ModelProto` or the path of a file. `example_input` is what the model takes: a tensor or
-        array with a leading batch dimension, a tuple of them, or a dict by input name; for an
-        estimator also a DataFrame. `eval_input`, of the same form, holds the rows that
-        publishing compares outputs on. `labels` are the class names of the first output's last
-        axis.
+        model on torch or TensorFlow, a `tf.Module` or `tf.function`, a fitted scikit-learn
+        estimator, or ONNX itself: a `ModelProto` or the path of a file. `example_input` is
+        what the model takes: a tensor or array with a leading batch dimension, a tuple of them,
+        or a dict by input name; for an estimator also a DataFrame. `eval_input`, of the same
+        form, holds the rows that publishing compares outputs on. `labels` are the class names of
+        the first output's last axis.
 
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.

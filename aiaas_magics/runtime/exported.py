@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,40 @@ def prove(
     evaluation_path = onnx_path.with_name("evaluation.safetensors")
     _write_evaluation(evaluation_path, evaluation, outputs)
     return ExportedModel(onnx_path, evaluation_path, signature, worst, framework)
+
+
+def named_arrays(rows: Any, names: list[str]) -> Arrays:
+    """What a user gave as the inputs of these names: one array, a tuple in their order, or a dict.
+
+    Raises `InvalidInput` if they are others or do not have the same number of rows, at least one.
+    """
+    if isinstance(rows, Mapping):
+        given = {str(name): as_array(value) for name, value in rows.items()}
+    else:
+        values = list(rows) if isinstance(rows, tuple | list) else [rows]
+        given = {name: as_array(value) for name, value in zip(names, values, strict=False)}
+        if len(values) != len(names):
+            given = {}
+    if set(given) != set(names):
+        raise InvalidInput(
+            f"The example does not fit the model's inputs: {', '.join(names)}.",
+            remedy="Give a tuple in their order, or a dict by name.",
+        )
+    counts = {array.shape[0] if array.ndim else 0 for array in given.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise InvalidInput(
+            "The example's arrays do not have the same number of rows.",
+            remedy="Every input has the batch dimension first.",
+        )
+    return {name: given[name] for name in names}
+
+
+def as_array(value: Any) -> NDArray[np.generic]:
+    import numpy as np
+
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)
 
 
 def row_count(arrays: Arrays) -> int:

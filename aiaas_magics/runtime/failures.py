@@ -66,7 +66,7 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
     """
     frames = user_frames(error, user_files)
     if isinstance(error, AiaasError):
-        return RunError(message=error.message, remedy=error.remedy, traceback=_render(frames))
+        return _error(error.message, error.remedy, _render(frames))
     said = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError):
         return _syntax_error(error, said)
@@ -79,21 +79,18 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
         if known is not None:
             sentence, remedy = known.sentence, known.remedy
             break
-    return RunError(
-        message=_shorten(f"Training failed{where}: {sentence}"),
-        remedy=remedy,
-        traceback=f"{_render(frames)}{said}"[-_MAX_TRACEBACK:],
-    )
+    message = _shorten(f"Training failed{where}: {sentence}")
+    return _error(message, remedy, f"{_render(frames)}{said}")
 
 
 def _syntax_error(error: SyntaxError, said: str) -> RunError:
     where = f"{error.filename}, line {error.lineno}"
     text = (error.text or "").rstrip("\n")
     frame = traceback.FrameSummary(error.filename or "", error.lineno or 0, "", line=text)
-    return RunError(
-        message=_shorten(f"Training failed at {where}: {said.splitlines()[-1]}"),
-        remedy="Correct this line and run it again.",
-        traceback=f"{_render([frame])}{said}"[-_MAX_TRACEBACK:],
+    return _error(
+        _shorten(f"Training failed at {where}: {said.splitlines()[-1]}"),
+        "Correct this line and run it again.",
+        f"{_render([frame])}{said}",
     )
 
 
@@ -110,11 +107,18 @@ def explain(error: BaseException, job: Job | None = None) -> RunError:
         rank, death = min(dead.items())
         return _died(rank, death, job)
     known = diagnose(Failure(error, job), DEATHS)
-    return RunError(
-        message=f"The run failed in Ray: {known.sentence if known else _last_line(error)}",
-        remedy=known.remedy if known else "Submit the run again; its log has the details.",
-        traceback="".join(traceback.format_exception_only(error)).strip()[-_MAX_TRACEBACK:],
+    return _error(
+        f"The run failed in Ray: {known.sentence if known else _last_line(error)}",
+        known.remedy if known else "Submit the run again; its log has the details.",
+        "".join(traceback.format_exception_only(error)).strip(),
     )
+
+
+def _error(message: str, remedy: str, trace: str) -> RunError:
+    """Of text that need not be valid: an exception may quote half of a surrogate pair, which no
+    record can hold."""
+    valid = [text.encode(errors="backslashreplace").decode() for text in (message, remedy, trace)]
+    return RunError(message=valid[0], remedy=valid[1], traceback=valid[2][-_MAX_TRACEBACK:])
 
 
 def worker_failures(error: BaseException) -> Mapping[int, BaseException]:
@@ -127,12 +131,12 @@ def worker_failures(error: BaseException) -> Mapping[int, BaseException]:
 def _died(rank: int, death: BaseException, job: Job | None) -> RunError:
     failure = Failure(death, job)
     known = diagnose(failure, DEATHS)
-    return RunError(
-        message=f"Worker {rank} died: {known.sentence if known else _last_line(death)}",
-        remedy=known.remedy
+    return _error(
+        f"Worker {rank} died: {known.sentence if known else _last_line(death)}",
+        known.remedy
         if known
         else f"Read the log for its last words; {failure.resume} goes on from the last checkpoint.",
-        traceback=str(death)[-_MAX_TRACEBACK:],
+        str(death),
     )
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 
 MAX_LINE = 64 * 1024
 """Bytes after which a line is broken, so that output without an end is not kept for ever."""
 SILENCE_SECONDS = 1.0
 """After so long without output a line that has no end yet is taken as it is."""
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr write what is no valid text (half of a surrogate pair, as in names of
+    files) as `\\udc80`: whatever the locale, a `print` for the log fails no run."""
+    for stream in (sys.stdout, sys.stderr):
+        # Either may be absent, closed or replaced in a process without a terminal.
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 class LineJoiner:

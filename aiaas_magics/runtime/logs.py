@@ -22,7 +22,7 @@ from collections.abc import Callable
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import JobLog
 from aiaas_magics.runtime.api import FLUSH_SECONDS
-from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner
+from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner, take_any_text
 
 RATE = 512 * 1024
 """Bytes a second that a run may log for long."""
@@ -201,6 +201,7 @@ class LogShipper:
         self._late = False
         self._heard = time.monotonic()
         _flush_python()
+        take_any_text()
         self._original = os.dup(1), os.dup(2)
         self._out, write_end = os.pipe()
         os.set_blocking(self._out, False)

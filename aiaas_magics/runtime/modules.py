@@ -1,7 +1,8 @@
 """Imports from a snapshot's files, which tracebacks call as their owner knows them.
 
 A module of the run's own directory is compiled under its name below that directory, such as
-`layers/conv.py`, so that a traceback shows no path that only this node has.
+`layers/conv.py`, so that a traceback shows no path that only this node has. Names of the standard
+library stay its own: in a worker others have imported it, or will.
 """
 
 from __future__ import annotations
@@ -46,7 +47,13 @@ def _hook(root: Path) -> Callable[[str], Any]:
             source = self.get_data(self.path)
             return self.source_to_code(source, self.path)
 
-    finder = FileFinder.path_hook((ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, [".py"]))
+    class Finder(FileFinder):
+        def find_spec(self, fullname: str, target: Any = None) -> Any:
+            if fullname in sys.stdlib_module_names:
+                return None
+            return super().find_spec(fullname, target)
+
+    finder = Finder.path_hook((ExtensionFileLoader, EXTENSION_SUFFIXES), (Loader, [".py"]))
 
     def hook(path: str) -> Any:
         if not Path(path).is_relative_to(root):

@@ -33,6 +33,7 @@ from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import Job, MetricValue, Progress, RunError
 from aiaas_magics.runtime import snapshot, stopping
 from aiaas_magics.runtime.failures import describe
+from aiaas_magics.runtime.lines import take_any_text
 from aiaas_magics.runtime.surroundings import kept_checkpoint
 
 REPORT = "report.json"
@@ -116,6 +117,7 @@ class _Seen:
 
 def main(directory: Path, limit: float, settle: float) -> None:
     began = time.monotonic()
+    take_any_text()
     report = SmokeReport()
     files: tuple[str, ...] = ()
 

@@ -147,7 +147,7 @@ def load(directory: Path, snapshot: Snapshot) -> Code:
             run = functools.partial(_run_main, script, snapshot.entry, arguments)
             return Code(run, files)
         package = _package(snapshot.entry)
-        name = f"{package}.{script.stem}".strip(".")
+        name = _free_name(f"{package}.{script.stem}".strip("."))
         module = _fresh_module(name, str(script), package)
         _execute(script.read_text(encoding="utf-8"), [(snapshot.entry, 0)], module)
     else:
@@ -244,6 +244,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def _package(entry: str) -> str:
     """Of which package the script is part, by its path in the snapshot; empty if of none."""
     return ".".join(PurePosixPath(entry).parent.parts)
+
+
+def _free_name(name: str) -> str:
+    """The module name of a script: not that of a library's, such as `json`, which others import."""
+    there = sys.modules.get(name)
+    of_library = there is not None and there.__spec__ is not None
+    return f"aiaas_script_{name}" if of_library or name in sys.stdlib_module_names else name
 
 
 def _fresh_module(name: str, file: str, package: str = "") -> dict[str, Any]:

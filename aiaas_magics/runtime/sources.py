@@ -1,4 +1,4 @@
-"""Models of other libraries than torch, as ONNX: Keras 3, scikit-learn, XGBoost, ONNX itself.
+"""Models of other libraries than torch, as ONNX: Keras, TensorFlow, scikit-learn, XGBoost, ONNX.
 
 `export` takes any of them, and torch modules; what is exported is always compared with what the
 source model answers.
@@ -7,13 +7,21 @@ source model answers.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.runtime import boosted
-from aiaas_magics.runtime.exported import ExportedModel, first_line, load, prove, row_count
+from aiaas_magics.runtime.exported import (
+    ExportedModel,
+    as_array,
+    first_line,
+    load,
+    named_arrays,
+    prove,
+    row_count,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,8 +31,6 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.generic]]
 
 _OTHERS = {
-    "tensorflow": "Convert it with tf2onnx where TensorFlow is installed, and give the ModelProto "
-    "or the file's path with an example input.",
     "jax": "Convert it with jax2onnx, and give the ModelProto with an example input.",
     "xgboost": "Give an XGBClassifier or XGBRegressor; a Booster fits into one with load_model().",
     "lightgbm": "Convert it with onnxmltools, and give the ModelProto with an example input.",
@@ -43,8 +49,9 @@ def export(
     """`model` as `model.onnx` in `directory`, with a free batch dimension and proven to answer
     the same.
 
-    A torch module or Keras 3 model (torch backend), a fitted scikit-learn estimator (XGBoost's are
-    such, in a pipeline too), a `ModelProto`, or the path of an ONNX file. Inputs are an array or
+    A torch module, a Keras 3 model (on torch or TensorFlow), a `tf.Module` or `tf.function`, a
+    fitted scikit-learn estimator (XGBoost's are such, in a pipeline too), a `ModelProto`, or the
+    path of an ONNX file. Inputs are an array or
     tensor with a leading batch dimension, a tuple of them in the order of the model's inputs, or a
     dict by name; for an estimator a matrix of shape (rows, features) or a DataFrame; where a
     ColumnTransformer comes first, each column becomes an input of shape (rows, 1). Numbers for
@@ -61,6 +68,10 @@ def export(
             "save_model() has no example input, by which the model's inputs are known.",
             remedy="Give a few rows: ctx.save_model(model, x[:2]).",
         )
+    if library == "tensorflow" or (library == "keras" and _backend() == "tensorflow"):
+        from aiaas_magics.runtime.tensorflow_models import export_tensorflow
+
+        return export_tensorflow(model, example_input, eval_input, labels, directory=directory)
     if library == "keras":
         from aiaas_magics.runtime.export import export_torch
 
@@ -79,8 +90,9 @@ def export(
 def _library(model: Any) -> str | None:
     """Which of the libraries below the object is of, by its class and their bases."""
     found = {base.__module__.partition(".")[0] for base in type(model).__mro__}
-    # A Keras model on torch is a torch module as well.
-    return next((name for name in ("keras", "torch", "sklearn", "onnx") if name in found), None)
+    # A Keras model is a torch module or a TensorFlow one as well.
+    known = ("keras", "torch", "sklearn", "onnx", "tensorflow")
+    return next((name for name in known if name in found), None)
 
 
 def _unknown(model: Any) -> InvalidInput:
@@ -90,20 +102,24 @@ def _unknown(model: Any) -> InvalidInput:
     return InvalidInput(
         f"A {kind.__module__.partition('.')[0]} {kind.__name__} cannot be exported here.",
         remedy=remedy
-        or "Give a torch module, a Keras 3 model, a scikit-learn estimator or an ONNX model.",
+        or "Give a torch module, a Keras or TensorFlow model, a scikit-learn estimator or an ONNX "
+        "model.",
     )
+
+
+def _backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
 
 
 def _keras_module(model: Any) -> nn.Module:
     """The Keras model in inference, as a torch module whose forward names its inputs."""
-    import keras
-
     from aiaas_magics.runtime.named_inputs import input_names, with_named_inputs
 
-    if keras.backend.backend() != "torch":
+    if _backend() != "torch":
         raise InvalidInput(
-            f"The Keras model is on the backend {keras.backend.backend()!r}, which does not "
-            "export here.",
+            f"The Keras model is on the backend {_backend()!r}, which does not export here.",
             remedy="Set os.environ['KERAS_BACKEND'] = 'torch' before keras is imported; a saved "
             "model loads there with keras.saving.load_model().",
         )
@@ -205,7 +221,7 @@ def _estimator_inputs(rows: Any, by_column: bool) -> Arrays:
     import numpy as np
 
     try:
-        matrix = np.ascontiguousarray(_array(rows), dtype=np.float32)
+        matrix = np.ascontiguousarray(as_array(rows), dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(
             "The example has values that are no numbers, which cannot be served.",
@@ -261,7 +277,7 @@ def _export_onnx(
     names = [value.name for value in copied.graph.input if value.name not in known]
     outputs = [value.name for value in copied.graph.output]
     reference = load(single, outputs)
-    arrays = _onnx_inputs(rows, names)
+    arrays = named_arrays(rows, names)
     for value in [*copied.graph.input, *copied.graph.output]:
         if value.name not in known and value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -288,33 +304,3 @@ def _export_onnx(
 
     producer = f"{proto.producer_name} {proto.producer_version}".strip() or "onnx"
     return prove(target, arrays, answer, labels, producer[:100])
-
-
-def _onnx_inputs(rows: Any, names: list[str]) -> Arrays:
-    if isinstance(rows, Mapping):
-        given = {str(name): _array(value) for name, value in rows.items()}
-    else:
-        values = list(rows) if isinstance(rows, tuple | list) else [rows]
-        given = {name: _array(value) for name, value in zip(names, values, strict=False)}
-        if len(values) != len(names):
-            given = {}
-    if set(given) != set(names):
-        raise InvalidInput(
-            f"The example does not fit the model's inputs: {', '.join(names)}.",
-            remedy="Give a tuple in their order, or a dict by name.",
-        )
-    counts = {array.shape[0] if array.ndim else 0 for array in given.values()}
-    if len(counts) != 1 or counts == {0}:
-        raise InvalidInput(
-            "The example's arrays do not have the same number of rows.",
-            remedy="Every input has the batch dimension first.",
-        )
-    return {name: given[name] for name in names}
-
-
-def _array(value: Any) -> NDArray[np.generic]:
-    import numpy as np
-
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    return np.asarray(value)

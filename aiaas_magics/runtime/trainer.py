@@ -43,6 +43,7 @@ from ray.train.v2._internal.execution.worker_group import (
 from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker, Worker
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.runtime.lines import take_any_text
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint, Result
@@ -56,6 +57,8 @@ class RunWorker(RayTrainWorker):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        # Of workers on other nodes, too, whose output takes another way.
+        take_any_text()
         # Ray lets every library's INFO through to the run's log; Python's own default is better.
         for name in ("", "ray", "ray.train"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -165,7 +165,18 @@ def of_script(path: str | Path, arguments: Sequence[str] = ()) -> Code:
     found.files = {**found.files, **folder.files}
     found.left_out = [*folder.left_out, *(f for f in found.left_out if f not in folder.left_out)]
     manifest = {"call": call, "arguments": list(arguments)}
-    return _made("script", entry, source, {}, found, manifest=manifest)
+    notes = _overshadowed(names, folder.files, entry)
+    return _made("script", entry, source, {}, found, manifest=manifest, notes=notes)
+
+
+def _overshadowed(imported: set[str], files: Mapping[str, Path], entry: str) -> tuple[str, ...]:
+    """Modules beside the script that a plain Python would take and a run does not."""
+    tops = {name.removesuffix(".py").partition("/")[0]: name for name in files if name != entry}
+    return tuple(
+        f"{tops[name]} has the name of a module of Python's own, which a run imports instead: "
+        "rename it if the code means this one."
+        for name in sorted(imported & tops.keys() & sys.stdlib_module_names)
+    )
 
 
 def of_notebook(path: str | Path) -> Code:

@@ -21,7 +21,7 @@ from aiaas_hub.adapters.triton_local import TritonLocal
 from aiaas_hub.adapters.triton_local.server import _SHARED_MEMORY
 from aiaas_hub.domain.ports import DoesNotAnswer
 from aiaas_hub.home import Home
-from aiaas_hub.schemas.endpoints import MAX_BATCH
+from aiaas_hub.schemas.endpoints import MAX_BATCH, ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 from aiaas_hub.schemas.platform import EngineState
@@ -93,6 +93,30 @@ def factor(engine: TritonLocal, version: int, model: str = "scale-1") -> float:
     np.testing.assert_allclose(total, y.sum(axis=1))
     np.testing.assert_allclose(y / ROWS, y[0, 0])
     return float(y[0, 0])
+
+
+def test_options_are_triton_s_own(engine: TritonLocal, tmp_path: Path) -> None:
+    options = ServingOptions(instances=2, max_batch=2, timeout_seconds=30)
+    onnx = onnx_models.scale(tmp_path / "m.onnx", 5.0)
+    single = engine.stage("scale-2", 1, SIGNATURE, onnx)
+    staged = engine.stage("scale-1", 1, SIGNATURE, onnx, options)
+    # A process with Python and onnxruntime; twice as much for two.
+    assert 20e6 < single.memory < 1e9
+    assert 1.5 * single.memory < staged.memory < 2.5 * single.memory
+    engine.discard(single)
+    with pytest.raises(Conflict):
+        engine.install(single)
+    engine.install(staged)
+    assert engine.memory() == {("scale-1", 1): staged.memory}
+    assert engine.stage("scale-1", 1, SIGNATURE, onnx, options).memory == staged.memory
+    engine.set_versions("scale-1", SIGNATURE, [1], options)
+    assert factor(engine, 1) == 5
+    with pytest.raises(InvalidInput, match="batch-size must be <= 2"):
+        engine.infer("scale-1", 1, {"x": np.ones((3, 3), np.float32)})
+    # The same again changes nothing, and other options are another configuration.
+    engine.set_versions("scale-1", SIGNATURE, [1], options)
+    engine.set_versions("scale-1", SIGNATURE, [1])
+    assert len(engine.infer("scale-1", 1, {"x": np.ones((3, 3), np.float32)})["y"]) == 3
 
 
 def test_publish_two_versions_then_narrow(engine: TritonLocal, tmp_path: Path) -> None:

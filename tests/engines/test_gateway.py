@@ -405,6 +405,18 @@ def test_callers_do_not_set_timeouts_or_retries(echo: World) -> None:
     assert echo.call("POST", INFER, BODY, headers=headers).status == 200
 
 
+def test_a_version_has_its_own_time_to_answer(echo: World) -> None:
+    headers = {"x-test": "slow"}
+    for seconds, status in ((0.1, 504), (20, 200)):
+        target = RouteTarget(MODEL, 7, 100, timeout_seconds=seconds)
+        echo.envoy.apply([Route(OWNER, "scale", [target], AUDIENCE)])
+        # Envoy takes the routes a moment later.
+        deadline = time.monotonic() + 60
+        while (answer := echo.call("POST", INFER, BODY, headers=headers)).status != status:
+            assert time.monotonic() < deadline, answer
+    echo.envoy.apply([route((7, 100))])
+
+
 def test_every_spelling_of_the_owner_that_clients_use(echo: World) -> None:
     spellings = [
         quote(OWNER, safe=""),

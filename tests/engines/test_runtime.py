@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -27,7 +29,7 @@ from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.domain.ports import JobState, JobSubmission
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.models import ModelHandOver
-from aiaas_hub.schemas.runs import Resources
+from aiaas_hub.schemas.runs import EarlyStop, Resources
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
@@ -223,11 +225,17 @@ def test_a_resumed_run_begins_with_the_last_checkpoint(
         "run-first", "def train(ctx):\n    ctx.checkpoint(value=41)\n    raise SystemExit('died')\n"
     )
     assert wait(ray_local, submit(ray_local, first), *OVER) is JobState.FAILED
-    # One that fails before it has a checkpoint of its own hands on what it began with.
+    # One that fails before it has a checkpoint of its own hands on what it began with, and one
+    # that has its own hands on that.
     parent = "run-first"
     for name, cell in (
         ("run-second", "def train(ctx):\n    raise SystemExit('died')\n"),
-        ("run-third", "def train(ctx):\n    ctx.report(step=1, **ctx.restore())\n"),
+        (
+            "run-third",
+            "def train(ctx):\n    ctx.checkpoint(value=ctx.restore()['value'] + 1)\n"
+            "    raise SystemExit('died')\n",
+        ),
+        ("run-fourth", "def train(ctx):\n    ctx.report(step=1, **ctx.restore())\n"),
     ):
         run = job_service.add(name, cell)
         job = JobSubmission(
@@ -237,7 +245,42 @@ def test_a_resumed_run_begins_with_the_last_checkpoint(
         assert wait(ray_local, job.id, *OVER) in OVER
         parent = name
     assert run.kinds == ["started", "succeeded"], run.log
-    assert [point for _, point in run.metrics.values()] == [{"value": 41}]
+    assert [point for _, point in run.metrics.values()] == [{"value": 42}]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            {"early_stop": EarlyStop(metric="loss", mode="min", patience=3)},
+            "loss has not improved in 3 reports (best: 1)",
+        ),
+        ({"time_limit": 2}, "the time limit of 2 s is over"),
+    ],
+)
+def test_all_workers_end_by_the_runs_own_rule_at_the_same_step(
+    ray_local: RayLocal, job_service: JobService, rule: dict[str, Any], says: str
+) -> None:
+    cell = (
+        "import time\n"
+        "def train(ctx):\n"
+        "    print('half \\udc80')\n"
+        "    step = 0\n"
+        "    while not ctx.should_stop:\n"
+        "        step += 1\n"
+        "        ctx.report(step=step, loss=1.0)\n"
+        "        time.sleep(0.05)\n"
+        "    print('ended at', step)\n"
+    )
+    run = job_service.add(f"run-{next(iter(rule))}", cell, resources=Resources(workers=2))
+    run.job = run.job.model_copy(update=rule)
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.ENDED, run.log
+    assert run.kinds == ["started", "succeeded"]
+    assert f"[0] [aiaas] stopping: {says}" in run.log.splitlines()
+    ends = {line[4:] for line in run.log.splitlines() if "ended at" in line}
+    assert ends == {f"ended at {max(step for step, _ in run.metrics.values())}"}
+    # Text that is none fails no run, and is told as `--smoke` tells it.
+    assert run.log.count("half \\udc80") == 2
 
 
 def test_no_line_of_a_log_is_torn_or_lost(ray_local: RayLocal, job_service: JobService) -> None:
@@ -272,6 +315,36 @@ def test_a_retry_goes_on_from_its_checkpoint(ray_local: RayLocal, job_service: J
         (1, {"attempt": 1}),
         (2, {"attempt": 2, "value": 42}),
     ]
+
+
+def test_a_checkpoint_waits_for_the_log_before_it(
+    ray_local: RayLocal, ray_home: Home, job_service: JobService, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    cell = (
+        "import time\nfrom pathlib import Path\n"
+        "def train(ctx):\n"
+        "    print('waits')\n"
+        f"    while not Path({str(go)!r}).exists():\n        time.sleep(0.05)\n"
+        "    print('said before')\n"
+        "    ctx.checkpoint(value=1)\n"
+    )
+    run = job_service.add("run-logged", cell)
+    job_id = submit(ray_local, run)
+    until(lambda: "waits" in run.log)
+    storage = ray_home.runs / "run-logged"
+    job_service.unavailable = True
+    try:
+        go.touch()
+        until(lambda: list(storage.rglob("checkpoint_*/*")))
+        # Written, and not counted yet: the driver looks for it ten times a second.
+        time.sleep(1)
+        assert not list(storage.rglob("checkpoint_manager_snapshot.json"))
+    finally:
+        job_service.unavailable = False
+    assert wait(ray_local, job_id, *OVER) is JobState.ENDED, run.log
+    assert "said before" in run.log
+    assert list(storage.rglob("checkpoint_manager_snapshot.json"))
 
 
 def test_stopping_leaves_no_process(

@@ -11,10 +11,11 @@ import pytest
 from api_world import World
 from notebook_shell import Notebook
 
+import aiaas_magics
 from aiaas_hub.schemas.endpoints import Sample
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.endpoint_statistics import Statistics
-from aiaas_magics.publishing import canary_plan, follow
+from aiaas_magics.publishing import canary_plan, follow, publish
 from aiaas_magics.version_comparison import VersionComparison, _binned
 
 
@@ -70,6 +71,24 @@ def test_what_cannot_be_meant_is_said(notebook: Notebook) -> None:
     assert "no former version" in notebook.refuses("%aiaas rollback digits")
     assert "no canary" in notebook.refuses("%aiaas promote digits")
     assert "no endpoint" in notebook.refuses("%aiaas rollback nothing")
+
+
+def test_options_of_serving(working: World, notebook: Notebook) -> None:
+    working.model()
+    endpoint = notebook.run(
+        "%aiaas publish digits --model cnn --instances 2 --max-batch 3 --warm-up --timeout 2.5"
+    )
+    said = "in 2 instances, at most 3 rows a request, at most 2.5 s a request, warmed up"
+    assert f"served: {said}" in repr(endpoint)
+    assert "190.7 MiB of memory" in repr(endpoint)
+    assert endpoint._record.largest_batch == 3
+    same = {"instances": 2, "max_batch": 3, "warm_up": True, "timeout": 2.5}
+    again = publish(aiaas_magics.models.get("cnn"), name="digits", **same)
+    first, second = again._record.versions
+    assert first.options == second.options
+    assert "instances" in notebook.refuses("%aiaas publish digits --model cnn --instances 0")
+    with pytest.raises(InvalidInput, match="max_batch"):
+        publish(aiaas_magics.models.get("cnn"), name="digits", max_batch=1000)
 
 
 def test_a_bake_is_shown_and_waited_for(working: World, notebook: Notebook) -> None:

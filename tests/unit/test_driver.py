@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from job_service import TOKEN, JobService
-from ray.train import ControllerError, WorkerGroupError
+from ray.train import Checkpoint, CheckpointConfig, ControllerError, WorkerGroupError
+from ray.train.v2._internal.execution.storage import StorageContext
+from ray.train.v2._internal.execution.training_report import _TrainingReport
 
 from aiaas_hub.schemas.assignments import Assignment
 from aiaas_magics.runtime import driver
 from aiaas_magics.runtime.driver import FAILED, Driver
 from aiaas_magics.runtime.failures import TrainingFailed
+from aiaas_magics.runtime.trainer import RunTrainer
 
 FULL = ControllerError(OSError(28, "[errno 28] No space left on device"))
 OWN = WorkerGroupError("", {0: TrainingFailed.of(ValueError("mine"), 0, ())})
+DEAD = WorkerGroupError("", {0: RuntimeError("The actor is dead.")})
 
 
 @pytest.fixture
@@ -25,13 +30,18 @@ def service() -> Iterator[JobService]:
 
 
 @pytest.mark.parametrize(
-    ("problem", "head", "retries", "told"),
+    ("problem", "head", "retries", "attempt", "told"),
     [
-        (FULL, True, 0, "disk is full"),
-        (FULL, True, 1, None),
-        (OWN, True, 1, "ValueError: mine"),
-        (OWN, False, 1, "ValueError: mine"),
-        (FULL, False, 0, None),
+        (FULL, True, 0, 1, "disk is full"),
+        (FULL, True, 1, 1, None),
+        # The attempt before has used it up.
+        (FULL, True, 1, 2, "disk is full"),
+        (OWN, True, 1, 1, "ValueError: mine"),
+        (OWN, False, 1, 1, "ValueError: mine"),
+        # Ray Train has begun again as often as it may, in this attempt.
+        (DEAD, True, 1, 1, "Worker 0 died"),
+        (DEAD, False, 0, 1, None),
+        (FULL, False, 0, 1, None),
     ],
 )
 def test_what_the_code_did_not_end_is_left_to_the_service(
@@ -41,6 +51,7 @@ def test_what_the_code_did_not_end_is_left_to_the_service(
     problem: Exception,
     head: bool,
     retries: int,
+    attempt: int,
     told: str | None,
 ) -> None:
     def fail(*_: object) -> None:
@@ -51,6 +62,7 @@ def test_what_the_code_did_not_end_is_left_to_the_service(
     monkeypatch.setattr(driver, "head_lives", lambda: head)
     monkeypatch.setenv("AIAAS_NODE_CACHE", str(tmp_path / "cache"))
     run = service.add("run-1", "def train(ctx): ...", retries=retries)
+    run.job = run.job.model_copy(update={"attempt": attempt})
     token = tmp_path / "token"
     token.write_text(TOKEN)
     end = Driver().run(
@@ -68,3 +80,26 @@ def test_what_the_code_did_not_end_is_left_to_the_service(
     else:
         assert run.kinds == ["failed"]
         assert told in run.error.message
+
+
+# Ray's own, of its record of checkpoints.
+@pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
+def test_a_checkpoint_counts_once_the_log_before_it_has_arrived(tmp_path: Path) -> None:
+    def flush() -> None:
+        counted.append(Path(storage.checkpoint_manager_snapshot_path).exists())
+
+    counted: list[bool] = []
+    storage = StorageContext(str(tmp_path), "run-1")
+    trainer = RunTrainer(lambda: None, reserve=None, logs=None, flush_log=flush)
+
+    async def register() -> None:
+        manager = trainer._checkpoints(CheckpointConfig(num_to_keep=1), storage)
+        saved = tmp_path / "run-1" / "checkpoint_1"
+        saved.mkdir()
+        report = _TrainingReport(Checkpoint(str(saved)), {"step": 1}, validation=False)
+        manager.register_checkpoint(report)
+
+    asyncio.run(register())
+    # Before it was written down that there is one, and only then.
+    assert counted == [False]
+    assert Path(storage.checkpoint_manager_snapshot_path).exists()

@@ -16,6 +16,7 @@ from aiaas_hub.schemas import errors
 from aiaas_hub.schemas.endpoints import MAX_BATCH, EndpointToken
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics import inference
 from aiaas_magics.inference import Caller, _as_error, _pieces, to_tensors
 
 
@@ -92,7 +93,7 @@ def test_integers_that_fit_are_narrowed() -> None:
 
 def test_many_rows_go_in_pieces_that_the_engine_takes() -> None:
     rows = 2 * MAX_BATCH + 3
-    pieces = list(_pieces({"x": np.arange(rows), "y": np.arange(rows)}))
+    pieces = list(_pieces({"x": np.arange(rows), "y": np.arange(rows)}, MAX_BATCH))
     assert [len(piece["y"]) for piece in pieces] == [MAX_BATCH, MAX_BATCH, 3]
     assert np.concatenate([piece["x"] for piece in pieces]).tolist() == list(range(rows))
 
@@ -110,6 +111,26 @@ def test_a_key_is_kept_until_it_nearly_ends() -> None:
     client: Any = SimpleNamespace(endpoints=SimpleNamespace(token=token))
     caller = Caller(client, "alice", "digits")
     assert [caller._key() for _ in range(3)] == ["key-0", "key-1", "key-1"]
+
+
+@pytest.mark.parametrize(("status", "calls"), [("503", 4), ("504", 1)])
+def test_what_took_too_long_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch, status: str, calls: int
+) -> None:
+    monkeypatch.setattr(inference, "_PAUSES", (0, 0, 0))
+    made = []
+
+    def infer(*_: Any) -> Any:
+        made.append(status)
+        raise InferenceServerException("slow", status=status)
+
+    monkeypatch.setattr(Caller, "_infer", infer)
+    endpoint: Any = SimpleNamespace(
+        name="digits", url="u", signature=PIXELS, traffic={1: 100}, largest_batch=2
+    )
+    with pytest.raises(errors.Unavailable):
+        Caller(SimpleNamespace(), "alice", "digits").predict(endpoint, np.zeros((2, 8, 8)))
+    assert len(made) == calls
 
 
 @pytest.mark.parametrize(

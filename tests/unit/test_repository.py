@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration
 from aiaas_hub.domain.ports import StagedVersion
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.models import Signature, TensorSpec
 
@@ -65,6 +67,19 @@ def test_the_configuration() -> None:
     }
 
 
+def test_the_configuration_as_it_was_asked_for() -> None:
+    options = ServingOptions(instances=3, max_batch=16, warm_up=True, timeout_seconds=0.25)
+    text = configuration("digits-1", SIGNATURE, [1], instances=2, options=options)
+    parsed = text_format.Parse(text, model_config_pb2.ModelConfig())
+    found = json_format.MessageToDict(parsed, preserving_proto_field_name=True)
+    assert found["max_batch_size"] == 16
+    assert found["instance_group"] == [{"count": 3, "kind": "KIND_CPU"}]
+    queue = {"default_timeout_microseconds": "250000"}
+    assert found["dynamic_batching"] == {"default_queue_policy": queue}
+    # The service warms it up itself: Triton would want files in the model's directory.
+    assert "model_warmup" not in found
+
+
 def test_names_of_tensors_cannot_add_settings() -> None:
     name = '"\n}\nbackend: "python'
     signature = SIGNATURE.model_copy(deep=True)
@@ -80,7 +95,7 @@ def test_a_version_arrives_whole_and_nothing_else_is_in_the_repository(
     onnx = tmp_path / "source.onnx"
     onnx.write_bytes(b"model")
     staged = repository.stage("digits-1", 1, onnx)
-    repository.seal(staged)
+    repository.seal(replace(staged, memory=7))
     assert _tree(repository.models_root) == []
     repository.install(staged)
     repository.write_configuration("digits-1", "one")
@@ -94,6 +109,7 @@ def test_a_version_arrives_whole_and_nothing_else_is_in_the_repository(
     assert manifest == {
         "sha256": "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4",
         "size": 5,
+        "memory": 7,
     }
     assert repository.read_configuration("digits-1") == "two"
     assert repository.models() == {"digits-1"}

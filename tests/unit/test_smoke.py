@@ -95,6 +95,15 @@ def test_what_the_kernel_would_not_survive() -> None:
         assert failure.value.remedy
 
 
+def test_text_that_is_none_is_written_for_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SmokeFailed, match=r"ValueError: bad \\udc81"):
+        smoked(
+            "def train(ctx):\n    print('half \\udc80', flush=True)\n"
+            "    raise ValueError('bad \\udc81')\n"
+        )
+    assert "half \\udc80" in capsys.readouterr().out
+
+
 def test_a_loop_without_a_step_is_found() -> None:
     with pytest.raises(SmokeFailed, match=r"No step .* within 8 s: it is at cell\.py, line 3"):
         smoked("def train(ctx):\n    while True:\n        sum(range(99))\n", limit=8)
@@ -177,11 +186,25 @@ LOOPS = {
         "    ctx.report(loss=fitted.history['loss'][-1])\n"
         "    ctx.save_model(model, x[:8])\n"
     ),
+    "tensorflow": (
+        "import numpy as np\nimport tensorflow as tf\n"
+        "def train(ctx):\n"
+        "    x = np.random.default_rng(0).normal(size=(64, 3)).astype('float32')\n"
+        "    weights = tf.Variable(tf.zeros((3, 1)))\n"
+        "    with tf.GradientTape() as tape:\n"
+        "        loss = tf.reduce_mean((x @ weights - x[:, :1]) ** 2)\n"
+        "    weights.assign_sub(0.1 * tape.gradient(loss, weights))\n"
+        "    ctx.report(loss=loss)\n"
+        "    ctx.save_model(tf.function(lambda features: features @ weights), x[:8])\n"
+    ),
 }
 
 
 @pytest.mark.parametrize("library", LOOPS)
 def test_loops_of_other_libraries_hand_over_a_model(library: str) -> None:
+    if library == "tensorflow":
+        pytest.importorskip(library, reason="TensorFlow is not installed")
+        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (extra `tensorflow`)")
     seen = smoked(LOOPS[library], limit=120, settle=60)
     assert seen.report.finished
     assert seen.report.reports == 1

@@ -170,6 +170,31 @@ def test_a_plain_script_runs_as_main_with_its_arguments(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["['--lr', '0.1'] Point(x=3)", "None"], done.stderr
 
 
+@pytest.mark.parametrize("script", ["json.py", "graphlib.py", "main.py"])
+def test_a_file_named_like_a_module_of_pythons_own_takes_nothing_from_others(
+    script: str, tmp_path: Path
+) -> None:
+    files = {
+        # Read by name by a library that nothing has imported yet, and by one that everyone has.
+        "graphlib.py": "def train(ctx):\n    return 'mine'\n",
+        "json.py": "def train(ctx):\n    return 'mine'\n",
+        "main.py": "import graphlib\ndef train(ctx):\n    return 'mine'\n",
+    }
+    files[script] = files[script].replace("return 'mine'", "return Path(__file__).name, others()")
+    files[script] = (
+        "import sys\nfrom pathlib import Path\n"
+        "def others():\n    import graphlib, json\n"
+        "    assert graphlib.CycleError\n"
+        "    return [sys.modules['json'].dumps(1), json.dumps(2)]\n"
+        f"{files[script]}"
+    )
+    code = snapshot.of_script(write(tmp_path / "project", files) / script)
+    done = run_elsewhere(code, tmp_path / "worker")
+    assert done.stdout.splitlines() == [str((script, ["1", "2"]))], done.stderr
+    beside = [file for file in ("graphlib.py", "json.py") if file != script]
+    assert [note.partition(" ")[0] for note in code.notes] == beside
+
+
 @pytest.mark.parametrize("call", ["train", "main"])
 def test_a_script_that_is_part_of_a_package_finds_the_other_parts(
     call: str, tmp_path: Path

@@ -29,6 +29,7 @@ from aiaas_hub.schemas.endpoints import (
     EndpointState,
     EndpointVersion,
     Parity,
+    ServingOptions,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
 from aiaas_hub.schemas.models import PinnedModel
@@ -97,7 +98,7 @@ class SqlEndpointRecords:
                 endpoint_id=row.id,
                 version=row.latest_version,
                 idempotency_key=idempotency_key,
-                model=info.model.model_dump(),
+                model=info.model.model_dump() | {"options": info.options.model_dump()},
                 serving_name=serving_name,
                 state=info.state.value,
                 created_at=now,
@@ -324,6 +325,7 @@ def _info(version: EndpointVersionRow) -> EndpointVersion:
     return EndpointVersion(
         version=version.version,
         model=PinnedModel.model_validate(version.model),
+        options=ServingOptions.model_validate(version.model.get("options", {})),
         state=EndpointState(version.state),
         created_at=version.created_at,
         created_by=version.created_by,

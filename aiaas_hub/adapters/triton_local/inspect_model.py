@@ -1,4 +1,5 @@
-"""Loads one ONNX file in onnxruntime and prints its tensors as JSON; run in a process of its own.
+"""Loads one ONNX file in onnxruntime and prints its tensors, and the bytes that this process takes
+with it, as JSON; run in a process of its own.
 
 A model is somebody's input: what it does to the process that loads it, from a crash to taking
 all memory, must not happen in the control plane. It runs in the serving environment, so that
@@ -28,10 +29,13 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
         text = " ".join(str(error).replace(path, "model.onnx").split())
         print(json.dumps({"error": text[:2000]}))  # noqa: T201 - the answer
         return
-    answer = {
+    answer: dict[str, object] = {
         kind: {tensor.name: [tensor.type, tensor.shape] for tensor in tensors}
         for kind, tensors in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
     }
+    # An instance of the model is such a process as well.
+    with open("/proc/self/statm") as file:
+        answer["memory"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     print(json.dumps(answer))  # noqa: T201 - the answer
 
 

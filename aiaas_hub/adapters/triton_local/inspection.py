@@ -31,15 +31,17 @@ _ONNX_TYPES: dict[DType, str] = {
 Tensors = Mapping[str, tuple[str, Sequence[int | str | None]]]
 
 
-def check(environment: ServingEnvironment, onnx: Path, signature: Signature) -> None:
-    """Raise `InvalidInput` unless the file loads in the serving onnxruntime and matches.
+def check(environment: ServingEnvironment, onnx: Path, signature: Signature) -> int:
+    """Raise `InvalidInput` unless the file loads in the serving onnxruntime and matches; the bytes
+    that a process with it takes.
 
     The file must lie alone in its directory: weights kept in other files are then not found, and
     onnxruntime refuses paths that lead out of it.
     """
-    answer = _inspect(environment, onnx)
+    answer, memory = _inspect(environment, onnx)
     compare(signature.inputs, answer["inputs"], "input")
     compare(signature.outputs, answer["outputs"], "output")
+    return memory
 
 
 def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
@@ -78,7 +80,7 @@ def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
                 )
 
 
-def _inspect(environment: ServingEnvironment, onnx: Path) -> dict[str, Tensors]:
+def _inspect(environment: ServingEnvironment, onnx: Path) -> tuple[dict[str, Tensors], int]:
     argv: list[str | Path] = [
         environment.python,
         "-I",
@@ -111,10 +113,11 @@ def _inspect(environment: ServingEnvironment, onnx: Path) -> dict[str, Tensors]:
             f"The model does not load in onnxruntime: {answer['error']}",
             remedy="Load the file with onnxruntime in a notebook to see what is wrong with it.",
         )
-    return {
+    tensors: dict[str, Tensors] = {
         kind: {name: (what, dims) for name, (what, dims) in answer[kind].items()}
         for kind in ("inputs", "outputs")
     }
+    return tensors, int(answer["memory"])
 
 
 def _names(names: object) -> str:

@@ -23,13 +23,14 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from aiaas_hub.domain.ports import StagedVersion
-from aiaas_hub.schemas.endpoints import MAX_BATCH
+from aiaas_hub.domain.ports import DEFAULT_OPTIONS, StagedVersion
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
@@ -52,9 +53,17 @@ TRITON_TYPES: dict[DType, str] = {
 
 
 def configuration(
-    model: str, signature: Signature, versions: Sequence[int], *, instances: int = 1
+    model: str,
+    signature: Signature,
+    versions: Sequence[int],
+    *,
+    instances: int = 1,
+    options: ServingOptions = DEFAULT_OPTIONS,
 ) -> str:
-    """`config.pbtxt` of a model that serves exactly `versions`.
+    """`config.pbtxt` of a model that serves exactly `versions`; `instances` where the options do
+    not say how many.
+
+    The gateway ends a request at its time-out; what still waits then is not inferred for nobody.
 
     A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
     from the model: Triton allows no empty `dims`.
@@ -62,7 +71,7 @@ def configuration(
     config = model_config_pb2.ModelConfig(
         name=model,
         backend="onnxruntime",
-        max_batch_size=MAX_BATCH,
+        max_batch_size=options.largest_batch,
         input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],
         output=[_tensor(model_config_pb2.ModelOutput, spec) for spec in signature.outputs],
         version_policy=model_config_pb2.ModelVersionPolicy(
@@ -70,12 +79,24 @@ def configuration(
         ),
         instance_group=[
             model_config_pb2.ModelInstanceGroup(
-                count=instances, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU
+                count=options.instances or instances,
+                kind=model_config_pb2.ModelInstanceGroup.KIND_CPU,
             )
         ],
-        dynamic_batching=model_config_pb2.ModelDynamicBatching(),
+        dynamic_batching=_batching(options),
     )
     return str(text_format.MessageToString(config))
+
+
+def _batching(options: ServingOptions) -> object:
+    if options.timeout_seconds is None:
+        return model_config_pb2.ModelDynamicBatching()
+    return model_config_pb2.ModelDynamicBatching(
+        default_queue_policy=model_config_pb2.ModelQueuePolicy(
+            timeout_action=model_config_pb2.ModelQueuePolicy.REJECT,
+            default_timeout_microseconds=round(options.timeout_seconds * 1e6),
+        )
+    )
 
 
 def _tensor(kind: type, spec: TensorSpec) -> object:
@@ -143,7 +164,7 @@ class Repository:
                     f"Version {version} of this endpoint holds another model already.",
                     remedy="Publish again: each publish gets a version of its own.",
                 )
-            return staged
+            return replace(staged, memory=_memory(installed))
         _delete(staged.path)
         staged.path.mkdir(mode=0o700)
         shutil.copyfile(onnx, staged.path / "model.onnx")
@@ -152,10 +173,22 @@ class Repository:
     def is_installed(self, staged: StagedVersion) -> bool:
         return self._version(staged.model, staged.version).is_dir()
 
+    def memory(self) -> dict[tuple[str, int], int]:
+        """Bytes, by model and installed version."""
+        return {
+            (model, version): _memory(self._version(model, version))
+            for model in self.models()
+            for version in self.versions(model)
+        }
+
     def seal(self, staged: StagedVersion) -> None:
         """Write the manifest of a checked version, and all of it to the disk."""
         model_file = staged.path / "model.onnx"
-        manifest = {"sha256": _sha256(model_file), "size": model_file.stat().st_size}
+        manifest = {
+            "sha256": _sha256(model_file),
+            "size": model_file.stat().st_size,
+            "memory": staged.memory,
+        }
         (staged.path / "manifest.json").write_text(json.dumps(manifest) + "\n")
         _sync([model_file, staged.path / "manifest.json", staged.path, self._staging])
 
@@ -271,6 +304,13 @@ def _read_manifest(directory: Path) -> dict[str, object]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _memory(directory: Path) -> int:
+    """What the manifest says; those of before it did say the model's size."""
+    manifest = _read_manifest(directory)
+    found = manifest.get("memory") or manifest.get("size")
+    return found if isinstance(found, int) else 0
 
 
 def _sha256(path: Path) -> str:

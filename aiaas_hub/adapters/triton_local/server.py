@@ -9,16 +9,15 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from aiaas_hub.adapters import run_directory
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
-from aiaas_hub.adapters.triton_local import inspection
+from aiaas_hub.adapters.triton_local import golden, inspection
 from aiaas_hub.adapters.triton_local.client import TritonClient
 from aiaas_hub.adapters.triton_local.environment import (
     EnvironmentMaker,
@@ -27,13 +26,15 @@ from aiaas_hub.adapters.triton_local.environment import (
     check_platform,
 )
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration
-from aiaas_hub.domain.ports import ModelCounts, StagedVersion
+from aiaas_hub.domain.ports import DEFAULT_OPTIONS, ModelCounts, StagedVersion
 from aiaas_hub.home import Home
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, Unavailable
-from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from aiaas_hub.domain.ports import Tensors
@@ -46,11 +47,6 @@ _SETTLE_SECONDS = 30.0
 # gRPC of Triton takes an address and a port and joins them with a colon: of a socket's path the
 # port becomes the end. It says nothing otherwise.
 _GRPC_PORT = 1
-_GOLDEN = "aiaas-golden"
-_GOLDEN_SIGNATURE = Signature(
-    inputs=[TensorSpec(name="x", dtype="float32", shape=[3])],
-    outputs=[TensorSpec(name="y", dtype="float32", shape=[3])],
-)
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the python backend puts its regions
 _STACK_KIB = 512 << 10
 
@@ -141,7 +137,14 @@ class TritonLocal:
 
     # Publishing
 
-    def stage(self, model: str, version: int, signature: Signature, onnx: Path) -> StagedVersion:
+    def stage(
+        self,
+        model: str,
+        version: int,
+        signature: Signature,
+        onnx: Path,
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> StagedVersion:
         """See `ServingEngine.stage`."""
         environment = self._environment.get()
         with self._lock(model):
@@ -150,18 +153,33 @@ class TritonLocal:
             if self._repository.is_installed(staged):
                 return staged
             try:
-                inspection.check(environment, staged.path / "model.onnx", signature)
+                each = inspection.check(environment, staged.path / "model.onnx", signature)
             except AiaasError:
                 self._repository.discard(staged)
                 raise
+            staged = replace(staged, memory=each * (options.instances or self._instances))
             self._repository.seal(staged)
             return staged
+
+    def discard(self, staged: StagedVersion) -> None:
+        self._repository.discard(staged)
+
+    def memory(self) -> dict[tuple[str, int], int]:
+        """See `ServingEngine.memory`."""
+        self._repository.prepare()
+        return self._repository.memory()
 
     def install(self, staged: StagedVersion) -> None:
         with self._lock(staged.model):
             self._repository.install(staged)
 
-    def set_versions(self, model: str, signature: Signature, versions: Sequence[int]) -> None:
+    def set_versions(
+        self,
+        model: str,
+        signature: Signature,
+        versions: Sequence[int],
+        options: ServingOptions = DEFAULT_OPTIONS,
+    ) -> None:
         """See `ServingEngine.set_versions`."""
         wanted = set(versions)
         with self._lock(model):
@@ -172,7 +190,9 @@ class TritonLocal:
             self._repository.sweep(model)
             self._repository.require(model, wanted)
             former = self._repository.read_configuration(model)
-            text = configuration(model, signature, sorted(wanted), instances=self._instances)
+            text = configuration(
+                model, signature, sorted(wanted), instances=self._instances, options=options
+            )
             if former == text and client.ready_versions(model) == wanted:
                 return
             if former != text:
@@ -195,7 +215,7 @@ class TritonLocal:
 
     def models(self) -> set[str]:
         self._repository.prepare()
-        return self._repository.models() - {_GOLDEN}
+        return self._repository.models() - {golden.NAME}
 
     def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """See `ServingEngine.infer`."""
@@ -281,7 +301,10 @@ class TritonLocal:
             self._phase = "It is starting."
             self._spawn(environment)
             self._wait_until_live()
-            self._check_answers()
+            try:
+                golden.check(self)
+            finally:
+                self._repository.remove(golden.NAME)
         except AiaasError as error:
             self._failure = str(error)
             log.warning("Triton does not start: %s", error)
@@ -322,26 +345,6 @@ class TritonLocal:
                     remedy="Its log is in logs/triton.log.",
                 )
             time.sleep(0.02)
-
-    def _check_answers(self) -> None:
-        """Serve one tiny model and compare: a Python or numpy that does not fit the stub loads
-        and says READY all the same, and then returns other numbers, or none."""
-        rows = np.arange(6, dtype=np.float32).reshape(2, 3)
-        onnx = resources.files(__package__).joinpath("golden.onnx")
-        with resources.as_file(onnx) as path:
-            self.install(self.stage(_GOLDEN, 1, _GOLDEN_SIGNATURE, path))
-        try:
-            self.set_versions(_GOLDEN, _GOLDEN_SIGNATURE, [1])
-            answer = self.infer(_GOLDEN, 1, {"x": rows})["y"]
-            if not np.array_equal(answer, rows + rows):
-                raise Unavailable(
-                    "Triton answers wrongly here: its Python and numpy do not fit each other.",
-                    remedy="Remove the directory aiaas-serving of this environment and start "
-                    "the platform again.",
-                )
-            self.set_versions(_GOLDEN, _GOLDEN_SIGNATURE, [])
-        finally:
-            self._repository.remove(_GOLDEN)
 
     def _argv(self, environment: ServingEnvironment, sockets: Path) -> list[str]:
         return [
