@@ -139,7 +139,7 @@ class DatasetVersion(BaseModel):
     rows: int
     columns: list[Column]
     source: str
-    """`upload`, `query`, or the URI it was registered from."""
+    """`upload`, `query`, `run`, or the URI it was registered from."""
     origin: Origin | None = None
     """None: stored by a release that kept no origin."""
     tags: list[str] = []

@@ -69,7 +69,7 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
         return RunError(message=error.message, remedy=error.remedy, traceback=_render(frames))
     said = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError):
-        return _syntax_error(error, said)
+        return _syntax_error(error, said, job)
     line = (frames[0].line or "") if frames else ""
     where = f" at {frames[0].filename}, line {frames[0].lineno}" if frames else ""
     sentence, remedy = said, "Correct the code and run it again."
@@ -80,18 +80,22 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
             sentence, remedy = known.sentence, known.remedy
             break
     return RunError(
-        message=_shorten(f"Training failed{where}: {sentence}"),
+        message=_shorten(f"{_what(job)} failed{where}: {sentence}"),
         remedy=remedy,
         traceback=f"{_render(frames)}{said}"[-_MAX_TRACEBACK:],
     )
 
 
-def _syntax_error(error: SyntaxError, said: str) -> RunError:
+def _what(job: Job | None) -> str:
+    return "The transform" if job is not None and job.transform is not None else "Training"
+
+
+def _syntax_error(error: SyntaxError, said: str, job: Job | None) -> RunError:
     where = f"{error.filename}, line {error.lineno}"
     text = (error.text or "").rstrip("\n")
     frame = traceback.FrameSummary(error.filename or "", error.lineno or 0, "", line=text)
     return RunError(
-        message=_shorten(f"Training failed at {where}: {said.splitlines()[-1]}"),
+        message=_shorten(f"{_what(job)} failed at {where}: {said.splitlines()[-1]}"),
         remedy="Correct this line and run it again.",
         traceback=f"{_render([frame])}{said}"[-_MAX_TRACEBACK:],
     )
