@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from typing import Any
 
@@ -42,7 +41,7 @@ def test_a_split_is_committed_all_at_once_with_its_lineage(world: World) -> None
     assert names(world) == ["digits"], "nothing is visible before the end"
 
     # One of the two is not there: then neither is.
-    for missing in ("0" * 64, hashlib.sha256(b"somebody else's").hexdigest()):
+    for missing in ("0" * 64, world.upload(parquet(3), "user:bob")):
         refused = commit(world, run, token, {"clean-train": train, "clean-test": missing})
         assert refused.status_code == 404
     broken = world.upload(b"no Parquet", token)
