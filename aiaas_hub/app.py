@@ -61,6 +61,7 @@ from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.tokens import RunTokens
+from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.turns import Turns
 from aiaas_hub.domain.usage import Rate, Rating
@@ -201,6 +202,7 @@ def compose(
         runs=runs,
         admission=admission,
         trials=Trials(run_records, tokens, live),
+        transforms=Transforms(run_records, datasets, grants),
         jobs=Jobs(run_records, datasets, models, logs, tokens, live),
         models=models,
         endpoints=endpoints,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from aiaas_hub.schemas import datasets as wire
 from aiaas_hub.schemas.datasets import DatasetVersionCreate
@@ -15,6 +18,7 @@ from aiaas_magics.arrow_tables import to_arrow
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.dataset import Dataset, summary
 from aiaas_magics.display import Column, Listing, Note
+from aiaas_magics.errors import invalid
 from aiaas_magics.query_result import QueryResult
 
 if TYPE_CHECKING:
@@ -72,17 +76,24 @@ class Datasets:
         path: str | Path,
         *,
         format: str | None = None,  # noqa: A002  (the option's public name)
+        schema: Mapping[str, str] | None = None,
         description: str = "",
     ) -> Dataset:
         """Store a file or a folder of this notebook's machine as a new version of `name`.
 
         Parquet, CSV, JSON lines, Arrow, Feather, ORC or text, told from how it begins or from
         its name, or said with `format`. A folder or a .zip of images becomes a table of them,
-        with the folder that each is in as its label. Raises `InvalidInput` for what is none of
-        these.
+        with the folder that each is in as its label. Of CSV and JSON lines `schema` says types
+        that are not to be told from the values, `{"zip": "string"}`. Raises `InvalidInput` for
+        what is none of these.
         """
         name = _own_name(name)
         file = Path(path).expanduser()
+        if (file / "_delta_log").is_dir() or any((file / "metadata").glob("*.metadata.json")):
+            raise InvalidInput(
+                f"{str(path)!r} is the folder of a table.",
+                remedy=f"Register it where it lies: %aiaas register {name} {path}",
+            )
         if file.is_dir() or (file.suffix.lower() == ".zip" and file.is_file()):
             return self._upload_images(name, file, description)
         if not file.is_file():
@@ -93,7 +104,7 @@ class Datasets:
         with file.open("rb") as stream:
             format_ = _known(format) or wire.detect_format(file.name, stream.read(8))
         client = current_client()
-        return self._create(client, name, _sent(client, file), format_, description)
+        return self._create(client, name, _sent(client, file), format_, description, schema)
 
     def register(
         self,
@@ -101,18 +112,28 @@ class Datasets:
         uri: str,
         *,
         format: str | None = None,  # noqa: A002  (the option's public name)
+        schema: Mapping[str, str] | None = None,
+        snapshot: int | None = None,
         description: str = "",
     ) -> Dataset:
         """Make a dataset of a file below my notebook directory, at a public https address, or of
         a file or folder in an object store below a place that the operator allows. It is copied:
-        what becomes of it there does not change the version."""
+        what becomes of it there does not change the version.
+
+        The folder of a Delta Lake or Iceberg table is read as of its newest version, or as of
+        `snapshot`. `schema` is as for `upload`.
+        """
         name = _own_name(name)
         if "://" not in uri:
             uri = Path(uri).expanduser().absolute().as_uri()
         _known(format)
         client = current_client()
-        request = DatasetVersionCreate.model_validate(
-            {"uri": uri, "format": format, "description": description}
+        request = _request(
+            uri=uri,
+            format=format,
+            types=dict(schema or {}),
+            snapshot=None if snapshot is None else str(snapshot),
+            description=description,
         )
         return Dataset(client, client.datasets.create_version(client.user, name, request))
 
@@ -154,9 +175,16 @@ class Datasets:
 
     @staticmethod
     def _create(
-        client: Client, name: str, digest: str, format_: wire.Format, description: str
+        client: Client,
+        name: str,
+        digest: str,
+        format_: wire.Format,
+        description: str,
+        schema: Mapping[str, str] | None = None,
     ) -> Dataset:
-        request = DatasetVersionCreate(blob=digest, format=format_, description=description)
+        request = _request(
+            blob=digest, format=format_, types=dict(schema or {}), description=description
+        )
         return Dataset(client, client.datasets.create_version(client.user, name, request))
 
 
@@ -191,6 +219,13 @@ def _sent(client: Client, path: Path) -> str:
             shown.update(note)
 
     return client.upload_file(path, tell).digest
+
+
+def _request(**fields: Any) -> DatasetVersionCreate:
+    try:
+        return DatasetVersionCreate(**fields)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def _known(format_: str | None) -> wire.Format | None:

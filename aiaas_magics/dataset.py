@@ -301,7 +301,8 @@ def made_by(version: wire.DatasetVersion) -> str:
         return f"query of {inputs or 'no dataset'} by {origin.by}: {sql}"
     if origin.kind == "run":
         return f"run {origin.run} of {inputs}"
-    return f"{origin.uri or 'upload'} by {origin.by}"
+    snapshot = f" as of version {origin.snapshot}" if origin.snapshot else ""
+    return f"{origin.uri or 'upload'}{snapshot} by {origin.by}"
 
 
 HISTORY: list[Column[wire.DatasetVersion]] = [

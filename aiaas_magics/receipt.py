@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aiaas_hub.schemas import runs as wire
 from aiaas_magics import display
@@ -11,6 +12,9 @@ from aiaas_magics.environment import Difference, differences
 from aiaas_magics.request import Request
 from aiaas_magics.snapshot import Code
 from aiaas_magics.snapshot.captures import Capture
+
+if TYPE_CHECKING:
+    from aiaas_hub.schemas.transforms import TransformSpec
 
 _SHOWN = 8
 
@@ -31,6 +35,7 @@ class Receipt(Rich):
         problems: Sequence[str],
         notes: Sequence[str] = (),
         sweep: wire.SweepSpec | None = None,
+        transform: TransformSpec | None = None,
     ) -> None:
         self.name = request.name
         self.request = request
@@ -38,6 +43,7 @@ class Receipt(Rich):
         self.captured = list(captured)
         self.plan = plan
         self.sweep = sweep
+        self.transform = transform
         self.problems = list(problems)
         if plan is not None and plan.queue is not None and plan.queue.never:
             self.problems.append(f"It would never start: it {plan.queue.blocked_by}.")
@@ -68,6 +74,7 @@ class Receipt(Rich):
             ("left out", self._left_out()),
             ("environment", self._environment()),
             ("sweep", self._sweep()),
+            ("makes", ", ".join(self.transform.names) if self.transform else ""),
             *self._service(),
             ("next", "submit it: the same without plan" if self.ok else "correct it and ask again"),
         ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from aiaas_magics.comparison import Comparison
+    from aiaas_magics.dataset import Dataset
     from aiaas_magics.model import Model
     from aiaas_magics.run_view import RunView
 
@@ -99,6 +100,15 @@ class Run(Rich):
 
         record = self._client.models.get(pinned.owner, pinned.name, pinned.version)
         return Model(self._client, record)
+
+    @property
+    def datasets(self) -> list[Dataset]:
+        """The dataset versions that it made: those of a transform, once it has succeeded."""
+        from aiaas_magics.dataset import Dataset
+
+        get = self._client.datasets.get
+        made = self.refresh().made
+        return [Dataset(self._client, get(one.owner, one.name, one.version)) for one in made]
 
     @property
     def resumed_from(self) -> str | None:
@@ -255,6 +265,7 @@ class Run(Rich):
             ("error", _error(record)),
             ("metrics", metrics_line(record.last_metrics)),
             ("datasets", ", ".join(map(str, record.datasets))),
+            ("makes", _makes(record)),
             ("params", ", ".join(f"{k}={v}" for k, v in record.params.items())),
             ("workers", str(record.resources.workers)),
             ("priority", "" if record.priority is wire.Priority.NORMAL else str(record.priority)),
@@ -371,6 +382,12 @@ def _measured(record: wire.Run) -> str:
     if sweep is not None and record.kind is wire.RunKind.SWEEP:
         return f"sweep of {sweep.trials} trials by {sweep.metric} ({sweep.mode})"
     return metrics_line(record.last_metrics)
+
+
+def _makes(record: wire.Run) -> str:
+    if record.transform is None:
+        return ""
+    return ", ".join(map(str, record.made)) or ", ".join(record.transform.names)
 
 
 def metrics_line(values: dict[str, float]) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from aiaas_hub.schemas.datasets import Dataset
-from aiaas_hub.schemas.runs import Job, PinnedDataset
+from aiaas_hub.schemas.runs import Job, PinnedDataset, RunKind
+from aiaas_hub.schemas.transforms import TransformSpec
 from aiaas_magics import display
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Rich
@@ -48,7 +49,7 @@ class Smoke(Rich):
         self._notes = []
         if not report.finished:
             self._notes.append("it was ended while it went well")
-        if not report.model:
+        if not report.model and not report.result:
             self._notes.append("ctx.save_model was not reached")
         early = request.early_stop
         if early is not None and report.finished and early.metric not in report.metrics:
@@ -68,6 +69,7 @@ class Smoke(Rich):
             ("steps", f"{report.reports} reported" if report.reports else ""),
             ("metrics", metrics),
             ("data", ", ".join(self._rows)),
+            ("result", report.result),
             ("checkpoint", "saved" if report.checkpointed else ""),
             ("model", model),
             (
@@ -87,7 +89,14 @@ class Smoke(Rich):
         return display.text_card(f"Smoke of {self.name}", "succeeded", self._facts())
 
 
-def smoke(code: Code, request: Request, limit: float = LIMIT, settle: float = SETTLE) -> Smoke:
+def smoke(
+    code: Code,
+    request: Request,
+    limit: float = LIMIT,
+    settle: float = SETTLE,
+    *,
+    transform: TransformSpec | None = None,
+) -> Smoke:
     """Run the first steps of `code` here, in a process of their own, on the first rows.
 
     Its output appears as it comes. Raises `SmokeFailed` with the user's own line if the code
@@ -110,6 +119,8 @@ def smoke(code: Code, request: Request, limit: float = LIMIT, settle: float = SE
             params=dict(request.params),
             resources=request.check().model_copy(update={"workers": 1}),
             retries=0,
+            kind=RunKind.TRAIN if transform is None else RunKind.TRANSFORM,
+            transform=transform,
         )
         (directory / "job.json").write_text(job.model_dump_json())
         status = _execute(directory, request, limit, settle)

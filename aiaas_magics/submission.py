@@ -24,6 +24,7 @@ from aiaas_magics.snapshot.captures import Capture
 from aiaas_magics.watching import watch
 
 if TYPE_CHECKING:
+    from aiaas_hub.schemas.transforms import TransformSpec
     from aiaas_magics.dataset import Dataset
 
 __all__ = [
@@ -46,18 +47,18 @@ def submit(
     code: snapshot.Code,
     request: Request,
     *,
-    kind: wire.RunKind = wire.RunKind.TRAIN,
     sweep: wire.SweepSpec | None = None,
+    transform: TransformSpec | None = None,
 ) -> Run:
     """Upload the snapshot and create the run. Raises `InvalidInput` before anything is sent."""
     captures.refuse(list(code.captured))
-    create = _described(request, code.described, kind, sweep)
+    create = _described(request, code.described, sweep, transform)
     client = current_client()
     there = client.runs.plan(create).environment
     if there is not None:
         environment.check(there)
     _say(_notes(code, there))
-    if kind is wire.RunKind.TRAIN:
+    if create.kind is wire.RunKind.TRAIN:
         _say(_unheard(code, request))
     client.upload(code.content)
     try:
@@ -77,6 +78,7 @@ def plan_code(
     request: Request,
     captured: Sequence[Capture] = (),
     sweep: wire.SweepSpec | None = None,
+    transform: TransformSpec | None = None,
 ) -> Receipt:
     """What a submission would be; what forbids it is told in the receipt, and not raised."""
     problems = []
@@ -88,8 +90,7 @@ def plan_code(
         problems.append(str(error))
     captured = captured or (code.captured if code else ())
     try:
-        kind = wire.RunKind.TRAIN if sweep is None else wire.RunKind.SWEEP
-        create = _described(request, code.described if code else _no_code, kind, sweep)
+        create = _described(request, code.described if code else _no_code, sweep, transform)
         plan = current_client().runs.plan(create)
         if plan.environment is not None:
             environment.check(plan.environment)
@@ -100,9 +101,9 @@ def plan_code(
         if one.severity == "error" and one.problem not in said:
             problems.append(f"{one.problem} {one.remedy}")
     notes = [*code.notes] if code else []
-    if code and sweep is None:
+    if code and sweep is None and transform is None:
         notes += _unheard(code, request)
-    return Receipt(request, code, captured, plan, problems, notes, sweep)
+    return Receipt(request, code, captured, plan, problems, notes, sweep, transform)
 
 
 def train(
@@ -199,15 +200,16 @@ def say_detached(run: Run) -> None:
 def _described(
     request: Request,
     describe: Callable[[], wire.Snapshot],
-    kind: wire.RunKind = wire.RunKind.TRAIN,
     sweep: wire.SweepSpec | None = None,
+    transform: TransformSpec | None = None,
 ) -> wire.RunCreate:
     resources = request.check()
+    kind = wire.RunKind.TRAIN if sweep is None else wire.RunKind.SWEEP
     try:
         return wire.RunCreate.model_validate(
             {
                 "name": request.name,
-                "kind": kind,
+                "kind": kind if transform is None else wire.RunKind.TRANSFORM,
                 "snapshot": describe(),
                 "datasets": list(request.datasets),
                 "params": dict(request.params),
@@ -217,6 +219,7 @@ def _described(
                 "time_limit": request.time_limit,
                 "early_stop": request.early_stop,
                 "sweep": sweep,
+                "transform": transform,
             }
         )
     except ValidationError as error:

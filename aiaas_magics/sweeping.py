@@ -260,7 +260,7 @@ def submit(
             f"A trial of a sweep has one worker, and --workers says {request.workers}.",
             remedy="Leave --workers out, and give --concurrency for trials side by side.",
         )
-    sent = submission.submit(code, request, kind=wire.RunKind.SWEEP, sweep=spec)
+    sent = submission.submit(code, request, sweep=spec)
     submitted = Sweep(sent._client, sent._record)
     if not detach:
         submission.follow(submitted)

@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from aiaas_hub.schemas.runs import (
     Job,
@@ -34,6 +35,7 @@ from aiaas_hub.schemas.runs import (
     TrialCreate,
     WorkerUsage,
 )
+from aiaas_hub.schemas.transforms import TransformResult, TransformSpec
 
 TOKEN = "run-token"
 
@@ -58,6 +60,8 @@ class RecordedRun:
     model: dict[str, Any] | None = None
     cancelled: bool = False
     usage: list[WorkerUsage] = field(default_factory=list)
+    made: list[dict[str, bytes]] = field(default_factory=list)
+    """Of a transform: what it committed, by dataset."""
     progress: Progress | None = None
     token: str = TOKEN
     trials: dict[int, RecordedRun] = field(default_factory=dict)
@@ -132,6 +136,7 @@ class JobService:
         files: dict[str, str | bytes] | None = None,
         python: str = "",
         sweep: SweepSpec | None = None,
+        transform: TransformSpec | None = None,
     ) -> RecordedRun:
         import sys
 
@@ -157,8 +162,13 @@ class JobService:
             params=params or {},
             resources=resources or Resources(),
             retries=retries,
-            kind=RunKind.TRAIN if sweep is None else RunKind.SWEEP,
+            kind=RunKind.TRANSFORM
+            if transform is not None
+            else RunKind.TRAIN
+            if sweep is None
+            else RunKind.SWEEP,
             sweep=sweep,
+            transform=transform,
         )
         self.runs[run_id] = RecordedRun(job, data, contents)
         return self.runs[run_id]
@@ -203,6 +213,7 @@ class JobService:
             "POST job/usage": lambda: self._usage(run, body),
             "POST job/trials": lambda: self._trial(run, body),
             "PUT job/model": lambda: self._model(run, body),
+            "PUT job/datasets": lambda: self._datasets(run, body),
         }
         return actions[f"{method} {'/'.join(parts[2:4])}"]()
 
@@ -249,6 +260,25 @@ class JobService:
         run.events.append(event)
         run.times[event["kind"]] = time.time()
         return 204, b""
+
+    def _datasets(self, run: RecordedRun, body: bytes) -> tuple[int, bytes]:
+        result = TransformResult.model_validate_json(body)
+        run.made.append({name: self.blobs[digest] for name, digest in result.contents.items()})
+        made = []
+        for name, digest in result.contents.items():
+            version = {
+                "version": 1,
+                "format": "parquet",
+                "digest": digest,
+                "source": "run",
+                "size": len(self.blobs[digest]),
+                "created_at": "2026-01-01T00:00:00Z",
+                "rows": pq.read_metadata(io.BytesIO(self.blobs[digest])).num_rows,
+                "columns": [],
+            }
+            times = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"}
+            made.append({"owner": run.job.owner, "name": name, **times, "latest": version})
+        return 200, json.dumps(made).encode()
 
     def _model(self, run: RecordedRun, body: bytes) -> tuple[int, bytes]:
         run.model = json.loads(body)

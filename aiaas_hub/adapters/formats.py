@@ -6,7 +6,7 @@ that can be killed and can read nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ import pyarrow.json as pa_json
 import pyarrow.orc as pa_orc
 import pyarrow.parquet as pq
 
+from aiaas_hub.adapters.lake_tables import LakeTable, open_delta, open_iceberg
+
 _BLOCK = 64 << 20
 """Types are inferred from the first block: the larger, the less a later row surprises."""
 _LINES = 65_536
@@ -24,29 +26,91 @@ _MAX_LINE = 16 << 20
 Batches = Iterator[pa.RecordBatch]
 
 
-def convert(source: Path, format_: str, target: Path, size: int) -> bool:
-    """Write `source` as Parquet; whether all of it is in at most `size` bytes. Raises Arrow's
-    errors for a file that is not of this format."""
-    schema, batches = _READERS[format_](source)
+Types = Mapping[str, str]
+"""Column → Arrow's name of the type that it is to have."""
+
+
+def convert(
+    source: Path,
+    format_: str,
+    target: Path,
+    size: int,
+    types: Types | None = None,
+    snapshot: str | None = None,
+) -> tuple[bool, str]:
+    """Write `source` as Parquet; whether all of it is in at most `size` bytes, and which version
+    of a table was read. Raises Arrow's errors for a file that is not of this format, and for
+    types that it cannot have."""
+    read = ""
+    if format_ in _TABLES:
+        table = _TABLES[format_](source, snapshot)
+        schema, batches, read = table.schema, table.batches, table.snapshot
+    else:
+        schema, batches = _READERS[format_](source, types or {})
     with pa.OSFile(str(target), "wb") as sink:
         # Closed by hand: what is too large need not be finished.
         writer = pq.ParquetWriter(sink, schema, compression="zstd")
         for batch in batches:
             writer.write_batch(batch)
             if sink.tell() > size:
-                return False
+                return False, read
         writer.close()
-        return bool(sink.tell() <= size)
+        return bool(sink.tell() <= size), read
 
 
-def _csv(source: Path) -> tuple[pa.Schema, Batches]:
-    reader = pa_csv.open_csv(source, read_options=pa_csv.ReadOptions(block_size=_BLOCK))
+def _csv(source: Path, types: Types) -> tuple[pa.Schema, Batches]:
+    reader = pa_csv.open_csv(
+        source,
+        read_options=pa_csv.ReadOptions(block_size=_BLOCK),
+        convert_options=pa_csv.ConvertOptions(column_types=_known(types)),
+    )
+    _check_there(types, reader.schema)
     return reader.schema, iter(reader)
 
 
-def _json_lines(source: Path) -> tuple[pa.Schema, Batches]:
-    reader = pa_json.open_json(source, read_options=pa_json.ReadOptions(block_size=_BLOCK))
+def _json_lines(source: Path, types: Types) -> tuple[pa.Schema, Batches]:
+    read = pa_json.ReadOptions(block_size=_BLOCK)
+    wanted = _known(types)
+    if wanted:
+        # Arrow makes a column of each that is asked for, whether or not a line has it.
+        with pa_json.open_json(source, read_options=read) as found:
+            _check_there(types, found.schema)
+    parse = pa_json.ParseOptions(explicit_schema=pa.schema(wanted) if wanted else None)
+    reader = pa_json.open_json(source, read_options=read, parse_options=parse)
     return reader.schema, iter(reader)
+
+
+def _known(types: Types) -> dict[str, pa.DataType]:
+    found = {}
+    for name, text in types.items():
+        try:
+            found[name] = pa.type_for_alias(text)
+        except ValueError as error:
+            raise pa.ArrowInvalid(
+                f"{text!r} is no type for column {name!r}: write int64, double, string, bool, "
+                "date32, timestamp[us] or another of Arrow's"
+            ) from error
+    return found
+
+
+def _check_there(types: Types, schema: pa.Schema) -> None:
+    missing = [name for name in types if name not in schema.names]
+    if missing:
+        known = ", ".join(schema.names[:20])
+        raise pa.ArrowInvalid(f"there is no column {missing[0]!r} to give a type; it has {known}")
+
+
+def _untyped(
+    read: Callable[[Path], tuple[pa.Schema, Batches]],
+) -> Callable[[Path, Types], tuple[pa.Schema, Batches]]:
+    """For a format that says itself what its types are."""
+
+    def reader(source: Path, types: Types) -> tuple[pa.Schema, Batches]:
+        if types:
+            raise pa.ArrowInvalid("it has types of its own, and takes none: CAST them in a query")
+        return read(source)
+
+    return reader
 
 
 def _arrow(source: Path) -> tuple[pa.Schema, Batches]:
@@ -91,10 +155,14 @@ def _lines(source: Path, schema: pa.Schema) -> Batches:
             yield pa.record_batch([lines], schema=schema)
 
 
-_READERS: dict[str, Callable[[Path], tuple[pa.Schema, Batches]]] = {
+_READERS: dict[str, Callable[[Path, Types], tuple[pa.Schema, Batches]]] = {
     "csv": _csv,
     "jsonl": _json_lines,
-    "arrow": _arrow,
-    "orc": _orc,
-    "text": _text,
+    "arrow": _untyped(_arrow),
+    "orc": _untyped(_orc),
+    "text": _untyped(_text),
+}
+_TABLES: dict[str, Callable[[Path, str | None], LakeTable]] = {
+    "delta": open_delta,
+    "iceberg": open_iceberg,
 }

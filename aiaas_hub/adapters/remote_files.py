@@ -20,6 +20,7 @@ import fsspec
 import httpx
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem
 
+from aiaas_hub.schemas.datasets import Format
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 _CHUNK = 1 << 20
@@ -120,6 +121,57 @@ class RemoteFiles:
     # Object stores
 
     def _copy(self, uri: str, directory: Path, limit: int) -> list[Path]:
+        prefix = self._prefix_of(uri)
+        with _said(prefix):
+            files, path = self._opened(uri, prefix)
+            # Markers of whoever wrote it: _SUCCESS, .crc and their like.
+            found = [
+                one
+                for one in _files_at(files, path)
+                if one.path == path or not one.base_name.startswith(("_", "."))
+            ]
+            if not found:
+                raise NotFound("There is no file at this address.", remedy="Check the address.")
+            copied, left = [], limit
+            for number, info in enumerate(found):
+                # Their order is that of their names.
+                target = directory / f"{number:05}-{_file_name(info.path)}"
+                left -= _copied(files, info, target, left)
+                copied.append(target)
+        return copied
+
+    def fetch_tree(self, uri: str, directory: Path, limit: int) -> None:
+        prefix = self._prefix_of(uri)
+        with _said(prefix):
+            files, path = self._opened(uri, prefix)
+            left = limit
+            for info in _files_at(files, path):
+                below = info.path.removeprefix(f"{path}/").split("/")
+                if info.path == path or any(part in ("", ".", "..") for part in below):
+                    # A key of an object store may be anything; a place here may not.
+                    continue
+                target = directory.joinpath(*below)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                left -= _copied(files, info, target, left)
+
+    def table_format(self, uri: str) -> Format | None:
+        if urlsplit(uri).scheme.lower() in ("http", "https"):
+            # Nobody lists a folder there.
+            return None
+        prefix = self._prefix_of(uri)
+        with _said(prefix):
+            files, path = self._opened(uri, prefix)
+            log, metadata = files.get_file_info([f"{path}/_delta_log", f"{path}/metadata"])
+            if log.type is FileType.Directory:
+                return "delta"
+            if metadata.type is FileType.Directory:
+                inside = files.get_file_info(FileSelector(metadata.path))
+                if any(one.base_name.endswith(".metadata.json") for one in inside):
+                    return "iceberg"
+        return None
+
+    def _prefix_of(self, uri: str) -> str:
+        """Of the places that the operator allows, the one that the URI is below."""
         prefix = next((p for p in self._sources if _is_below(uri, p)), None)
         if prefix is None:
             known = ", ".join(sorted(self._sources)) or "none"
@@ -128,20 +180,11 @@ class RemoteFiles:
                 remedy=f"Places that are allowed here: {known}. Ask whoever runs the platform for "
                 "others (remote_sources), or upload the data.",
             )
+        return prefix
+
+    def _opened(self, uri: str, prefix: str) -> tuple[FileSystem, str]:
         scheme, _, path = uri.partition("://")
-        with _said(prefix):
-            files = _file_system(scheme, dict(self._sources[prefix]))
-            found = _files_at(files, path.rstrip("/"))
-            if not found:
-                raise NotFound("There is no file at this address.", remedy="Check the address.")
-            copied, left = [], limit
-            for number, info in enumerate(found):
-                # Their order is that of their names.
-                target = directory / f"{number:05}-{_file_name(info.path)}"
-                with files.open_input_stream(info.path) as stream:
-                    left -= _write(iter(lambda s=stream: s.read(_CHUNK), b""), target, left)  # type: ignore[misc]  # mypy does not infer the default
-                copied.append(target)
-        return copied
+        return _file_system(scheme, dict(self._sources[prefix])), path.rstrip("/")
 
 
 def _address(uri: str) -> httpx.URL:
@@ -198,17 +241,17 @@ def _files_at(files: FileSystem, path: str) -> list[FileInfo]:
     if info.type is FileType.NotFound:
         return []
     below = files.get_file_info(FileSelector(path, recursive=True))
-    found = [
-        one
-        for one in below
-        # Markers of whoever wrote it: _SUCCESS, .crc and their like.
-        if one.type is FileType.File and not one.base_name.startswith(("_", "."))
-    ]
+    found = [one for one in below if one.type is FileType.File]
     if len(found) > _MAX_FILES:
         raise TooLarge(
             f"There are more than {_MAX_FILES:,} files.", remedy="Register a folder with fewer."
         )
     return sorted(found, key=lambda one: str(one.path))
+
+
+def _copied(files: FileSystem, info: FileInfo, target: Path, limit: int) -> int:
+    with files.open_input_stream(info.path) as stream:
+        return _write(iter(lambda: stream.read(_CHUNK), b""), target, limit)
 
 
 def _write(blocks: Any, target: Path, limit: int) -> int:

@@ -13,6 +13,7 @@ from aiaas_hub.api import auditing
 from aiaas_hub.api.bearer import bearer
 from aiaas_hub.api.services import Api
 from aiaas_hub.schemas.audit import Via
+from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.errors import Unauthenticated
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import (
@@ -25,6 +26,7 @@ from aiaas_hub.schemas.runs import (
     Trial,
     TrialCreate,
 )
+from aiaas_hub.schemas.transforms import TransformResult
 
 router = APIRouter(prefix="/runs/{run_id}/job", tags=["jobs"])
 
@@ -95,6 +97,12 @@ def report_job_event(body: JobEvent, job: Reporting, api: Api) -> Response:
     api.jobs.report(job.run, job.attempt, body)
     api.wake()
     return Response(status_code=204)
+
+
+@router.put("/datasets")
+def commit_made_datasets(body: TransformResult, job: Reporting, api: Api) -> list[Dataset]:
+    """Make the versions that a transform is for; a repeat gives the same ones."""
+    return api.transforms.commit(job.run, job.attempt, body)
 
 
 @router.put("/model")

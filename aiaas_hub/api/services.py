@@ -24,6 +24,7 @@ from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Members, UsageRecords
 from aiaas_hub.domain.watching import Watching
@@ -42,6 +43,7 @@ class Services:
     admission: Admission
     jobs: Jobs
     trials: Trials
+    transforms: Transforms
     models: Models
     endpoints: Endpoints
     watching: Watching

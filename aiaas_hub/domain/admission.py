@@ -21,7 +21,7 @@ from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable
 from aiaas_hub.schemas.platform import EngineState
-from aiaas_hub.schemas.runs import Quota, Run, RunCreate, RunState
+from aiaas_hub.schemas.runs import Quota, Run, RunCreate, RunKind, RunState
 
 _RECENT = 20
 """Runs from which the time of a start is told."""
@@ -127,8 +127,8 @@ class Admission:
 
     def warm(self, request: RunCreate) -> bool:
         """Whether workers wait that this run would begin on."""
-        if request.sweep is not None:
-            return False  # trials have workers of their own
+        if request.kind is not RunKind.TRAIN:
+            return False  # trials and transforms have workers of their own
         try:
             return self._engine.warm(request.resources)
         except Unavailable:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiaas_hub.domain.datasets import Datasets
-from aiaas_hub.domain.ports import BlobStore, QueryEngine, RemoteFiles, Tables
+from aiaas_hub.domain.ports import BlobStore, QueryEngine, Reading, RemoteFiles, Tables
 from aiaas_hub.domain.records import BlobGrants
 from aiaas_hub.schemas.datasets import (
+    TABLE_FORMATS,
     Dataset,
     DatasetVersionCreate,
     Format,
@@ -66,59 +67,85 @@ class Bringing:
             if not self._grants.granted(uploader, request.blob):
                 raise NotFound("There is no such upload.", remedy="Upload the data again.")
             digest, source, format_ = request.blob, "upload", request.format or "parquet"
+            if format_ in TABLE_FORMATS:
+                raise InvalidInput(
+                    "A table is a folder of files, and an upload is one file.",
+                    remedy="Register the folder: %aiaas register NAME FOLDER.",
+                )
+            reading = _reading(request, format_)
             if format_ != "parquet":
-                digest = self._convert(self._blobs.local_path(digest), format_)
+                digest, _ = self._convert(self._blobs.local_path(digest), reading)
         else:
             assert request.uri is not None  # noqa: S101 - for the type checker; checked above
-            source, format_, digest = self._register(owner, request.uri, request.format)
-            origin = Origin(kind="register", by=uploader, uri=source)
+            source, reading, digest = self._register(owner, request.uri, request)
+            format_ = reading.format
+            origin = Origin(
+                kind="register", by=uploader, uri=source, snapshot=reading.snapshot or None
+            )
         return self._datasets.add(
             owner, name, digest, format_, source, origin, request.description, idempotency_key
         )
 
-    def _register(self, owner: str, uri: str, format_: Format | None) -> tuple[str, Format, str]:
-        """Where it is, what it is, and the digest of its copy. Copying is what makes a version
-        immutable: what it came from may change afterwards."""
+    def _register(
+        self, owner: str, uri: str, request: DatasetVersionCreate
+    ) -> tuple[str, Reading, str]:
+        """Where it is, as what it was read, and the digest of its copy. Copying is what makes a
+        version immutable: what it came from may change afterwards."""
         parts = urlsplit(uri)
         if parts.scheme in ("", "file"):
             path = self._registrable(owner, uri)
-            format_ = format_ or _format_of(path)
-            return path.as_uri(), format_, self._convert(path, format_)
+            reading = _reading(request, request.format or _format_of(path))
+            if path.is_dir() and reading.format not in TABLE_FORMATS:
+                raise InvalidInput(
+                    f"{path} is the folder of a table, not a file.", remedy="Leave --format out."
+                )
+            digest, snapshot = self._convert(path, reading)
+            return path.as_uri(), replace(reading, snapshot=snapshot), digest
+        reading = _reading(request, request.format or self._remote.table_format(uri))
         with tempfile.TemporaryDirectory(prefix="aiaas-register-") as text:
             directory = Path(text)
-            files = self._remote.fetch(uri, directory, self._limits.max_bytes)
-            format_ = format_ or _format_of(files[0])
-            if len(files) == 1:
-                digest = self._convert(files[0], format_)
+            if reading.format in TABLE_FORMATS:
+                self._remote.fetch_tree(uri, directory, self._limits.max_bytes)
+                digest, snapshot = self._convert(directory, reading)
+                reading = replace(reading, snapshot=snapshot)
             else:
-                pieces = [self._as_parquet(f, format_, f.with_suffix(".piece")) for f in files]
-                self._tables.concatenate(pieces, directory / "whole.parquet")
-                digest = self._convert(directory / "whole.parquet", "parquet")
+                reading, digest = self._fetched(uri, directory, request)
         # Without its query: a signed address is a credential.
-        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}", format_, digest
+        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}", reading, digest
 
-    def _convert(self, source: Path, format_: Format) -> str:
-        """Take a file into the store, as Parquet."""
+    def _fetched(
+        self, uri: str, directory: Path, request: DatasetVersionCreate
+    ) -> tuple[Reading, str]:
+        files = self._remote.fetch(uri, directory, self._limits.max_bytes)
+        reading = _reading(request, request.format or _format_of(files[0]))
+        if len(files) == 1:
+            return reading, self._convert(files[0], reading)[0]
+        pieces = [self._as_parquet(f, reading, f.with_suffix(".piece"))[0] for f in files]
+        self._tables.concatenate(pieces, directory / "whole.parquet")
+        return reading, self._convert(directory / "whole.parquet", Reading("parquet"))[0]
+
+    def _convert(self, source: Path, reading: Reading) -> tuple[str, str]:
+        """Take a file or table into the store, as Parquet: its digest, and a table's version."""
         with tempfile.TemporaryDirectory(prefix="aiaas-register-") as directory:
-            parquet = self._as_parquet(source, format_, Path(directory) / "data.parquet")
+            parquet, snapshot = self._as_parquet(source, reading, Path(directory) / "data.parquet")
             with parquet.open("rb") as stream:
                 digest, _ = self._blobs.put(stream, limit=self._limits.max_bytes)
-            return digest
+            return digest, snapshot
 
-    def _as_parquet(self, source: Path, format_: Format, target: Path) -> Path:
-        if format_ == "parquet":
+    def _as_parquet(self, source: Path, reading: Reading, target: Path) -> tuple[Path, str]:
+        if reading.format == "parquet":
             self._tables.describe(source)
-            return source
+            return source, ""
         # A file that somebody made to be read wrongly is read where it does no harm.
         with self._engine.session() as session:
-            whole = session.convert(source, format_, target, self._limits.max_bytes)
-        if not whole:
+            converted = session.convert(source, reading, target, self._limits.max_bytes)
+        if not converted.whole:
             raise TooLarge(
                 "As Parquet the file is larger than this platform accepts "
                 f"({self._limits.max_bytes // 2**20} MiB).",
                 remedy="Store a smaller part of it.",
             )
-        return target
+        return target, converted.snapshot
 
     def _registrable(self, owner: str, uri: str) -> Path:
         """The file that `uri` means, if this owner may register it."""
@@ -135,6 +162,9 @@ class Bringing:
                 remedy="Copy it below your notebook directory, or upload it with "
                 "aiaas.datasets.upload(name, path).",
             )
+        if resolved.is_dir() and table_format_of(resolved) is not None:
+            # Of its files only those of one version count, and those are measured when read.
+            return resolved
         if not resolved.is_file():
             raise InvalidInput(f"There is no file {path}.", remedy="Check the path.")
         if resolved.stat().st_size > self._limits.max_bytes:
@@ -146,6 +176,34 @@ class Bringing:
         return resolved
 
 
+def _reading(request: DatasetVersionCreate, format_: Format | None) -> Reading:
+    """Raises `InvalidInput` for what this format does not have."""
+    if request.types and format_ not in (None, "csv", "jsonl"):
+        raise InvalidInput(
+            f"A file of the format {format_} says itself what its types are.",
+            remedy="Leave --schema out, and CAST in a query: %%aiaas sql --save NAME.",
+        )
+    if request.snapshot is not None and format_ not in TABLE_FORMATS:
+        raise InvalidInput(
+            "Only a Delta or Iceberg table has versions of its own.",
+            remedy="Leave --snapshot out.",
+        )
+    return Reading(format_ or "parquet", request.types, request.snapshot)
+
+
 def _format_of(path: Path) -> Format:
+    if path.is_dir():
+        table = table_format_of(path)
+        assert table is not None  # noqa: S101 - no other folder is registrable
+        return table
     with path.open("rb") as file:
         return detect_format(path.name, file.read(8))
+
+
+def table_format_of(folder: Path) -> Format | None:
+    """Of which kind of table this is the folder."""
+    if (folder / "_delta_log").is_dir():
+        return "delta"
+    if any((folder / "metadata").glob("*.metadata.json")):
+        return "iceberg"
+    return None

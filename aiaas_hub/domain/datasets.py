@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -168,6 +168,19 @@ class Datasets:
             owner, name, digest, "parquet", "query", origin, description, idempotency_key
         )
 
+    def add_made(
+        self, owner: str, contents: Mapping[str, str], origin: Origin, idempotency_key: str
+    ) -> list[Dataset]:
+        """Versions of several datasets, name → digest: all of them or none."""
+        return self._records.add_versions(
+            owner,
+            {
+                name: self._described(digest, "parquet", "run", origin)
+                for name, digest in contents.items()
+            },
+            idempotency_key,
+        )
+
     def add(
         self,
         owner: str,
@@ -179,26 +192,27 @@ class Datasets:
         description: str,
         idempotency_key: str | None,
     ) -> Dataset:
+        version = self._described(digest, format_, source, origin)
+        return self._records.add_version(owner, name, description, version, idempotency_key)
+
+    def _described(
+        self, digest: str, format_: Format, source: str, origin: Origin
+    ) -> DatasetVersion:
+        """A version of this content; its number is given when it is added."""
         if not self._blobs.keep(digest):
             raise NotFound("There is no such upload.", remedy="Upload the data again.")
         parquet = self._blobs.local_path(digest)
         described = self._tables.describe(parquet)
-        return self._records.add_version(
-            owner,
-            name,
-            description,
-            DatasetVersion(
-                version=1,
-                created_at=datetime.now(UTC),
-                format=format_,
-                digest=digest,
-                size=parquet.stat().st_size,
-                rows=described.rows,
-                columns=list(described.columns),
-                source=source,
-                origin=origin,
-            ),
-            idempotency_key,
+        return DatasetVersion(
+            version=1,
+            created_at=datetime.now(UTC),
+            format=format_,
+            digest=digest,
+            size=parquet.stat().st_size,
+            rows=described.rows,
+            columns=list(described.columns),
+            source=source,
+            origin=origin,
         )
 
     def preview(

@@ -77,6 +77,7 @@ class Jobs:
             time_left=_time_left(run),
             early_stop=run.early_stop,
             sweep=run.sweep,
+            transform=run.transform,
         )
 
     def dataset(self, run: Run, index: int) -> str:

@@ -352,10 +352,30 @@ class Written:
     """Which limit ended it: `rows`, `size`, or empty where all of the result was written."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """As what a file, or the folder of a table, is read."""
+
+    format: Format
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Column → type, in Arrow's spelling, where it is not to be told from the values."""
+    snapshot: str | None = None
+    """A table's version; None: its newest."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    whole: bool
+    """Whether it was written; else it takes more bytes than it may."""
+    snapshot: str = ""
+    """Which version of a table was read."""
+
+
 class Conversion(Protocol):
-    def convert(self, source: Path, format_: Format, target: Path, size: int) -> bool:
-        """Write a file of another format as Parquet, unless that takes more than `size` bytes;
-        whether it was written. Raises `InvalidInput` if it is not of this format."""
+    def convert(self, source: Path, reading: Reading, target: Path, size: int) -> Converted:
+        """Write a file of another format as Parquet, unless that takes more than `size` bytes.
+        Of a table only what lies in its own folder is read. Raises `InvalidInput` if it is not of
+        this format, or cannot have these types."""
 
 
 class QuerySession(Conversion, Protocol):
@@ -403,6 +423,12 @@ class RemoteFiles(Protocol):
         """Copy what is at the URI into the directory: a file, or the files of a folder in the
         order of their names, at most `limit` bytes in all. Raises `InvalidInput` for a URI that
         may not be asked, `NotFound`, `TooLarge`, `Unavailable`."""
+
+    def fetch_tree(self, uri: str, directory: Path, limit: int) -> None:
+        """The same for a folder, with each file at its place in it."""
+
+    def table_format(self, uri: str) -> Format | None:
+        """Of which kind of table the URI is the folder; None if of none. Raises as `fetch`."""
 
 
 class RunLogs(Protocol):

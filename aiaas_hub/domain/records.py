@@ -6,7 +6,7 @@ Each method is one transaction. A call that cannot get the database in bounded t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import Profile, ProfileStatus
 from aiaas_hub.schemas.runs import (
     MetricPoint,
+    PinnedDataset,
     Progress,
     Run,
     RunError,
@@ -86,6 +87,11 @@ class DatasetRecords(Protocol):
     ) -> Dataset:
         """Append a version (its number is assigned here). Content that the newest version has
         already gives that version again, and so does a key that was given before."""
+
+    def add_versions(
+        self, owner: str, versions: Mapping[str, DatasetVersion], idempotency_key: str
+    ) -> list[Dataset]:
+        """The same for several datasets, by name: all of them or none."""
 
     def update(self, owner: str, name: str, change: DatasetUpdate) -> Dataset | None: ...
 
@@ -254,6 +260,9 @@ class RunRecords(Protocol):
         self, run_id: str, attempt: int, samples: Sequence[WorkerUsage], at: datetime
     ) -> bool:
         """Keep the latest of each worker; False if this attempt is not a live run's current."""
+
+    def set_made(self, run_id: str, attempt: int, datasets: Sequence[PinnedDataset]) -> None:
+        """Keep which versions a live run's current attempt has made."""
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""

@@ -124,6 +124,11 @@ class Runs:
                 remedy="Go on with one of them, sweep.best.resume(), or submit the sweep's cell "
                 "again.",
             )
+        if run.kind is RunKind.TRANSFORM:
+            raise Conflict(
+                "A transform has no checkpoint to go on from: it makes all or nothing.",
+                remedy="Submit its cell again.",
+            )
         self._datasets.require_readable(run.datasets, run.owner, asker)
         request = RunCreate(
             name=run.name,

@@ -14,10 +14,12 @@ from aiaas_hub.schemas.names import Name, parse_reference
 from aiaas_hub.schemas.queries import MAX_QUERY
 from aiaas_hub.schemas.runs import PinnedDataset
 
-Format = Literal["parquet", "csv", "jsonl", "arrow", "orc", "text"]
+Format = Literal["parquet", "csv", "jsonl", "arrow", "orc", "text", "delta", "iceberg"]
 """`jsonl`: an object a line. `arrow`: Arrow's file or stream format, which Feather is. `text`: a
-row for each line, in one column `text`."""
+row for each line, in one column `text`. `delta`, `iceberg`: the folder of a table, as of one of its
+versions."""
 FORMATS: tuple[Format, ...] = get_args(Format)
+TABLE_FORMATS: frozenset[Format] = frozenset({"delta", "iceberg"})
 
 _SUFFIXES: dict[str, Format] = {
     "parquet": "parquet",
@@ -109,7 +111,14 @@ class DatasetVersionCreate(BaseModel):
     query: str | None = Field(default=None, min_length=1, max_length=MAX_QUERY)
     """One SELECT, as in `POST /queries`; all of its result is kept."""
     format: Format | None = None
-    """None: taken from the file's name."""
+    """None: taken from the file's name, or from what is in a folder."""
+    types: dict[
+        Annotated[str, Field(min_length=1, max_length=1000)], Annotated[str, Field(max_length=100)]
+    ] = Field(default_factory=dict, max_length=1000)
+    """Of CSV and JSON lines: column → type in Arrow's spelling (`int64`, `string`, `date32`,
+    `timestamp[us]`, …), for columns whose type is not to be told from their values."""
+    snapshot: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
+    """Of a Delta table a version, of an Iceberg table the id of a snapshot; None: the newest."""
     description: str = Field(default="", max_length=MAX_DESCRIPTION)
 
 
@@ -120,6 +129,8 @@ class Origin(BaseModel):
     by: str
     """The user who asked for it."""
     uri: str | None = None
+    snapshot: str | None = None
+    """Which version of a Delta or Iceberg table was copied."""
     sql: str | None = None
     """The query as it was asked."""
     inputs: list[PinnedDataset] = []
@@ -139,7 +150,7 @@ class DatasetVersion(BaseModel):
     rows: int
     columns: list[Column]
     source: str
-    """`upload`, `query`, or the URI it was registered from."""
+    """`upload`, `query`, `run`, or the URI it was registered from."""
     origin: Origin | None = None
     """None: stored by a release that kept no origin."""
     tags: list[str] = []

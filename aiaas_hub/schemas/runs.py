@@ -19,6 +19,7 @@ from pydantic import (
 from aiaas_hub.schemas.blobs import Digest
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.names import Name
+from aiaas_hub.schemas.transforms import TransformSpec
 
 
 class RunState(StrEnum):
@@ -45,6 +46,8 @@ class RunKind(StrEnum):
     SWEEP = "sweep"
     TRIAL = "trial"
     """One trial of a sweep: made by the sweep itself, never queued."""
+    TRANSFORM = "transform"
+    """Makes dataset versions, not a model."""
 
 
 class Priority(StrEnum):
@@ -223,7 +226,7 @@ class Quota(BaseModel):
 
 class RunCreate(BaseModel):
     name: Name
-    kind: Literal[RunKind.TRAIN, RunKind.SWEEP] = RunKind.TRAIN
+    kind: Literal[RunKind.TRAIN, RunKind.SWEEP, RunKind.TRANSFORM] = RunKind.TRAIN
     snapshot: Snapshot
     datasets: list[str] = Field(default_factory=list, max_length=64)
     """References `[owner/]name[@version]`; resolved to exact versions when submitted."""
@@ -234,11 +237,16 @@ class RunCreate(BaseModel):
     time_limit: TimeLimit | None = None
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
+    transform: TransformSpec | None = None
 
     @model_validator(mode="after")
-    def _sweep_says_what(self) -> Self:
+    def _says_what(self) -> Self:
         if (self.kind is RunKind.SWEEP) != (self.sweep is not None):
             raise ValueError("a run of kind sweep, and no other, says what it sweeps")
+        if (self.kind is RunKind.TRANSFORM) != (self.transform is not None):
+            raise ValueError("a run of kind transform, and no other, says what it makes")
+        if self.transform is not None and len(self.datasets) != 1:
+            raise ValueError("a transform is of one dataset")
         return self
 
 
@@ -321,6 +329,9 @@ class Run(BaseModel):
     time_limit: TimeLimit | None = None
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
+    transform: TransformSpec | None = None
+    made: list[PinnedDataset] = Field(default_factory=list)
+    """The versions that a transform made."""
     created_at: datetime
     started_at: datetime | None = None
     """When the first worker called `train`."""
@@ -393,6 +404,7 @@ class Job(BaseModel):
     """Seconds of `time_limit` that this attempt has left, 0 or more, at the time of the answer."""
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
+    transform: TransformSpec | None = None
 
 
 class JobMetrics(BaseModel):

@@ -35,6 +35,7 @@ from aiaas_magics.commands import (
     tag,
     traffic,
     train,
+    transform,
     usage,
 )
 from aiaas_magics.commands.command import Command
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Command] = {
         sql,
         tag,
         diff,
+        transform,
         train,
         sweep,
         runs,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 
-from aiaas_magics.commands.command import Call, Command
+from aiaas_magics.commands.command import Call, Command, count
 
 # Written out: schemas bring pydantic along, and verbs are declared when the extension loads.
-FORMATS = ("parquet", "csv", "jsonl", "arrow", "orc", "text")
+FORMATS = ("parquet", "csv", "jsonl", "arrow", "orc", "text", "delta", "iceberg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,17 +16,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "uri",
         metavar="URI",
-        help="a path below your notebook directory, https://…, or s3://… where that is allowed",
+        help="a path below your notebook directory, https://…, or s3://… where that is allowed: a "
+        "file, or the folder of a Delta Lake or Iceberg table",
     )
     parser.add_argument(
         "--format", metavar="F", choices=FORMATS, help="what it is, if its name does not tell"
+    )
+    parser.add_argument(
+        "--schema",
+        metavar="col=type,…",
+        type=types,
+        help="types of columns of CSV and JSON lines that are not to be guessed: "
+        "zip=string,at=date32",
+    )
+    parser.add_argument(
+        "--snapshot",
+        type=count,
+        metavar="V",
+        help="of a Delta Lake table this version, of an Iceberg table this snapshot: the newest",
     )
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.catalogue import datasets
 
-    return datasets.register(args.name, args.uri, format=args.format)
+    return datasets.register(
+        args.name, args.uri, format=args.format, schema=args.schema, snapshot=args.snapshot
+    )
+
+
+def types(text: str) -> dict[str, str]:
+    """`column=type,column=type`; a type may have brackets with commas in them."""
+    found = {}
+    for piece in re.split(r",(?![^\[(]*[\])])", text):
+        name, equals, kind = (part.strip() for part in piece.rpartition("="))
+        if not name or not equals or not kind:
+            raise argparse.ArgumentTypeError(f"{piece.strip()!r} is not COLUMN=TYPE")
+        found[name] = kind
+    return found
 
 
 COMMAND = Command(

@@ -16,6 +16,7 @@ import tenacity
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aiaas_hub.schemas.blobs import Blob
+from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.errors import (
     AiaasError,
     ErrorBody,
@@ -34,12 +35,14 @@ from aiaas_hub.schemas.runs import (
     Trial,
     TrialCreate,
 )
+from aiaas_hub.schemas.transforms import TransformResult
 from aiaas_magics.errors import RunOver
 
 Result = TypeVar("Result")
 Answer = TypeVar("Answer", bound=BaseModel)
 
 _EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
+_DATASETS: TypeAdapter[list[Dataset]] = TypeAdapter(list[Dataset])
 _CHUNK = 1 << 20
 _TIMEOUT = httpx.Timeout(60, connect=5)
 # A large file is answered once it is stored.
@@ -164,6 +167,13 @@ class JobApi:
     def hand_over(self, model: ModelHandOver) -> ModelVersion:
         body = model.model_dump(mode="json")
         return self._parse(ModelVersion, self._call("PUT", f"{self._job}/model", json=body))
+
+    def commit_datasets(self, result: TransformResult) -> list[Dataset]:
+        """Make the versions that this transform is for; a repeat gives the same ones."""
+        body = result.model_dump(mode="json")
+        return _DATASETS.validate_json(
+            self._call("PUT", f"{self._job}/datasets", json=body).content
+        )
 
     def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
         return self._insist(lambda: self._check(self._http.request(method, path, **options)))

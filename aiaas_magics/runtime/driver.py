@@ -138,6 +138,8 @@ class Driver:
             snapshot.fetch(api, job.snapshot)
             if job.kind is RunKind.SWEEP:
                 self._run_sweep(job, assignment, api)
+            elif job.kind is RunKind.TRANSFORM:
+                self._transform(job, assignment, api, began)
             else:
                 self._train(job, assignment, began)
         except RunOver as reason:
@@ -228,18 +230,28 @@ class Driver:
                 self._logs.settle()
 
     def _run_sweep(self, job: Job, assignment: Assignment, api: JobApi) -> None:
+        self._make_room(job)
+        from aiaas_magics.runtime.sweep import Sweep
+
+        self._sweep = Sweep(job, assignment, api)
+        self._sweep.run()
+
+    def _transform(self, job: Job, assignment: Assignment, api: JobApi, began: float) -> None:
+        self._make_room(job)
+        assert self._logs is not None  # noqa: S101 - `run` made it
+        from aiaas_magics.runtime.transform import Transform
+
+        Transform(job, assignment, api, began).run(self._logs)
+
+    def _make_room(self, job: Job) -> None:
+        """For workers of another kind than those that wait."""
         import ray
 
         self._connect()
         if len([node for node in ray.nodes() if node["Alive"]]) == 1:
             check_room(job.resources, ray.cluster_resources())
         if self._reserve is not None:
-            # Trials have workers of their own, which serve several.
             self._reserve.release()
-        from aiaas_magics.runtime.sweep import Sweep
-
-        self._sweep = Sweep(job, assignment, api)
-        self._sweep.run()
 
     def _take_signals(self) -> None:
         signal.signal(signal.SIGTERM, lambda *_: self._stop())

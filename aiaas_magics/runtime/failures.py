@@ -69,7 +69,7 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
         return _error(error.message, error.remedy, _render(frames))
     said = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, SyntaxError):
-        return _syntax_error(error, said)
+        return _syntax_error(error, said, job)
     line = (frames[0].line or "") if frames else ""
     where = f" at {frames[0].filename}, line {frames[0].lineno}" if frames else ""
     sentence, remedy = said, "Correct the code and run it again."
@@ -79,16 +79,20 @@ def describe(error: BaseException, user_files: Sequence[str], job: Job | None = 
         if known is not None:
             sentence, remedy = known.sentence, known.remedy
             break
-    message = _shorten(f"Training failed{where}: {sentence}")
+    message = _shorten(f"{_what(job)} failed{where}: {sentence}")
     return _error(message, remedy, f"{_render(frames)}{said}")
 
 
-def _syntax_error(error: SyntaxError, said: str) -> RunError:
+def _what(job: Job | None) -> str:
+    return "The transform" if job is not None and job.transform is not None else "Training"
+
+
+def _syntax_error(error: SyntaxError, said: str, job: Job | None) -> RunError:
     where = f"{error.filename}, line {error.lineno}"
     text = (error.text or "").rstrip("\n")
     frame = traceback.FrameSummary(error.filename or "", error.lineno or 0, "", line=text)
     return _error(
-        _shorten(f"Training failed at {where}: {said.splitlines()[-1]}"),
+        _shorten(f"{_what(job)} failed at {where}: {said.splitlines()[-1]}"),
         "Correct this line and run it again.",
         f"{_render([frame])}{said}",
     )

@@ -31,6 +31,7 @@ from aiaas_hub.schemas.blobs import Blob
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import Job, MetricValue, Progress, RunError
+from aiaas_hub.schemas.transforms import TransformSpec
 from aiaas_magics.runtime import snapshot, stopping
 from aiaas_magics.runtime.failures import describe
 from aiaas_magics.runtime.lines import take_any_text
@@ -50,6 +51,8 @@ class SmokeReport(BaseModel):
     finished: bool = False
     """`train` returned; else it was ended while it went well."""
     checkpointed: bool = False
+    result: str = ""
+    """What a transform made of its first batch."""
     model: str = ""
     """The signature of the model that was exported."""
     model_max_abs: float = 0
@@ -134,11 +137,12 @@ def main(directory: Path, limit: float, settle: float) -> None:
     def too_long() -> None:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         at = _where(frame, files)
-        report.error = RunError(
-            message=f"No step was reported within {limit:g} s{at}.",
-            remedy="Call ctx.report in the training loop; if a step takes so long, submit the run "
-            "without --smoke.",
-        )
+        message, remedy = f"No step was reported within {limit:g} s{at}.", "Call ctx.report in the "
+        remedy += "training loop; if a step takes so long, submit the run without --smoke."
+        if job.transform is not None:
+            message = f"transform was not done with its first batch within {limit:g} s{at}."
+            remedy = "If a batch takes so long, submit the run without --smoke."
+        report.error = RunError(message=message, remedy=remedy)
         end(1)
 
     job = Job.model_validate_json((directory / "job.json").read_text())
@@ -152,10 +156,14 @@ def main(directory: Path, limit: float, settle: float) -> None:
             (directory / "snapshot.zip").read_bytes(), job.snapshot.digest, code_directory
         )
         files = snapshot.own_files(code_directory, job.snapshot)
-        code = snapshot.load(code_directory, job.snapshot)
+        name = "train" if job.transform is None else "transform"
+        code = snapshot.load(code_directory, job.snapshot, name)
         files = code.files
         report.load_seconds = time.monotonic() - began
-        _call(code, job, seen, directory)
+        if job.transform is not None:
+            report.result = _first_batch(code, job.transform, directory)
+        else:
+            _call(code, job, seen, directory)
         report.finished = True
     except SmokeOver:
         pass
@@ -178,7 +186,24 @@ def _call(code: snapshot.Code, job: Job, seen: _Seen, directory: Path) -> None:
     _stand_in_for_ray_train(directory / "code", job, seen)
     context = Context(job, seen, seen, LocalSurroundings(directory))
     with entered(context):
-        code.train(context)
+        code.call(context)
+
+
+def _first_batch(code: snapshot.Code, spec: TransformSpec, directory: Path) -> str:
+    from aiaas_magics.runtime.assembling import Assembly
+    from aiaas_magics.runtime.batches import batches, pieces
+    from aiaas_magics.runtime.transform_worker import transformed
+
+    file = directory / "0.parquet"
+    table = next(batches(file, pieces(file, 1, spec.batch_size)[0], spec.batch_size))
+    assembly = Assembly(directory, spec)
+    assembly.add(transformed(code.call, table, spec))
+    import pyarrow.parquet as pq
+
+    made = [pq.read_metadata(part) for part in assembly.write()]
+    columns = ", ".join(f"{c.name} {c.type}" for c in made[0].schema.to_arrow_schema())
+    rows = " + ".join(f"{one.num_rows:,}" for one in made)
+    return f"{table.num_rows:,} rows → {rows}: {columns}"
 
 
 def _stand_in_for_ray_train(code: Path, job: Job, seen: _Seen) -> None:

@@ -29,6 +29,8 @@ from aiaas_magics.runtime.modules import importable
 MAX_UNPACKED = 512 * 1024 * 1024
 MAX_FILES = 10_000
 
+SIGNATURES = {"train": "train(ctx)", "transform": "transform(batch)"}
+"""What a cell defines."""
 _FILES = "files"
 _FUTURE = functools.reduce(
     operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
@@ -37,9 +39,9 @@ _FUTURE = functools.reduce(
 
 @dataclass(frozen=True)
 class Code:
-    """The user's `train`, and the names that the user's files have in tracebacks."""
+    """The user's `train` or `transform`, and what the user's files are called in tracebacks."""
 
-    train: Callable[[Any], object]
+    call: Callable[[Any], Any]
     files: tuple[str, ...]
 
 
@@ -126,8 +128,8 @@ def _extract(data: bytes, target: Path) -> None:
                 where.chmod(0o755)
 
 
-def load(directory: Path, snapshot: Snapshot) -> Code:
-    """Run the snapshot's code and return its `train`. Errors are the user's code's own."""
+def load(directory: Path, snapshot: Snapshot, name: str = "train") -> Code:
+    """Run the snapshot's code and return its function `name`. Errors are the user's code's own."""
     manifest = read_manifest(directory)
     work = _work_copy(directory, snapshot)
     if work is not None:
@@ -147,21 +149,22 @@ def load(directory: Path, snapshot: Snapshot) -> Code:
             run = functools.partial(_run_main, script, snapshot.entry, arguments)
             return Code(run, files)
         package = _package(snapshot.entry)
-        name = _free_name(f"{package}.{script.stem}".strip("."))
-        module = _fresh_module(name, str(script), package)
+        qualified = _free_name(f"{package}.{script.stem}".strip("."))
+        module = _fresh_module(qualified, str(script), package)
         _execute(script.read_text(encoding="utf-8"), [(snapshot.entry, 0)], module)
     else:
         source = (directory / snapshot.entry).read_text(encoding="utf-8")
         pieces = [(str(name), int(line)) for name, line in manifest.get("cells", [])]
         module = _fresh_module("aiaas_cell", snapshot.entry)
         _execute(source, pieces or [(snapshot.entry, 0)], module)
-    train = module.get("train")
-    if not callable(train):
+    function = module.get(name)
+    if not callable(function):
+        head = SIGNATURES[name]
         raise InvalidInput(
-            f"{snapshot.entry} does not define train(ctx).",
-            remedy="Write `def train(ctx): …` in the cell and run it again.",
+            f"{snapshot.entry} does not define {head}.",
+            remedy=f"Write `def {head}: …` in the cell and run it again.",
         )
-    return Code(train, files)
+    return Code(function, files)
 
 
 def own_files(directory: Path, snapshot: Snapshot) -> tuple[str, ...]:

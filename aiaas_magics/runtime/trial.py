@@ -205,7 +205,7 @@ class Trial:
         context = Context(job, api, reporter, LocalSurroundings(directory))
         api.event(JobStarted())
         with entered(context):
-            code.train(context)
+            code.call(context)
         if reporter.value is None:
             metric = self._shared.metric
             known = ", ".join(sorted(reporter.names)) or "nothing"

@@ -42,7 +42,7 @@ def train_loop(config: dict[str, Any]) -> None:
                 job = api.job()
         context = Context(job, api, sender)
         with entered(context):
-            code.train(context)
+            code.call(context)
     except RunOver:
         raise
     except BaseException as error:

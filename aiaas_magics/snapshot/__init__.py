@@ -1,7 +1,7 @@
 """Snapshots: the code that a run executes, as a zip with the same bytes for the same code.
 
     manifest.json              {"kind", "python", "client", "packages", …}
-    cell.py, notebook.py       what defines `train(ctx)`
+    cell.py, notebook.py       what defines `train(ctx)`, or `transform(batch)`
     function.pkl               or that function by value
     files/                     local modules; a script with its folder
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.runs import Snapshot
 from aiaas_magics import __version__
+from aiaas_magics.runtime.snapshot import SIGNATURES
 from aiaas_magics.snapshot import archive, functions, imports
 from aiaas_magics.snapshot.archive import File
 from aiaas_magics.snapshot.captures import Capture
@@ -86,15 +87,16 @@ class Code:
         )
 
 
-def of_cell(cell: str, line: str = "") -> Code:
-    """Snapshot of a cell that defines `train(ctx)`. Raises `InvalidInput` if it does not.
+def of_cell(cell: str, line: str = "", name: str = "train") -> Code:
+    """Snapshot of a cell that defines `train(ctx)`, or what `SIGNATURES` has under this name.
+    Raises `InvalidInput` if it does not.
 
     `line` is what the magic's own line said. It stays as a comment, so that the lines of the
     code have the numbers that they have in the notebook.
     """
     if line:
         cell = f"# %%aiaas {' '.join(line.splitlines())}\n{cell}"
-    check_cell(cell)
+    check_cell(cell, name=name)
     source = cell if cell.endswith("\n") else f"{cell}\n"
     found = imports.follow(imports.of_source(source))
     return _made("cell", "cell.py", source, {"cell.py": source.encode()}, found)
@@ -139,7 +141,7 @@ def of_script(path: str | Path, arguments: Sequence[str] = ()) -> Code:
             f"{script.name} is not text in UTF-8.", remedy="Save it as UTF-8."
         ) from None
     tree = _parsed(source, script.name)
-    call = "train" if _train_of(tree) else "main"
+    call = "train" if _defined(tree, "train") else "main"
     if call == "train":
         check_cell(source, script.name)
         if arguments:
@@ -221,41 +223,46 @@ def of_recipe(name: str) -> Code:
     return _made("recipe", "manifest.json", f"# recipe {name}\n", {}, Imports(), manifest=manifest)
 
 
-def check_cell(cell: str, what: str = "The cell") -> None:
-    """Raise `InvalidInput` unless the source is Python that defines a function `train(ctx)`."""
-    train = _train_of(_parsed(cell, what))
-    if train is None:
+def check_cell(cell: str, what: str = "The cell", name: str = "train") -> None:
+    """Raise `InvalidInput` unless the source is Python that defines the function of this name."""
+    function = _defined(_parsed(cell, what), name)
+    head = SIGNATURES[name]
+    if function is None:
+        code = "training code" if name == "train" else "code"
         raise InvalidInput(
-            f"{what} does not define train(ctx).",
-            remedy="Put the training code into 'def train(ctx):' at the top level of "
+            f"{what} does not define {head}.",
+            remedy=f"Put the {code} into 'def {head}:' at the top level of "
             f"{'the cell' if what == 'The cell' else what}.",
         )
-    if isinstance(train, ast.AsyncFunctionDef):
+    if isinstance(function, ast.AsyncFunctionDef):
         raise InvalidInput(
-            f"train is an async function (line {train.lineno}).",
-            remedy="Write 'def train(ctx):' without async.",
+            f"{name} is an async function (line {function.lineno}).",
+            remedy=f"Write 'def {head}:' without async.",
         )
-    if _yields(train):
+    if _yields(function):
+        instead = "ctx.report(…) where it yields" if name == "train" else "return, once"
         raise InvalidInput(
-            f"train has a yield (line {train.lineno}): called, it would do nothing.",
-            remedy="Write ctx.report(…) where it yields.",
+            f"{name} has a yield (line {function.lineno}): called, it would do nothing.",
+            remedy=f"Write {instead}.",
         )
-    arguments = train.args
+    arguments = function.args
     positional = [*arguments.posonlyargs, *arguments.args]
     required = len(positional) - len(arguments.defaults)
     needs_keywords = any(default is None for default in arguments.kw_defaults)
     if required > 1 or needs_keywords or not (positional or arguments.vararg):
         raise InvalidInput(
-            f"train must take one argument, the context (line {train.lineno}).",
-            remedy="Write 'def train(ctx):'; parameters of the run are in ctx.params.",
+            f"{name} must take one argument, "
+            f"the {'context' if name == 'train' else 'batch'} (line {function.lineno}).",
+            remedy=f"Write 'def {head}:'"
+            f"{'; parameters of the run are in ctx.params' if name == 'train' else ''}.",
         )
 
 
-def _train_of(tree: ast.Module) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+def _defined(tree: ast.Module, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     definitions = [
         node
         for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "train"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
     ]
     return definitions[-1] if definitions else None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aiaas_hub.adapters.records import datasets
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
@@ -171,3 +172,29 @@ def test_one_content_is_one_version(database: Database) -> None:
             *[lambda n=number, v=version: records.add_version("ada", f"d{n}", "", v, None)] * 3
         )
         assert [dataset.latest.version for dataset in added] == [1, 1, 1]
+
+
+def test_versions_of_several_datasets_are_added_all_or_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = SqlDatasetRecords(database)
+    version = DatasetVersion(
+        version=1, created_at=NOW, format="parquet", digest="0" * 64, size=1, rows=1,
+        columns=[Column(name="x", type="int64")], source="run",
+    )  # fmt: skip
+    add, calls = datasets._add, []
+
+    def broken(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError("the power fails")
+        return add(*arguments)
+
+    monkeypatch.setattr(datasets, "_add", broken)
+    both = {"train": version, "test": version}
+    with pytest.raises(OSError, match="power"):
+        records.add_versions("ada", both, "run/run-1")
+    assert records.get("ada", "train") is None
+    for _ in range(2):
+        made = records.add_versions("ada", both, "run/run-1")
+        assert [(one.name, one.latest.version) for one in made] == [("train", 1), ("test", 1)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import lake_tables
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -182,6 +183,14 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     (root / "open" / "table" / "_SUCCESS").write_text("")
     (root / "open" / "rows.csv").write_text("a\n1\n")
     (root / "closed" / "rows.csv").write_text("secret\n1\n")
+    # All of them before it starts: it remembers what was in a folder.
+    lake_tables.delta(root / "open" / "lake")
+    lake_tables.names_also(
+        lake_tables.delta(root / "open" / "hostile"), "s3://closed/outside.parquet"
+    )
+    lake_tables.stranger(root / "closed" / "outside.parquet")
+    with lake_tables.iceberg(root / "open" / "house"):
+        pass
     (port,) = free_ports(1)
     server = subprocess.Popen(
         [str(program), "serve", "s3", f"--auth-key=access,{SECRET}", f"--addr=127.0.0.1:{port}",
@@ -244,6 +253,34 @@ def test_objects_below_an_allowed_prefix_become_datasets(
         assert world.call("GET", "/datasets/alice/bad").status_code == 404
         assert SECRET not in (tmp_path / "records.sqlite").read_bytes().decode("latin-1")
         assert SECRET not in caplog.text
+
+
+def test_a_table_in_an_object_store_has_its_own_objects_only(
+    s3: dict[str, Any], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'records.sqlite'}"
+    with serving(Home(tmp_path / "home"), url) as world:
+        remote: Any = world.services.bringing._remote
+        remote._sources["s3://open"] = s3
+
+        def register(**body: str) -> Any:
+            return world.call("POST", "/datasets/alice/lake/versions", json=body)
+
+        # As it stands there, without saying what it is: not all the files that lie in it.
+        answer = register(uri="s3://open/lake")
+        assert answer.status_code == 201, answer.text
+        made = answer.json()["latest"]
+        assert (made["format"], made["rows"], made["origin"]["snapshot"]) == ("delta", 3, "2")
+        older = register(uri="s3://open/lake", snapshot="1").json()["latest"]
+        assert (older["rows"], older["version"]) == (4, 2)
+        house = register(uri="s3://open/house/db/t").json()["latest"]
+        assert (house["format"], house["rows"]) == ("iceberg", 2)
+        answer = register(uri="s3://open/hostile")
+        assert answer.status_code == 400
+        assert "not in the table's own folder" in answer.text
+        assert SECRET not in answer.text
+        assert register(uri="s3://closed/lake", format="delta").status_code == 400
+        assert world.ok("GET", "/datasets/alice/lake")["latest"]["version"] == 3
 
 
 def test_a_signed_address_is_not_recorded(web: int, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import lake_tables
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.orc
+import pyarrow.parquet
 import pytest
 import torch
 from api_world import World
@@ -277,3 +279,67 @@ def test_a_large_file_goes_on_where_it_was_interrupted(
     assert again[0] == 50_000
     assert again[-1] == file.stat().st_size
     assert aiaas.datasets.upload("large", file).rows == 20_000
+
+
+def test_a_delta_table_is_registered_as_of_a_version(world: World, notebook: Notebook) -> None:
+    own = world.home.notebooks / "alice"
+    own.mkdir(exist_ok=True)
+    table = lake_tables.delta(own / "lake")
+    first = notebook.run(f"%aiaas register lake {table} --snapshot 0")
+    assert (first.version, first.rows) == (1, 3)
+    newest = notebook.run(f"%aiaas register lake {table}")
+    assert newest.version == 2
+    assert "lake as of version 2 by alice" in repr(newest)
+    assert notebook.run("%aiaas preview lake --columns x --sort x").rows == [[2], [3], [4]]
+    notebook.run("%%aiaas sql --into counted\nSELECT part, count(*) n FROM lake GROUP BY part")
+    assert sorted(notebook.shell.user_ns["counted"].n) == [1, 2]
+    again = notebook.run(f"%aiaas register lake {table} --format delta")
+    assert again.version == 2, "the same version is the same content"
+    lake_tables.names_also(table, "/etc/passwd")
+    assert "'/etc/passwd', which is not in the table" in notebook.refuses(
+        f"%aiaas register lake {table}"
+    )
+    assert aiaas.datasets.get("lake").version == 2
+    with pytest.raises(InvalidInput, match="is the folder of a table") as refusal:
+        aiaas.datasets.upload("lake", table)
+    assert "%aiaas register lake" in refusal.value.remedy
+    for line in ("--format csv", "--schema x=string", "--snapshot x"):
+        assert notebook.refuses(f"%aiaas register bad {table} {line}")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "zip,n\n0123,1\n0456,2\n"), ("a.jsonl", '{"zip": "0123", "n": 1}\n{"n": 2}\n')],
+)
+def test_types_that_are_not_to_be_guessed(
+    world: World, notebook: Notebook, name: str, content: str
+) -> None:
+    own = world.home.notebooks / "alice"
+    own.mkdir(exist_ok=True)
+    file = own / name
+    file.write_text(content)
+    made = notebook.run(f"%aiaas register zips {file} --schema zip=string,n=double")
+    assert made.schema == {"zip": "string", "n": "double"}
+    assert made.to_arrow().column("zip").to_pylist()[0] == "0123"
+    sent = aiaas.datasets.upload("sent", file, schema={"n": "int8"})
+    assert sent.schema["n"] == "int8"
+    for schema, said in {
+        "n=number": "'number' is no type for column 'n'",
+        "m=int64": "no column 'm' to give a type; it has zip, n",
+        "zip=": "is not COLUMN=TYPE",
+        "zip=bool": "not readable as",
+    }.items():
+        assert said in notebook.refuses(f"%aiaas register bad {file} --schema {schema}")
+    assert [one.name for one in aiaas.datasets.list()] == ["sent", "zips"]
+
+
+def test_a_file_that_says_its_types_takes_none(world: World, tmp_path: Path) -> None:
+    for how in ("arrow", "orc"):
+        file = written(tmp_path / f"a.{how}", how)
+        with pytest.raises(InvalidInput, match="says itself what its types are"):
+            aiaas.datasets.upload("bad", file, schema={"x": "string"})
+    file = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"x": [1]}), str(file))
+    with pytest.raises(InvalidInput, match="says itself what its types are"):
+        aiaas.datasets.upload("bad", file, schema={"x": "string"})
+    assert not aiaas.datasets.list()

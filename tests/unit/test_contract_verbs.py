@@ -22,7 +22,7 @@ VERBS = [
     *("runs", "run", "logs", "metrics", "cancel", "resume", "attach", "models", "model"),
     *("publish", "endpoints", "endpoint", "predict", "compare", "traffic", "promote"),
     *("rollback", "retire", "keys", "lineage", "panel", "usage"),
-    *("dataset", "tag", "diff"),
+    *("dataset", "tag", "diff", "transform"),
 ]
 
 OPTIONS = {
@@ -33,6 +33,10 @@ OPTIONS = {
     "train": [
         "--name", "--dataset", "--workers", "--profile", "--gpus-per-worker",
         "--cpus-per-worker", "--param", "--retries", "--plan", "--smoke", "--detach", "--recipe",
+    ],
+    "transform": [
+        "--from", "--to", "--batch-format", "--batch-size", "--split", "--seed", "--stratify",
+        "--workers", "--profile", "--plan", "--smoke", "--detach",
     ],
     "sweep": ["--name", "--param", "--trials", "--metric", "--mode", "--dataset", "--detach"],
     "run": ["--mlflow", "--tensorboard"],

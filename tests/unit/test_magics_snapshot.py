@@ -144,4 +144,4 @@ def test_the_runtime_runs_what_the_client_sends(tmp_path: Path) -> None:
             python=snapshot.PYTHON,
             client=__version__,
         )
-        assert runtime_snapshot.load(tmp_path / digest, described).train(7) == 7
+        assert runtime_snapshot.load(tmp_path / digest, described).call(7) == 7

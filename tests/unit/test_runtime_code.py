@@ -100,7 +100,7 @@ def test_a_failing_cell_shows_the_users_line_first(tmp_path: Path) -> None:
     snapshot.unpack(data, digest, tmp_path / digest)
     code = snapshot.load(tmp_path / digest, described(digest))
     with pytest.raises(ZeroDivisionError) as caught:
-        code.train(1)
+        code.call(1)
     error = failures.describe(caught.value, code.files)
     assert error.message == (
         "Training failed at cell.py, line 2: ZeroDivisionError: division by zero"
@@ -140,7 +140,7 @@ def test_a_function_travels_by_value(tmp_path: Path) -> None:
     }
     data, digest = zipped(files)
     snapshot.unpack(data, digest, tmp_path / digest)
-    assert snapshot.load(tmp_path / digest, described(digest)).train(2) == 6
+    assert snapshot.load(tmp_path / digest, described(digest)).call(2) == 6
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from aiaas_magics.runtime import snapshot
 described = Snapshot.model_validate_json(sys.argv[1])
 directory = Path(sys.argv[2])
 snapshot.unpack((directory / "snapshot.zip").read_bytes(), described.digest, directory / "code")
-print(snapshot.load(directory / "code", described).train(2))
+print(snapshot.load(directory / "code", described).call(2))
 """
 
 
@@ -287,7 +287,7 @@ def test_a_failing_notebook_names_its_cell(tmp_path: Path, monkeypatch: pytest.M
     runtime_snapshot.unpack(code.content, code.digest, tmp_path / "code")
     loaded = runtime_snapshot.load(tmp_path / "code", code.described())
     with pytest.raises(ZeroDivisionError) as caught:
-        loaded.train(1)
+        loaded.call(1)
     error = describe(caught.value, loaded.files)
     assert error.traceback.startswith("digits.ipynb cell 3, line 2, in train\n    return a / 0\n")
 
@@ -446,4 +446,4 @@ def test_a_recipe_is_found_by_the_run(tmp_path: Path) -> None:
     code = snapshot.of_recipe("tabular")
     runtime_snapshot.unpack(code.content, code.digest, tmp_path / "code")
     loaded = runtime_snapshot.load(tmp_path / "code", code.described())
-    assert loaded.train == find("tabular").train
+    assert loaded.call == find("tabular").train

@@ -53,8 +53,8 @@ def limit(cpu_seconds: int, file_bytes: int) -> None:
 
 
 def confine(readable: Sequence[Path], directory: Path) -> bool:
-    """Read nothing but `readable` files and what Python consists of, write nothing but below
-    `directory`, and open no connection. False where this kernel has no Landlock, and then
+    """Read nothing but `readable` files and folders and what Python consists of, write nothing but
+    below `directory`, and open no connection. False where this kernel has no Landlock, and then
     nothing has changed: the queries' other limits hold without it.
     """
     libc = _libc()
@@ -73,7 +73,8 @@ def confine(readable: Sequence[Path], directory: Path) -> bool:
     reading = _EXECUTE | _READ_FILE | _READ_DIR
     _allow(libc, ruleset, directory, handled)
     for path in readable:
-        _allow(libc, ruleset, path, _READ_FILE)
+        # A folder is a table of many files.
+        _allow(libc, ruleset, path, _READ_FILE | (_READ_DIR if path.is_dir() else 0))
     # Modules and libraries are loaded when they are first needed.
     for code in {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/sys/fs"}:
         if code:

@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from aiaas_hub.domain.ports import QueryRows, TableName, Written
-from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.domain.ports import Converted, QueryRows, Reading, TableName, Written
+from aiaas_hub.schemas.datasets import Column
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
@@ -140,25 +140,27 @@ class DuckDbSession:
         shutil.move(aside, target)
         return Written(rows=answer["rows"], cut=answer["cut"])
 
-    def convert(self, source: Path, format_: Format, target: Path, size: int) -> bool:
+    def convert(self, source: Path, reading: Reading, target: Path, size: int) -> Converted:
         aside = self._directory / "converted.parquet"
         try:
-            whole: bool = self._ask(
+            answer = self._ask(
                 "convert",
                 source=str(source.resolve()),
-                format_=format_,
+                format_=reading.format,
                 target=str(aside),
                 size=size,
+                types=dict(reading.types),
+                snapshot=reading.snapshot,
             )
         except Misfit as error:
             raise InvalidInput(
-                f"The file is not readable as {format_}: {_sentence(error.reason)}",
+                f"The file is not readable as {reading.format}: {_sentence(error.reason)}",
                 remedy="Say its format with --format, or read it yourself and hand it over with "
                 "aiaas.datasets.put(name, frame).",
             ) from error
-        if whole:
+        if answer["whole"]:
             shutil.move(aside, target)
-        return whole
+        return Converted(whole=answer["whole"], snapshot=answer["snapshot"])
 
     def end(self) -> None:
         self._process.kill()

@@ -75,11 +75,21 @@ class Worker:
         run("SET lock_configuration=true")
         return confined
 
-    def convert(self, source: str, format_: str, target: str, size: int) -> Any:
-        """Write a file of another format as Parquet; whether all of it is in `size` bytes."""
+    def convert(
+        self,
+        source: str,
+        format_: str,
+        target: str,
+        size: int,
+        types: dict[str, str],
+        snapshot: str | None,
+    ) -> Any:
+        """Write a file or table of another format as Parquet; whether all of it is in `size`
+        bytes, and which version of a table it is."""
         confinement.confine([Path(source)], self._directory)
         self._names[source] = "the file"
-        return convert(Path(source), format_, Path(target), size)
+        whole, read = convert(Path(source), format_, Path(target), size, types, snapshot)
+        return {"whole": whole, "snapshot": read}
 
     def rows(self, sql: str, limit: int) -> Any:
         """The first rows as JSON values, with their columns."""

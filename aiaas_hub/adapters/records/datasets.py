@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,65 +137,17 @@ class SqlDatasetRecords:
         version: DatasetVersion,
         idempotency_key: str | None,
     ) -> Dataset:
-        now = datetime.now(UTC)
         with self._database.transaction() as session:
-            row = _find(session, owner, name)
-            if row is None:
-                row = DatasetRow(
-                    owner=owner,
-                    name=name,
-                    description=description,
-                    licence="",
-                    tags=[],
-                    visibility="private",
-                    created_at=now,
-                    updated_at=now,
-                    latest_version=0,
-                )
-                session.add(row)
-                session.flush()
-            else:
-                former = (
-                    idempotency_key
-                    and session.scalars(
-                        select(DatasetVersionRow).where(
-                            DatasetVersionRow.dataset_id == row.id,
-                            DatasetVersionRow.idempotency_key == idempotency_key,
-                        )
-                    ).one_or_none()
-                )
-                if former:
-                    return as_dataset(row, former)
-                newest = session.get(DatasetVersionRow, (row.id, row.latest_version))
-                if description:
-                    row.description = description
-                    _index(session, row, [] if newest is None else newest.columns)
-                if newest is not None and newest.digest == version.digest:
-                    return as_dataset(row, newest)
-            highest = session.scalar(
-                select(func.max(DatasetVersionRow.version)).where(
-                    DatasetVersionRow.dataset_id == row.id
-                )
-            )
-            # A number is never given twice, whatever was retired.
-            row.latest_version = (highest or 0) + 1
-            row.updated_at = now
-            added = DatasetVersionRow(
-                dataset_id=row.id,
-                version=row.latest_version,
-                idempotency_key=idempotency_key,
-                created_at=now,
-                format=version.format,
-                digest=version.digest,
-                size=version.size,
-                rows=version.rows,
-                columns=[column.model_dump() for column in version.columns],
-                source=version.source,
-                origin=None if version.origin is None else version.origin.model_dump(mode="json"),
-            )
-            session.add(added)
-            _index(session, row, added.columns)
-            return as_dataset(row, added)
+            return _add(session, owner, name, description, version, idempotency_key)
+
+    def add_versions(
+        self, owner: str, versions: Mapping[str, DatasetVersion], idempotency_key: str
+    ) -> list[Dataset]:
+        with self._database.transaction() as session:
+            return [
+                _add(session, owner, name, "", version, idempotency_key)
+                for name, version in versions.items()
+            ]
 
     def update(self, owner: str, name: str, change: DatasetUpdate) -> Dataset | None:
         with self._database.transaction() as session:
@@ -262,6 +214,72 @@ class SqlDatasetRecords:
                 or 0
             )
             return _version(found, _tags(session, [row.id]).get((row.id, version), ()))
+
+
+def _add(
+    session: Session,
+    owner: str,
+    name: str,
+    description: str,
+    version: DatasetVersion,
+    idempotency_key: str | None,
+) -> Dataset:
+    now = datetime.now(UTC)
+    row = _find(session, owner, name)
+    if row is None:
+        row = DatasetRow(
+            owner=owner,
+            name=name,
+            description=description,
+            licence="",
+            tags=[],
+            visibility="private",
+            created_at=now,
+            updated_at=now,
+            latest_version=0,
+        )
+        session.add(row)
+        session.flush()
+    else:
+        former = (
+            idempotency_key
+            and session.scalars(
+                select(DatasetVersionRow).where(
+                    DatasetVersionRow.dataset_id == row.id,
+                    DatasetVersionRow.idempotency_key == idempotency_key,
+                )
+            ).one_or_none()
+        )
+        if former:
+            return as_dataset(row, former)
+        newest = session.get(DatasetVersionRow, (row.id, row.latest_version))
+        if description:
+            row.description = description
+            _index(session, row, [] if newest is None else newest.columns)
+        if newest is not None and newest.digest == version.digest:
+            return as_dataset(row, newest)
+    highest = session.scalar(
+        select(func.max(DatasetVersionRow.version)).where(DatasetVersionRow.dataset_id == row.id)
+    )
+    # A number is never given twice, whatever was retired.
+    row.latest_version = (highest or 0) + 1
+    row.updated_at = now
+    added = DatasetVersionRow(
+        dataset_id=row.id,
+        version=row.latest_version,
+        idempotency_key=idempotency_key,
+        created_at=now,
+        format=version.format,
+        digest=version.digest,
+        size=version.size,
+        rows=version.rows,
+        columns=[column.model_dump() for column in version.columns],
+        source=version.source,
+        origin=None if version.origin is None else version.origin.model_dump(mode="json"),
+    )
+    session.add(added)
+    _index(session, row, added.columns)
+    return as_dataset(row, added)
 
 
 def _find(session: Session, owner: str, name: str) -> DatasetRow | None:

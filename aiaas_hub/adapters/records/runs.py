@@ -22,6 +22,7 @@ from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
     MetricPoint,
+    PinnedDataset,
     Priority,
     Progress,
     Resources,
@@ -48,6 +49,7 @@ _SPEC = {
     "time_limit",
     "early_stop",
     "sweep",
+    "transform",
     "resumed_from",
 }
 
@@ -299,6 +301,12 @@ class SqlRunRecords:
             row.usage = [latest[worker] for worker in sorted(latest)]
             row.used_at = at
             return True
+
+    def set_made(self, run_id: str, attempt: int, datasets: Sequence[PinnedDataset]) -> None:
+        with self._database.transaction() as session:
+            row = _find(session, run_id)
+            if row is not None and row.attempt == attempt and row.state in _LIVE:
+                row.spec = {**row.spec, "made": [one.model_dump() for one in datasets]}
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""
