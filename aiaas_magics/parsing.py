@@ -94,8 +94,11 @@ def overview() -> str:
             "%%aiaas train …        train with the code of this cell",
             "",
             *lines,
-            "",
-            f"Not in this release yet: {', '.join(not_yet.VERBS)}.",
+            *(
+                ["", f"Not in this release yet: {', '.join(not_yet.VERBS)}."]
+                if not_yet.VERBS
+                else []
+            ),
         ]
     )
 

@@ -58,6 +58,7 @@ NAMES = {
     "plan": [],
     "smoke": [],
     "publish": [],
+    "panel": [],
     "Usage": ["to_pandas", "to_csv", "plot"],
     "usage": [],
 }  # fmt: skip
