@@ -6,12 +6,9 @@ Each panel is a view-model that takes the client and knows no page, and a widget
 from __future__ import annotations
 
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_magics import not_yet
 from aiaas_magics.client import current_client
 from aiaas_magics.panels.background import AtOnce
 from aiaas_magics.panels.output import Panel
-
-KINDS = ("datasets", "runs", "deploy")
 
 
 def panel(kind: str) -> Panel:
@@ -22,11 +19,9 @@ def panel(kind: str) -> Panel:
     for another kind, `Unavailable` where no platform is known.
     """
     make = _MAKERS.get(kind)
-    if kind in KINDS and make is None:
-        not_yet.refuse(f"The panel {kind!r}", "Use '%aiaas runs' or '%aiaas endpoints'.")
     if make is None:
         raise InvalidInput(
-            f"There is no panel {kind!r}.", remedy=f"There are {', '.join(map(repr, KINDS))}."
+            f"There is no panel {kind!r}.", remedy=f"There are {', '.join(map(repr, _MAKERS))}."
         )
     return make()
 
@@ -44,4 +39,30 @@ def _datasets() -> Panel:
     return Panel(browser, widget)
 
 
-_MAKERS = {"datasets": _datasets}
+def _runs() -> Panel:
+    from aiaas_magics.panels.run_monitor import RunMonitor
+
+    def widget(model: RunMonitor) -> object:
+        from aiaas_magics.panels.run_monitor_form import run_monitor_form
+
+        return run_monitor_form(model)
+
+    monitor = RunMonitor(current_client(), AtOnce())
+    monitor.refresh()
+    return Panel(monitor, widget)
+
+
+def _deploy() -> Panel:
+    from aiaas_magics.panels.deployment import Deployment
+
+    def widget(model: Deployment) -> object:
+        from aiaas_magics.panels.deployment_form import deployment_form
+
+        return deployment_form(model)
+
+    deployment = Deployment(current_client(), AtOnce())
+    deployment.refresh()
+    return Panel(deployment, widget)
+
+
+_MAKERS = {"datasets": _datasets, "runs": _runs, "deploy": _deploy}

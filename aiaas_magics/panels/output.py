@@ -41,13 +41,16 @@ class Panel(display.Rich):
         if self._widget is None:
             self._go_on_beside()
             self._widget = self._make(self.model)
+            # What it read for its first look it read once; from now on it goes on.
+            if hasattr(self.model, "refresh"):
+                self.model.refresh()
         return self._widget
 
     def close(self) -> None:
         """Take it off the page; nothing is asked for any more."""
         self.model.beside.close()
         if self._widget is not None:
-            self._widget.close()
+            _close(self._widget)
 
     def _go_on_beside(self) -> None:
         """What it shows first was asked for by its cell, which waits as for any verb. From now on
@@ -79,3 +82,9 @@ class Panel(display.Rich):
             # A page that is opened again has no widget any more, and says no word of what to do.
             note = {"text/html": display.muted(_AGAIN), "text/plain": ""}
             publish_display_data(note)
+
+
+def _close(widget: Any) -> None:
+    for child in getattr(widget, "children", ()):
+        _close(child)
+    widget.close()
