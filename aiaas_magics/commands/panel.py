@@ -21,4 +21,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return panel(args.kind)
 
 
-COMMAND = Command("panel", "browse, watch or deploy by clicking", add_arguments, run)
+COMMAND = Command(
+    "panel",
+    "browse, watch or deploy by clicking",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas panel datasets",
+        "%aiaas panel deploy",
+    ),
+)
