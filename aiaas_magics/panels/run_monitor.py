@@ -162,8 +162,6 @@ class RunMonitor(Asking, Attended):
 
         def take(news: _News) -> None:
             self.error = ""
-            if place is not self._place:
-                return
             for update in news.updates:
                 place.view.take(update)
                 if isinstance(update, wire.Metrics):

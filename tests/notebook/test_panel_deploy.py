@@ -38,7 +38,7 @@ def test_a_plan_before_anything_is_done(deployment: Deployment) -> None:
     publication.name = "  "
     assert "has no name" in publication.plan
     publication.publish()
-    assert not publication.publishing
+    assert publication.progress == ""
     publication.name = "digits"
     publication.bake = -1
     assert not publication.ready

@@ -88,6 +88,13 @@ def test_a_run_is_listed_chosen_and_followed_to_its_end(
     assert monitor.command == f"%aiaas resume {run.id}"
     # What is over is not asked for again; the list is.
     assert set(clock.waiting) == {"runs"}
+    # Nor does what one looked at before come back.
+    going = submit(notebook)
+    monitor.choose(going.id)
+    assert going.id in monitor.card
+    monitor.choose(run.id)
+    clock.tick()
+    assert run.id in monitor.card
 
 
 def test_cancel_asks_back(
