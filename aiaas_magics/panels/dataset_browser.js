@@ -60,7 +60,13 @@ function walk(event) {
 }
 
 function render({ model, el }) {
-  const say = message => model.send(message);
+  // Jupyter marks what has lost its kernel, and has nobody to tell then.
+  const isGone = () => el.closest(".jupyter-widgets-disconnected") !== null;
+  const say = message => {
+    if (!isGone()) {
+      model.send(message);
+    }
+  };
   let timer;
 
   const gone = make("div", {
@@ -325,9 +331,8 @@ function render({ model, el }) {
     root.setAttribute("aria-busy", String(model.get("busy")));
   }
 
-  // Jupyter marks what has lost its kernel.
   const connected = () => {
-    gone.hidden = el.closest(".jupyter-widgets-disconnected") === null;
+    gone.hidden = !isGone();
   };
   const heard = {
     "change:listing": showListing,

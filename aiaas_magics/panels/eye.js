@@ -17,11 +17,13 @@ function render({ model, el }) {
   el.style.minHeight = "1px";
   el.append(gone);
 
+  // Jupyter marks what has lost its kernel, and has nobody to tell then.
+  const isGone = () => el.closest(".jupyter-widgets-disconnected") !== null;
   let inView = false;
   let told = null;
   const tell = () => {
     const seen = inView && document.visibilityState === "visible";
-    if (seen || seen !== told) {
+    if (!isGone() && (seen || seen !== told)) {
       told = seen;
       model.send({ seen });
     }
@@ -31,28 +33,27 @@ function render({ model, el }) {
     tell();
   });
   // All of the panel, of which this is the first line; it is put on the page after it is made.
-  let frame;
+  let waiting;
   const watch = () => {
     if (el.isConnected) {
       observer.observe(el.closest(".aiaas-panel") ?? el);
       connected();
     } else {
-      frame = requestAnimationFrame(watch);
+      waiting = setTimeout(watch, 250);
     }
   };
   const timer = setInterval(() => { if (inView) tell(); }, SIGN_MS);
   document.addEventListener("visibilitychange", tell);
 
-  // Jupyter marks what has lost its kernel.
   const connected = () => {
-    gone.hidden = el.closest(".jupyter-widgets-disconnected") === null;
+    gone.hidden = !isGone();
   };
   model.on("comm_live_update", connected);
   watch();
   return () => {
     inView = false;
     tell();
-    cancelAnimationFrame(frame);
+    clearTimeout(waiting);
     observer.disconnect();
     clearInterval(timer);
     document.removeEventListener("visibilitychange", tell);

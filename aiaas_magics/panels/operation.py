@@ -42,7 +42,7 @@ class Operation(Asking, Attended):
     """One of my endpoints: shares of the traffic, promote, roll back, retire, try, call."""
 
     endpoints: List[tuple[str, str]] = List()
-    """`(text, name)`, the one that changed last first."""
+    """`(text, name)`, the newest first."""
     chosen = Unicode()
     card = Unicode()
     """The endpoint as safe HTML."""

@@ -127,10 +127,9 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form).to_contain_text("version 1: 100 %", timeout=RUN_MS)
     endpoint = form.get_by_label("endpoint", exact=True).first
     expect(endpoint).to_have_value("by-hand")
-    canary = form.get_by_label("canary %").first
-    canary.focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowRight")
+    form.locator(".widget-slider", has_text="canary %").get_by_role("slider").focus()
+    for _ in range(4):
+        page.keyboard.press("PageUp")
     expect(form).to_contain_text("20 % for version 2", timeout=START_MS)
     form.get_by_role("button", name="Publish", exact=True).click()
     expect(form).to_contain_text("version 1: 80 %, version 2: 20 %", timeout=RUN_MS)
