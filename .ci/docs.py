@@ -44,12 +44,14 @@ def _reference() -> Iterator[str]:
         yield f"### {verb}\n"
         yield f"{command.summary[0].upper()}{command.summary[1:]}.\n"
         yield f"```text\n{help_of(parsers()[verb]).strip()}\n```\n"
-    yield "## Not yet\n"
-    yield "These are promised and answer with a sentence that says what to do today.\n"
-    yield "| what | today |\n|---|---|"
-    for verb, remedy in not_yet.VERBS.items():
-        yield f"| `%aiaas {verb}` | {remedy} |"
-    yield "\n## Settings\n"
+    if not_yet.VERBS:
+        yield "## Not yet\n"
+        yield "These are promised and answer with a sentence that says what to do today.\n"
+        yield "| what | today |\n|---|---|"
+        for verb, remedy in not_yet.VERBS.items():
+            yield f"| `%aiaas {verb}` | {remedy} |"
+        yield ""
+    yield "## Settings\n"
     yield "An operator sets these in `$AIAAS_HOME/aiaas_config.py`, as "
     yield "`c.ServiceConfig.NAME = VALUE`.\n"
     yield "| name | default | meaning |\n|---|---|---|"

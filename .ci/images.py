@@ -27,7 +27,7 @@ IMAGES = {
     "singleuser": ("singleuser", "train", "recipes", "tracking"),
     "ray": ("train", "recipes"),
 }
-SINGLE_USER = ("jupyterhub", "jupyterlab", "ipywidgets")
+SINGLE_USER = ("jupyterhub", "jupyterlab")
 """Of the extra `hub`, what a user's server needs."""
 HEADER = "# Frozen requirements: `python .ci/images.py write` takes them from the lock files.\n"
 TARGET = {"platform_machine": "x86_64", "sys_platform": "linux", "platform_system": "Linux"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiaas_magics.endpoint import endpoints as endpoints
     from aiaas_magics.model import Model as Model
     from aiaas_magics.model import models as models
+    from aiaas_magics.panels import panel as panel
     from aiaas_magics.publishing import publish as publish
     from aiaas_magics.run import Run as Run
     from aiaas_magics.run import runs as runs
@@ -39,6 +40,7 @@ _HOME = {
     "endpoints": "endpoint",
     "Model": "model",
     "models": "model",
+    "panel": "panels",
     "plan": "submission",
     "publish": "publishing",
     "Run": "run",
@@ -62,6 +64,7 @@ __all__ = [
     "datasets",
     "endpoints",
     "models",
+    "panel",
     "plan",
     "publish",
     "runs",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import glob
 import logging
+import os
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,7 +18,7 @@ from IPython.core.error import TryNext
 
 from aiaas_magics import not_yet
 from aiaas_magics.commands import COMMANDS
-from aiaas_magics.parsing import parsers
+from aiaas_magics.parsing import VerbParser, parsers
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -63,6 +67,8 @@ def candidates(line: str, symbol: str, namespace: dict[str, Any]) -> list[str]:
         return []
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
+    if getattr(action, "complete", None) == "path":
+        return _paths(symbol)
     return names(getattr(action, "complete", None), namespace)
 
 
@@ -71,22 +77,28 @@ def _action_at(actions: list[argparse.Action], before: list[str]) -> argparse.Ac
     options = {option: action for action in actions for option in action.option_strings}
     positional = iter([action for action in actions if not action.option_strings])
     waiting: argparse.Action | None = None
+    following: argparse.Action | None = None
     for word in before:
-        if waiting is not None:
-            waiting = None
-        elif word in options:
+        if word in options:
             # Flags have nargs 0 and take no word.
             waiting = options[word] if options[word].nargs != 0 else None
+        elif waiting is not None:
+            waiting = waiting if _goes_on(waiting) else None
         elif not word.startswith("-"):
-            next(positional, None)
-    return waiting or next(positional, None)
+            following = next(positional, following)
+    return waiting or next(positional, following if _goes_on(following) else None)
+
+
+def _goes_on(action: argparse.Action | None) -> bool:
+    """Whether it takes as many words as there are."""
+    return action is not None and action.nargs in ("+", "*")
 
 
 def names(kind: str | None, namespace: dict[str, Any]) -> list[str]:
     if kind is None:
         return []
     if kind == "verb":
-        return list(COMMANDS)
+        return [*COMMANDS, "recipe"]
     if kind == "recipe":
         # Here, not above: it brings pydantic along.
         from aiaas_magics.runtime.recipes import RECIPES
@@ -107,6 +119,29 @@ def names(kind: str | None, namespace: dict[str, Any]) -> list[str]:
         # Also after a failure: the next Tab must not wait again.
         _cache[kind] = (time.monotonic(), known)
     return known
+
+
+def nearest(parser: VerbParser, args: argparse.Namespace) -> str:
+    """Of a name in these arguments that there is none of, the one that was probably meant."""
+    for action in parser.actions:
+        kind = getattr(action, "complete", None)
+        given = getattr(args, action.dest, None)
+        if kind not in _FETCH or given is None:
+            continue
+        for text in given if isinstance(given, list) else [given]:
+            name, at, version = str(text).partition("@")
+            known = names(kind, {})
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            if near and name not in known:
+                return f"{near[0]}{at}{version}"
+    return ""
+
+
+def _paths(beginning: str) -> list[str]:
+    """Files and folders that go on like this, of names that need no quotes."""
+    found = islice(glob.iglob(f"{glob.escape(beginning)}*"), _MOST_NAMES)
+    paths = (f"{path}/" if os.path.isdir(path) else path for path in found)
+    return [path for path in paths if shlex.quote(path) == path]
 
 
 def _hasty_client() -> Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
@@ -12,6 +13,8 @@ from aiaas_magics.commands import COMMANDS
 from aiaas_magics.commands.command import Call
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from IPython.core.interactiveshell import InteractiveShell
 
 
@@ -46,10 +49,25 @@ class AiaasMagics(Magics):  # type: ignore[misc]  # IPython's types are not foll
         args = parser.parse(rest)
         if cell is not None and not command.cell:
             raise UsageError(f"'{verb}' takes no cell: write '%aiaas {verb}' on one line.")
-        return command.run(args, Call(self.shell, cell, line))
+        try:
+            return command.run(args, Call(self.shell, cell, line))
+        except Exception as error:
+            near = _meant(error, parser, args)
+            if not near:
+                raise
+            raise UsageError(f"{_sentence(error)} Did you mean {near!r}?") from None
 
 
 AiaasMagics.aiaas.__doc__ = parsing.overview()
+
+
+def _meant(error: Exception, parser: parsing.VerbParser, args: Namespace) -> str:
+    """The nearest name that there is, where one was not found. Looking for it never fails."""
+    if getattr(error, "code", "") != "not_found":
+        return ""
+    with suppress(Exception):
+        return completion.nearest(parser, args)
+    return ""
 
 
 def _sentence(error: Exception) -> str | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-VERBS = {
-    "panel": "Use '%aiaas datasets', '%aiaas runs' or '%aiaas endpoints'.",
-}
+VERBS: dict[str, str] = {}
 """Promised verb → what to do today."""
 
 

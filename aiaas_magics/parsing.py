@@ -30,6 +30,7 @@ class VerbParser(MagicArgumentParser):  # type: ignore[misc]  # IPython's types 
         # IPython's class does not take it. A shortened option would break when options are added.
         self.allow_abbrev = False
         self.verb = command.verb
+        self.examples = command.examples
         self._takes_arguments = command.arguments
         command.add_arguments(self)
 
@@ -81,7 +82,9 @@ def find(verb: str) -> VerbParser:
 
 
 def help_of(parser: VerbParser) -> str:
-    return str(parser.format_help()).strip()
+    """How a verb is used, and cells that use it."""
+    examples = ("\n".join(f"  {line}" for line in e.split("\n")) for e in parser.examples)
+    return "\n".join([str(parser.format_help()).strip(), "", "examples:", *examples])
 
 
 def overview() -> str:
@@ -94,8 +97,11 @@ def overview() -> str:
             "%%aiaas train …        train with the code of this cell",
             "",
             *lines,
-            "",
-            f"Not in this release yet: {', '.join(not_yet.VERBS)}.",
+            *(
+                ["", f"Not in this release yet: {', '.join(not_yet.VERBS)}."]
+                if not_yet.VERBS
+                else []
+            ),
         ]
     )
 

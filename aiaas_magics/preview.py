@@ -53,7 +53,8 @@ class Preview(Rich):
         return self._record.truncated
 
     @property
-    def _caption(self) -> str:
+    def caption(self) -> str:
+        """Which rows these are, of what."""
         record = self._record
         shown, first = len(record.rows), record.offset
         which = f"rows {first + 1:,} to {first + shown:,}" if first and shown else f"{shown:,}"
@@ -72,35 +73,44 @@ class Preview(Rich):
             for row in self._record.rows
         ]
         titles = [f"{column.name} ({column.type})" for column in self._record.columns]
-        return f"{display.muted(self._caption)}{display.table(titles, rows)}"
+        return f"{display.muted(self.caption)}{display.table(titles, rows)}"
 
     def _text(self) -> str:
         # A terminal is some 100 characters wide: the first columns say what the table is.
         names = self.columns[:_SHOWN_COLUMNS]
         rows = [
-            [display.clean(_cell(value)).replace("\n", " ") for value in row[:_SHOWN_COLUMNS]]
+            [display.clean(cell_text(value)).replace("\n", " ") for value in row[:_SHOWN_COLUMNS]]
             for row in self._record.rows
         ]
-        return f"{self._caption}\n{display.text_table(names, rows)}" if names else self._caption
+        return f"{self.caption}\n{display.text_table(names, rows)}" if names else self.caption
 
 
 def _html_cell(value: object, type_: str) -> str:
     """A thumbnail of an image, a folded nested value, or the text."""
-    if isinstance(value, str) and "binary" in type_:
-        kind = next((kind for start, kind in _IMAGES.items() if value.startswith(start)), None)
-        if kind is not None and _BASE64.fullmatch(value):
-            # The wire has the alphabet of URLs, an image's address the other one.
-            data = value.replace("-", "+").replace("_", "/")
-            return f'<img alt="" style="max-height:64px" src="data:image/{kind};base64,{data}">'
+    source = image_source(value, type_)
+    if source is not None:
+        return f'<img alt="" style="max-height:64px" src="{source}">'
     if isinstance(value, (dict, list)) and len(str(value)) > _SHOWN_CHARACTERS:
         return (
-            f"<details><summary>{display.escape(_cell(value))}</summary>"
+            f"<details><summary>{display.escape(cell_text(value))}</summary>"
             f"{display.pre(json.dumps(value, indent=1, ensure_ascii=False))}</details>"
         )
-    return display.escape(_cell(value))
+    return display.escape(cell_text(value))
 
 
-def _cell(value: object) -> str:
+def image_source(value: object, type_: str) -> str | None:
+    """The address of an image that holds all of it; None for anything else."""
+    if not isinstance(value, str) or "binary" not in type_:
+        return None
+    kind = next((kind for start, kind in _IMAGES.items() if value.startswith(start)), None)
+    if kind is None or not _BASE64.fullmatch(value):
+        return None
+    # The wire has the alphabet of URLs, an image's address the other one.
+    return f"data:image/{kind};base64,{value.replace('-', '+').replace('_', '/')}"
+
+
+def cell_text(value: object) -> str:
+    """Short enough for a table."""
     if value is None:
         return ""
     if isinstance(value, float):

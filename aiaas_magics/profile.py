@@ -53,7 +53,8 @@ class Profile(Rich):
         )
 
     @property
-    def _caption(self) -> str:
+    def caption(self) -> str:
+        """What the figures are of."""
         record = self._record
         text = f"{self._title}: {record.rows:,} rows, {len(record.columns):,} columns"
         if record.is_sampled:
@@ -74,9 +75,13 @@ class Profile(Rich):
             ]
             for column in self._record.columns
         ]
-        return f"{display.muted(self._caption)}{display.table(titles, rows)}"
+        return f"{display.muted(self.caption)}{display.table(titles, rows)}"
 
     def _text(self) -> str:
+        return f"{self.caption}\n{display.text_table(*self.text_table())}"
+
+    def text_table(self) -> tuple[list[str], list[list[str]]]:
+        """Titles, and a row for each column."""
         rows = [
             [
                 display.clean(column.name),
@@ -88,8 +93,7 @@ class Profile(Rich):
             ]
             for column in self._record.columns
         ]
-        titles = ["column", "type", "missing", "distinct", "spread", "what is in it"]
-        return f"{self._caption}\n{display.text_table(titles, rows)}"
+        return ["column", "type", "missing", "distinct", "spread", "what is in it"], rows
 
 
 def _share(count: int, total: int) -> str:

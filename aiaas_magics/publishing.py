@@ -229,11 +229,19 @@ def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
         )
         return endpoint
     endpoint._take(view.record)
-    end = view.version
+    failed = failure(endpoint, view.record, version)
+    if failed is not None:
+        raise failed
+    return endpoint
+
+
+def failure(endpoint: Endpoint, record: wire.Endpoint, version: int) -> PublishFailed | None:
+    """Why this version of the endpoint will not serve; None if it does or has a canary's share."""
+    end = PublishView(record, version).version
     if end.state is wire.EndpointState.FAILED and end.routed_at is None:
-        former = traffic_line(view.record.traffic)
-        still = f" What served before serves still ({former})." if view.record.traffic else ""
-        raise PublishFailed(
+        former = traffic_line(record.traffic)
+        still = f" What served before serves still ({former})." if record.traffic else ""
+        return PublishFailed(
             endpoint,
             f"Version {version} of {endpoint.name} was not published: "
             f"{display.sentence(end.error)}{still}",
@@ -241,12 +249,12 @@ def follow(endpoint: Endpoint, on: Screen | None = None) -> Endpoint:
             "the endpoint.",
         )
     if end.state is wire.EndpointState.RETIRED:
-        raise PublishFailed(
+        return PublishFailed(
             endpoint,
             f"Endpoint {endpoint.name} was retired meanwhile.",
             remedy="Publish again if that was not meant.",
         )
-    return endpoint
+    return None
 
 
 def _register(

@@ -25,6 +25,8 @@ class RunView:
     def __init__(self, record: wire.Run, worker: int | None = None) -> None:
         self.record = record
         self.trouble = ""
+        self.interruptible = True
+        """Whether a cell waits here, which an interrupt ends."""
         self.curves = Curves()
         self._step: int | None = None
         self._worker = worker
@@ -123,7 +125,7 @@ class RunView:
         if record.error is not None and record.error.traceback:
             more.append(display.pre(record.error.traceback))
         more.append(self._log_html())
-        if not terminal:
+        if not terminal and self.interruptible:
             hint = f"Interrupt to stop watching; '%aiaas cancel {record.id}' stops the run."
             more.append(display.muted(hint))
         return display.card(f"{record.name} · {record.id}", str(record.state), facts, *more)

@@ -60,7 +60,12 @@ class LineScreen:
 
 def screen(data: Mapping[str, object] | None = None) -> Screen:
     """The screen for where this code runs; `data` as of `NotebookScreen`."""
+    return NotebookScreen(data) if in_kernel() else LineScreen()
+
+
+def in_kernel() -> bool:
+    """Whether a kernel runs this, behind which there may be a page."""
     # Only where IPython runs already: a script does not pay for importing it.
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return NotebookScreen(data) if getattr(shell, "kernel", None) is not None else LineScreen()
+    return getattr(shell, "kernel", None) is not None

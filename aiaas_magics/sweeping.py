@@ -180,7 +180,7 @@ class SweepView(RunView):
         more = [*_pictures(spec, trials), display.muted(self.trouble) if self.trouble else ""]
         if record.error is not None and record.error.traceback:
             more.append(display.pre(record.error.traceback))
-        if not record.state.is_terminal:
+        if not record.state.is_terminal and self.interruptible:
             hint = f"Interrupt to stop watching; '%aiaas cancel {record.id}' stops the sweep."
             more.append(display.muted(hint))
         return display.card(f"{record.name} · {record.id}", str(record.state), facts, *more)

@@ -19,6 +19,7 @@ from aiaas_magics.commands import (
     metrics,
     model,
     models,
+    panel,
     predict,
     preview,
     profile,
@@ -77,6 +78,7 @@ COMMANDS: dict[str, Command] = {
         keys,
         lineage,
         usage,
+        panel,
     )
 }
 """Verb → command, in the order of a day's work."""

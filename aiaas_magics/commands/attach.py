@@ -22,4 +22,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return follow(newest_live() if args.name is None else runs.get(args.name), worker=args.worker)
 
 
-COMMAND = Command("attach", "watch a run again", add_arguments, run)
+COMMAND = Command(
+    "attach",
+    "watch a run again",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas attach",
+        "%aiaas attach run-1234567890 --worker 1",
+    ),
+)

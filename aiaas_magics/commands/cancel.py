@@ -17,4 +17,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return runs.get(args.name).cancel()
 
 
-COMMAND = Command("cancel", "stop a run", add_arguments, run)
+COMMAND = Command(
+    "cancel",
+    "stop a run",
+    add_arguments,
+    run,
+    examples=("%aiaas cancel run-1234567890",),
+)

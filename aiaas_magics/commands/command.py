@@ -16,7 +16,9 @@ from IPython.core.error import UsageError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-Kind = Literal["dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile"]
+Kind = Literal[
+    "dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile", "path"
+]
 """What a Tab completes an argument with."""
 
 
@@ -33,6 +35,8 @@ class Command:
     """Whether it needs a cell: `%%aiaas VERB`."""
     arguments: bool = False
     """Whether words after `--` are for the code, as `args.arguments`."""
+    examples: tuple[str, ...] = ()
+    """Cells to type, for its help."""
 
 
 @dataclass(frozen=True)

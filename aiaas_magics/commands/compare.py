@@ -24,5 +24,9 @@ def run(args: argparse.Namespace, call: Call) -> object:
 
 
 COMMAND = Command(
-    "compare", "show where two versions of an endpoint answer differently", add_arguments, run
+    "compare",
+    "show where two versions of an endpoint answer differently",
+    add_arguments,
+    run,
+    examples=("%aiaas compare digits 1 2 rows --by country",),
 )

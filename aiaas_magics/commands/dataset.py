@@ -50,4 +50,15 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return dataset.history() if args.history else dataset
 
 
-COMMAND = Command("dataset", "look at a dataset, describe it, share it", add_arguments, run)
+COMMAND = Command(
+    "dataset",
+    "look at a dataset, describe it, share it",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas dataset sales",
+        "%aiaas dataset sales --describe 'What was sold, by day' --tags shop,daily",
+        "%aiaas dataset sales --share everyone",
+        "%aiaas dataset sales@2 --retire",
+    ),
+)

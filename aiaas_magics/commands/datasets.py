@@ -23,4 +23,14 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return datasets.list(args.pattern, search=args.search, owner=args.owner)
 
 
-COMMAND = Command("datasets", "list the datasets that I may read", add_arguments, run)
+COMMAND = Command(
+    "datasets",
+    "list the datasets that I may read",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas datasets",
+        "%aiaas datasets sales-*",
+        "%aiaas datasets --search 'column:price tag:gold'",
+    ),
+)

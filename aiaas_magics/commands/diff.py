@@ -26,4 +26,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return after.diff(before.version, profiles=not args.no_profiles)
 
 
-COMMAND = Command("diff", "compare two versions of a dataset", add_arguments, run)
+COMMAND = Command(
+    "diff",
+    "compare two versions of a dataset",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas diff sales 1 2",
+        "%aiaas diff sales golden latest --no-profiles",
+    ),
+)

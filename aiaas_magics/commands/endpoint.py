@@ -34,4 +34,14 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoint.history() if args.history else endpoint
 
 
-COMMAND = Command("endpoint", "show an endpoint", add_arguments, run)
+COMMAND = Command(
+    "endpoint",
+    "show an endpoint",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas endpoint digits",
+        "%aiaas endpoint digits --statistics",
+        "program = %aiaas endpoint digits --snippet curl",
+    ),
+)

@@ -17,4 +17,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoints.list()
 
 
-COMMAND = Command("endpoints", "list my endpoints", add_arguments, run)
+COMMAND = Command(
+    "endpoints",
+    "list my endpoints",
+    add_arguments,
+    run,
+    examples=("%aiaas endpoints",),
+)

@@ -40,4 +40,14 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return Text(help_of(find(args.about)))
 
 
-COMMAND = Command("help", "say what there is, or how a verb is used", add_arguments, run)
+COMMAND = Command(
+    "help",
+    "say what there is, or how a verb is used",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas help",
+        "%aiaas help train",
+        "%aiaas help recipe text-classifier",
+    ),
+)

@@ -44,5 +44,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
 
 
 COMMAND = Command(
-    "keys", "list, make and revoke keys for callers outside of the hub", add_arguments, run
+    "keys",
+    "list, make and revoke keys for callers outside of the hub",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas keys digits",
+        "key = %aiaas keys digits create --days 30 --rate 100 --note 'the web shop'",
+        "%aiaas keys digits revoke {key.id}",
+    ),
 )

@@ -18,4 +18,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return lineage_of(args.thing)
 
 
-COMMAND = Command("lineage", "show what a thing came from", add_arguments, run)
+COMMAND = Command(
+    "lineage",
+    "show what a thing came from",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas lineage digits",
+        "%aiaas lineage cnn@2",
+    ),
+)

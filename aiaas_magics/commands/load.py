@@ -27,4 +27,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return Note(f"{args.into}: {len(frame):,} rows, {frame.shape[1]:,} columns of {dataset}")
 
 
-COMMAND = Command("load", "load a dataset as a pandas DataFrame", add_arguments, run)
+COMMAND = Command(
+    "load",
+    "load a dataset as a pandas DataFrame",
+    add_arguments,
+    run,
+    examples=(
+        "df = %aiaas load sales",
+        "%aiaas load sales@golden --into df --columns day,price --where \"city = 'Ghent'\"",
+    ),
+)

@@ -56,4 +56,13 @@ def follow_log(run: Run, worker: int | None = None) -> None:
     run.refresh(always=True)
 
 
-COMMAND = Command("logs", "show what a run has written", add_arguments, run)
+COMMAND = Command(
+    "logs",
+    "show what a run has written",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas logs run-1234567890 -f",
+        "text = %aiaas logs run-1234567890 --worker 0",
+    ),
+)

@@ -18,4 +18,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return RunMetrics(runs.get(args.name))
 
 
-COMMAND = Command("metrics", "plot and tabulate what a run has reported", add_arguments, run)
+COMMAND = Command(
+    "metrics",
+    "plot and tabulate what a run has reported",
+    add_arguments,
+    run,
+    examples=("%aiaas metrics run-1234567890",),
+)

@@ -28,4 +28,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return model
 
 
-COMMAND = Command("model", "show a model's card, or name a version", add_arguments, run)
+COMMAND = Command(
+    "model",
+    "show a model's card, or name a version",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas model cnn@2",
+        "%aiaas model cnn@2 --alias champion --licence Apache-2.0",
+    ),
+)

@@ -17,4 +17,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return models.list()
 
 
-COMMAND = Command("models", "list my models", add_arguments, run)
+COMMAND = Command(
+    "models",
+    "list my models",
+    add_arguments,
+    run,
+    examples=("%aiaas models",),
+)

@@ -31,4 +31,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return Note(f"{args.into}: {shapes} from {endpoint}")
 
 
-COMMAND = Command("predict", "send a batch to an endpoint", add_arguments, run)
+COMMAND = Command(
+    "predict",
+    "send a batch to an endpoint",
+    add_arguments,
+    run,
+    examples=("%aiaas predict digits X --into chances",),
+)

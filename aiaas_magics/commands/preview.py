@@ -28,4 +28,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     )
 
 
-COMMAND = Command("preview", "look at the first rows of a dataset", add_arguments, run)
+COMMAND = Command(
+    "preview",
+    "look at the first rows of a dataset",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas preview sales -n 5",
+        "%aiaas preview sales@2 --columns day,price --where 'price > 10' --sort price:desc",
+    ),
+)

@@ -31,5 +31,11 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return dataset.profile(progress=tell)
 
 
-COMMAND = Command("profile", "say what is in each column of a dataset", add_arguments, run)
+COMMAND = Command(
+    "profile",
+    "say what is in each column of a dataset",
+    add_arguments,
+    run,
+    examples=("%aiaas profile sales",),
+)
 """It is computed once for each version, by the platform; interrupting stops the waiting only."""

@@ -18,4 +18,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoints.get(args.name).promote(args.why)
 
 
-COMMAND = Command("promote", "give a canary all requests", add_arguments, run)
+COMMAND = Command(
+    "promote",
+    "give a canary all requests",
+    add_arguments,
+    run,
+    examples=("%aiaas promote digits --why 'fewer errors'",),
+)

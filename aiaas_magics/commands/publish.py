@@ -74,4 +74,14 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return publish_model(args.model, args.name, plan, options)
 
 
-COMMAND = Command("publish", "serve a run's model at an endpoint", add_arguments, run)
+COMMAND = Command(
+    "publish",
+    "serve a run's model at an endpoint",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas publish digits --run run-1234567890",
+        "%aiaas publish digits --model cnn@champion --canary 10",
+        "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5",
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from aiaas_magics.commands.command import Call, Command, count
+from aiaas_magics.commands.command import Call, Command, completed, count
 
 # Written out: schemas bring pydantic along, and verbs are declared when the extension loads.
 FORMATS = ("parquet", "csv", "jsonl", "arrow", "orc", "text", "delta", "iceberg")
@@ -13,12 +13,13 @@ FORMATS = ("parquet", "csv", "jsonl", "arrow", "orc", "text", "delta", "iceberg"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="what to call it")
-    parser.add_argument(
+    uri = parser.add_argument(
         "uri",
         metavar="URI",
         help="a path below your notebook directory, https://…, or s3://… where that is allowed: a "
         "file, or the folder of a Delta Lake or Iceberg table",
     )
+    completed(uri, "path")
     parser.add_argument(
         "--format", metavar="F", choices=FORMATS, help="what it is, if its name does not tell"
     )
@@ -57,5 +58,12 @@ def types(text: str) -> dict[str, str]:
 
 
 COMMAND = Command(
-    "register", "make a dataset of a file below your notebook directory", add_arguments, run
+    "register",
+    "make a dataset of a file below your notebook directory",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas register sales data/sales.csv",
+        "%aiaas register clicks s3://bucket/clicks/ --format parquet",
+    ),
 )

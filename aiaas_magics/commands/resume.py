@@ -34,4 +34,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return resumed if args.detach else follow(resumed)
 
 
-COMMAND = Command("resume", "go on from a run's last checkpoint", add_arguments, run)
+COMMAND = Command(
+    "resume",
+    "go on from a run's last checkpoint",
+    add_arguments,
+    run,
+    examples=("%aiaas resume run-1234567890 --param epochs=20",),
+)

@@ -17,4 +17,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoints.get(args.name).retire()
 
 
-COMMAND = Command("retire", "stop serving an endpoint", add_arguments, run)
+COMMAND = Command(
+    "retire",
+    "stop serving an endpoint",
+    add_arguments,
+    run,
+    examples=("%aiaas retire digits",),
+)

@@ -18,4 +18,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoints.get(args.name).rollback(args.why)
 
 
-COMMAND = Command("rollback", "go back to what served before, at once", add_arguments, run)
+COMMAND = Command(
+    "rollback",
+    "go back to what served before, at once",
+    add_arguments,
+    run,
+    examples=("%aiaas rollback digits",),
+)

@@ -38,4 +38,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return found
 
 
-COMMAND = Command("run", "show a run, or write it to MLflow or TensorBoard", add_arguments, run)
+COMMAND = Command(
+    "run",
+    "show a run, or write it to MLflow or TensorBoard",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas run run-1234567890",
+        "%aiaas run run-1234567890 --tensorboard logs",
+    ),
+)

@@ -21,4 +21,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return runs.compare(*args.compare) if args.compare else newest(args.n)
 
 
-COMMAND = Command("runs", "list my runs, newest first, or compare some", add_arguments, run)
+COMMAND = Command(
+    "runs",
+    "list my runs, newest first, or compare some",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas runs -n 5",
+        "%aiaas runs --compare run-1234567890 run-0987654321",
+    ),
+)

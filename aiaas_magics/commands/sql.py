@@ -49,4 +49,14 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return Note(f"{note}. {result.caution}" if result.is_cut else note)
 
 
-COMMAND = Command("sql", "query datasets with the SQL of this cell", add_arguments, run, cell=True)
+COMMAND = Command(
+    "sql",
+    "query datasets with the SQL of this cell",
+    add_arguments,
+    run,
+    cell=True,
+    examples=(
+        "%%aiaas sql --into top\nSELECT city, sum(price) AS total FROM sales GROUP BY city",
+        "%%aiaas sql --save cheap\nSELECT * FROM sales WHERE price < 10",
+    ),
+)

@@ -142,5 +142,13 @@ def typed(text: str) -> tuple[str, str]:
 
 
 COMMAND = Command(
-    "sweep", "train with different parameters and keep the best", add_arguments, run, cell=True
+    "sweep",
+    "train with different parameters and keep the best",
+    add_arguments,
+    run,
+    cell=True,
+    examples=(
+        "%%aiaas sweep --name cnn --param lr=log:1e-4:1e-1 --trials 8 --metric loss\n"
+        "def train(ctx):\n    ctx.report(step=1, loss=ctx.params['lr'])",
+    ),
 )

@@ -24,4 +24,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return dataset.tag(args.tag)
 
 
-COMMAND = Command("tag", "give a version of a dataset a name", add_arguments, run)
+COMMAND = Command(
+    "tag",
+    "give a version of a dataset a name",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas tag sales@3 golden",
+        "%aiaas tag sales golden --remove",
+    ),
+)

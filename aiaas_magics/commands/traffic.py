@@ -38,4 +38,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return endpoints.get(args.name).set_traffic(shares, args.why)
 
 
-COMMAND = Command("traffic", "split an endpoint's requests among versions", add_arguments, run)
+COMMAND = Command(
+    "traffic",
+    "split an endpoint's requests among versions",
+    add_arguments,
+    run,
+    examples=("%aiaas traffic digits 1=70 2=30 --why 'it looks good'",),
+)

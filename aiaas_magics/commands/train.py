@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    script = parser.add_argument(
         "script",
         nargs="?",
         metavar="SCRIPT",
         help="without a cell: a file .py with its folder, or a whole notebook .ipynb",
     )
+    completed(script, "path")
     recipe = parser.add_argument(
         "--recipe", metavar="NAME", help="without a cell: a built-in recipe; see 'help recipe'"
     )
@@ -208,5 +209,16 @@ def _value(text: str) -> Any:
 
 
 COMMAND = Command(
-    "train", "train on the platform's workers", add_arguments, run, cell=True, arguments=True
+    "train",
+    "train on the platform's workers",
+    add_arguments,
+    run,
+    cell=True,
+    arguments=True,
+    examples=(
+        "%%aiaas train --name cnn --dataset digits --workers 2 --param lr=0.01\n"
+        "def train(ctx):\n    ctx.report(step=1, loss=0.5)",
+        "%aiaas train train.py --name cnn --plan",
+        "%aiaas train --recipe tabular --name prices --dataset sales --param target=price",
+    ),
 )

@@ -30,4 +30,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     return found.plot() if args.plot else found
 
 
-COMMAND = Command("usage", "what I used, what it cost and what is left", add_arguments, run)
+COMMAND = Command(
+    "usage",
+    "what I used, what it cost and what is left",
+    add_arguments,
+    run,
+    examples=(
+        "%aiaas usage --by day --plot",
+        "%aiaas usage --since 2030-01-01 --csv usage.csv",
+    ),
+)

@@ -24,6 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("alan", "finetune.ipynb"),
         ("barbara", "serve.ipynb"),
         ("edgar", "data.ipynb"),
+        ("annie", "panels.ipynb"),
     ],
 )
 def test_an_example_runs_from_top_to_bottom(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from api_world import World
@@ -21,10 +23,14 @@ def tab(notebook: Notebook, line: str) -> set[str]:
 
 
 @pytest.fixture
-def filled(world: World) -> World:
+def filled(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     aiaas.datasets.put("digits", pd.DataFrame({"x": [1]}))
     aiaas.datasets.put("letters", pd.DataFrame({"x": [2]}))
     world.model("cnn")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sales.csv").touch()
+    (tmp_path / "train.py").touch()
     return world
 
 
@@ -42,6 +48,10 @@ def filled(world: World) -> World:
         ("%aiaas publish e --model c", {"cnn"}),
         ("%aiaas keys e cr", {"create"}),
         ("%aiaas register x y --format par", {"parquet"}),
+        ("%aiaas help rec", {"recipe"}),
+        ("%aiaas panel ", {"datasets", "runs", "deploy"}),
+        ("%aiaas register x data/sa", {"data/sales.csv"}),
+        ("%%aiaas train --name x tra", {"train.py"}),
     ],
 )
 def test_tab(filled: World, notebook: Notebook, line: str, offered: set[str]) -> None:
@@ -51,6 +61,9 @@ def test_tab(filled: World, notebook: Notebook, line: str, offered: set[str]) ->
 def test_a_run_and_a_variable(filled: World, notebook: Notebook) -> None:
     run = notebook.run("%%aiaas train --name cnn --detach\ndef train(ctx): ...\n")
     assert run.id in tab(notebook, "%aiaas run run-")
+    # As many as one likes, and then something else.
+    assert run.id in tab(notebook, f"%aiaas runs --compare {run.id} run-")
+    assert "-n" in tab(notebook, f"%aiaas runs --compare {run.id} -")
     notebook.run("pixels_of_today = 1")
     assert "pixels_of_today" in tab(notebook, "%aiaas predict e pixels_of")
 

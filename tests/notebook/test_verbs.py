@@ -290,6 +290,17 @@ def test_without_a_platform_the_error_says_what_to_do(
     assert os.environ["JUPYTERHUB_API_TOKEN"] == "secret-canary"
 
 
+def test_a_name_that_is_not_there_names_the_nearest(world: World, notebook: Notebook) -> None:
+    put()
+    world.model("network")
+    assert notebook.refuses("%aiaas preview digts").endswith("Did you mean 'digits'?")
+    assert "Did you mean 'digits@1'?" in notebook.refuses("%aiaas load digit@1")
+    assert "'network'" in notebook.refuses("%aiaas publish e --model netwrk")
+    assert "Did you mean" not in notebook.refuses("%aiaas preview something-else")
+    assert "Did you mean" not in notebook.refuses("%aiaas preview digits@9")
+    assert "Did you mean" not in notebook.refuses("%aiaas endpoint digits")
+
+
 def test_the_magics_own_help(notebook: Notebook) -> None:
     assert "%%aiaas train" in notebook.run("%aiaas help")
     assert "--workers" in notebook.run("%aiaas help train")

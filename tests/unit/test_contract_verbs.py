@@ -14,7 +14,7 @@ from aiaas_hub.schemas.errors import NotYet
 from aiaas_magics import not_yet
 from aiaas_magics.commands import COMMANDS
 from aiaas_magics.commands.train import parameter
-from aiaas_magics.parsing import find, overview, parsers
+from aiaas_magics.parsing import find, help_of, overview, parsers, split
 
 # As in the contract, verb by verb; written out here so that nothing can vanish unnoticed.
 VERBS = [
@@ -62,6 +62,7 @@ NAMES = {
     "plan": [],
     "smoke": [],
     "publish": [],
+    "panel": [],
     "Usage": ["to_pandas", "to_csv", "plot"],
     "usage": [],
 }  # fmt: skip
@@ -110,6 +111,23 @@ def test_help_tells_of_every_argument() -> None:
                 continue
             assert action.help, f"{verb} {action.dest} has no help"
             assert action.help in " ".join(text.split())
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_help_has_examples_that_can_be_typed(verb: str) -> None:
+    examples = COMMANDS[verb].examples
+    assert examples
+    for example in examples:
+        assert example.split("\n")[0] in help_of(parsers()[verb])
+        head, _, cell = example.partition("\n")
+        begun, _, line = head.partition("%aiaas ")
+        assert begun.endswith("%") == bool(cell)
+        words = split(line, {})
+        assert words[0] == verb
+        args = parsers()[verb].parse(words[1:])
+        assert vars(args) is not None
+        if cell and verb != "sql":
+            compile(cell, verb, "exec")
 
 
 def test_an_unknown_verb_names_the_nearest() -> None:

@@ -1,0 +1,297 @@
+"""The upper half of the deploy panel: what would be published, and how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from traitlets import Bool, Float, Int, List, Unicode, observe
+
+from aiaas_hub.schemas import endpoints as wire
+from aiaas_hub.schemas import models as models_wire
+from aiaas_hub.schemas.errors import InvalidInput, NotFound
+from aiaas_hub.schemas.names import check_name
+from aiaas_hub.schemas.runs import RunState
+from aiaas_magics import display
+from aiaas_magics.canary import traffic_line
+from aiaas_magics.client import Client
+from aiaas_magics.endpoint import Endpoint, parity_line
+from aiaas_magics.model import tensors
+from aiaas_magics.panels.attention import Attended
+from aiaas_magics.panels.background import Background
+from aiaas_magics.publishing import PublishView, canary_plan, failure
+
+_LISTED = 200
+EMPTY = "No models yet: a run makes one with ctx.save_model(…), or aiaas.publish(model, x[:2], …)."
+
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody wants published, as it stands in the form."""
+
+    source: str
+    model: str
+    version: int
+    run: str
+    name: str
+    canary: int
+    bake: float
+
+    @property
+    def plan(self) -> wire.CanaryPlan | None:
+        """Raises `InvalidInput`."""
+        if self.bake < 0:
+            raise InvalidInput("A bake takes no negative time.", remedy="Give seconds, or 0.")
+        return canary_plan(self.canary or None, self.bake or None, None)
+
+
+class Publication(Attended):
+    """Chooses a model and an endpoint's name, says what would happen, and does it."""
+
+    models: List[tuple[str, str]] = List()
+    """`(text, owner/name)`, the newest first."""
+    versions: List[tuple[str, int]] = List()
+    """`(text, number)` of the chosen model, the newest first."""
+    runs: List[tuple[str, str]] = List()
+    """`(text, id)` of runs that succeeded with a model."""
+    source = Unicode("model")
+    """`model` or `run`."""
+    model = Unicode()
+    version = Int()
+    run = Unicode()
+    name = Unicode()
+    """Of the endpoint."""
+    canary = Int()
+    """Percent of the requests that it gets at first; 0: all of them."""
+    bake = Float()
+    """Seconds after which its numbers decide; 0: somebody does."""
+    empty = Unicode()
+    plan = Unicode()
+    """What would happen, as safe HTML."""
+    ready = Bool()
+    """Whether there is something that can be published."""
+    progress = Unicode()
+    """How far it has come, as safe HTML."""
+    publishing = Bool()
+    published = Unicode()
+    """Name of the endpoint that was published to last."""
+
+    def __init__(self, client: Client, beside: Background) -> None:
+        super().__init__(beside)
+        self._client = client
+        self._known: dict[str, models_wire.Model] = {}
+        self._named = ""
+        self._shown_model = ""
+        self._settling = False
+
+    def refresh(self) -> None:
+        """Read what can be published. What is chosen stays chosen."""
+
+        def ask() -> tuple[list[models_wire.Model], Facts]:
+            models = list(islice(self._client.models.list(), _LISTED))
+            found = self._client.runs.list(state=RunState.SUCCEEDED)
+            runs = [
+                (f"{record.name} · {record.id} → {record.model}", record.id)
+                for record in islice(found, _LISTED)
+                if record.model is not None
+            ]
+            return models, runs
+
+        self.beside.run("choices", ask, lambda found: self._choices(*found), self.failed)
+
+    def publish(self) -> None:
+        """Begin, and show how far it is until it serves, has a canary's share, or failed."""
+        if self.publishing or not self.ready:
+            return
+        wish, client = self._wish, self._client
+        version = 0
+
+        def going() -> Iterator[wire.Endpoint]:
+            owner, plain, request = _request(client, wish)
+            started = client.endpoints.publish(owner, plain, request)
+            yield started
+            yield from client.endpoints.watch(owner, plain, started.versions[0].version)
+
+        def show(record: wire.Endpoint) -> None:
+            nonlocal version
+            self.error = ""
+            version = version or record.versions[0].version
+            view = PublishView(record, version)
+            self.progress = view.html()
+            if not view.version.is_underway:
+                self._over(record, version)
+
+        def lost(sentence: str) -> None:
+            self.publishing = False
+            more = f" What was begun goes on: '%aiaas endpoint {wish.name}'." if version else ""
+            self.failed(sentence + more)
+
+        self.publishing = True
+        self.progress = f"<div>{display.escape(f'Publishing to {wish.name} …')}</div>"
+        self.beside.follow("publish", going, show, lost)
+
+    @property
+    def _wish(self) -> Wish:
+        return Wish(
+            self.source, self.model, self.version, self.run, self.name.strip(), self.canary,
+            self.bake,
+        )  # fmt: skip
+
+    def _over(self, record: wire.Endpoint, version: int) -> None:
+        self.publishing = False
+        failed = failure(Endpoint(self._client, record), record, version)
+        if failed is not None:
+            self.progress = f'<div role="alert">{display.escape(failed)}</div>'
+        self.published = ""
+        self.published = record.name
+        self._replan()
+
+    def _choices(self, models: list[models_wire.Model], runs: Facts) -> None:
+        self.error = ""
+        self._known = {f"{m.owner}/{m.name}": m for m in models}
+        self._settling = True
+        self.empty = "" if models else EMPTY
+        self.models = [(display.clean(name), name) for name in self._known]
+        self.runs = [(display.clean(text), run_id) for text, run_id in runs]
+        if self.model not in self._known:
+            self.model = next(iter(self._known), "")
+        if not any(run == self.run for _, run in runs):
+            self.run = runs[0][1] if runs else ""
+        self._versions()
+        self._settling = False
+        self._replan()
+
+    @observe("model")
+    def _another_model(self, _: object) -> None:
+        self._versions()
+        # A name that somebody typed stays.
+        plain = self.model.rpartition("/")[2]
+        if self.name in ("", self._named) and plain:
+            self.name = self._named = plain
+
+    def _versions(self) -> None:
+        known = self._known.get(self.model)
+        latest = known.latest.version if known is not None else 0
+        called: dict[int, list[str]] = {}
+        for alias, version in (known.aliases if known is not None else {}).items():
+            called.setdefault(version, []).append(f"@{alias}")
+        self.versions = [
+            (" ".join([f"version {number}", *called.get(number, [])]), number)
+            for number in range(latest, max(0, latest - _LISTED), -1)
+        ]
+        if not 1 <= self.version <= latest or self._shown_model != self.model:
+            self.version = latest
+        self._shown_model = self.model
+
+    @observe("source", "model", "version", "run", "name", "canary", "bake")
+    def _changed(self, _: object) -> None:
+        if not self._settling:
+            self._replan()
+
+    def _replan(self) -> None:
+        wish, client = self._wish, self._client
+        if not (wish.run if wish.source == "run" else wish.model):
+            self.ready = False
+            self.plan = ""
+            return
+
+        def show(facts: Facts) -> None:
+            self.ready = True
+            shown = [(label, display.escape(text)) for label, text in facts]
+            self.plan = display.card("Plan", None, shown)
+
+        def refuse(sentence: str) -> None:
+            self.ready = False
+            self.plan = display.card("Plan", None, [("not yet", display.escape(sentence))])
+
+        self.beside.run("plan", lambda: plan_of(client, wish), show, refuse)
+
+
+def plan_of(client: Client, wish: Wish) -> Facts:
+    """What would happen, in lines. Raises `AiaasError` where nothing could."""
+    canary = wish.plan
+    model = _model(client, wish)
+    owner, plain, _ = client.resolve(_endpoint_name(wish))
+    try:
+        endpoint = client.endpoints.get(owner, plain)
+    except NotFound:
+        endpoint = None
+    return facts_of_plan(model, endpoint, plain, canary)
+
+
+def facts_of_plan(
+    model: models_wire.ModelVersion,
+    endpoint: wire.Endpoint | None,
+    name: str,
+    canary: wire.CanaryPlan | None,
+) -> Facts:
+    """The same from what is known of the model and of the endpoint, where there is one."""
+    traffic = endpoint.traffic if endpoint is not None else {}
+    versions = endpoint.versions if endpoint is not None else []
+    number = max((v.version for v in versions), default=0) + 1
+    pinned = models_wire.PinnedModel(owner=model.owner, name=model.name, version=model.version)
+    measured = next((v.parity for v in versions if v.model == pinned and v.parity), None)
+    beside = f", beside {traffic_line(traffic)}" if traffic else ""
+    differs = ""
+    signature = endpoint.signature if endpoint is not None else None
+    if traffic and signature is not None and signature.inputs != model.signature.inputs:
+        differs = (
+            f"callers send {tensors(signature.inputs)} today; this one takes other inputs, and "
+            "refuses theirs"
+        )
+    return [
+        ("model", f"{pinned}, {model.framework or 'of an unknown framework'}"),
+        ("inputs", tensors(model.signature.inputs)),
+        ("memory", f"Triton loads {display.size(model.size)} of ONNX{beside}"),
+        ("export", f"differed from its source by at most {model.export_max_abs:.2g} when exported"),
+        ("parity", f"at an earlier publish here: {parity_line(measured)}" if measured else ""),
+        (
+            "checked",
+            "before its first request Triton's answers are compared with the model's own, on its "
+            "held-out rows",
+        ),
+        ("becomes", f"version {number} of {name}"),
+        ("traffic", _traffic_to_be(traffic, number, canary)),
+        ("careful", differs),
+    ]
+
+
+def _traffic_to_be(traffic: dict[int, int], number: int, canary: wire.CanaryPlan | None) -> str:
+    if not traffic:
+        return f"version {number}: 100 %, as the first one"
+    now = traffic_line(traffic)
+    if canary is None:
+        return f"from {now} to version {number}: 100 %; a rollback leads back"
+    end = "until you promote it or roll it back"
+    if canary.bake_seconds is not None:
+        end = f"until its numbers decide, after {display.duration(canary.bake_seconds)}"
+    return f"from {now} to {canary.percent} % for version {number}, {end}"
+
+
+def _model(client: Client, wish: Wish) -> models_wire.ModelVersion:
+    if wish.source != "run":
+        owner, name, _ = client.resolve(wish.model)
+        return client.models.get(owner, name, wish.version or None).latest
+    pinned = client.runs.get(wish.run).model
+    if pinned is None:
+        raise InvalidInput(
+            f"Run {wish.run} has no model.", remedy="Call ctx.save_model(…) in its code."
+        )
+    return client.models.get(pinned.owner, pinned.name, pinned.version).latest
+
+
+def _request(client: Client, wish: Wish) -> tuple[str, str, wire.PublishRequest]:
+    owner, plain, _ = client.resolve(_endpoint_name(wish))
+    if wish.source == "run":
+        return owner, plain, wire.PublishRequest(run=wish.run, canary=wish.plan)
+    reference = f"{wish.model}@{wish.version}" if wish.version else wish.model
+    return owner, plain, wire.PublishRequest(model=reference, canary=wish.plan)
+
+
+def _endpoint_name(wish: Wish) -> str:
+    if not wish.name:
+        raise InvalidInput("The endpoint has no name.", remedy="Type one.")
+    return check_name(wish.name)

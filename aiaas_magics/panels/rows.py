@@ -1,0 +1,203 @@
+"""What a person types as rows for a model, and how its answer reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics import display
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_ROWS = 100
+_LINE = 100
+"""Numbers that one still types on a line."""
+_SHOWN_VALUES = 12
+_SHOWN_ROWS = 20
+
+
+def parse_rows(text: str, signature: Signature) -> dict[str, NDArray[np.generic]]:
+    """Arrays by input's name, batch first.
+
+    `text` is JSON (rows, one row, or `{"input": rows}`), or numbers: a row for each line. Raises
+    `InvalidInput` with what would do.
+    """
+    text = text.strip()
+    if not text:
+        raise InvalidInput("There are no rows to send.", remedy=_how(signature))
+    if text[0] in "[{":
+        return _from_json(text, signature)
+    if len(signature.inputs) > 1:
+        names = ", ".join(spec.name for spec in signature.inputs)
+        raise InvalidInput(f"The model has the inputs {names}.", remedy=_how(signature))
+    spec = signature.inputs[0]
+    rows = [_numbers(line, spec, signature) for line in text.splitlines() if line.strip()]
+    return {spec.name: _stacked(rows, spec, signature)}
+
+
+def example_rows(signature: Signature) -> str:
+    """One row of zeros, to be typed over."""
+    shapes = {spec.name: [size or 1 for size in spec.shape] for spec in signature.inputs}
+    if len(shapes) == 1:
+        (shape,) = shapes.values()
+        if math.prod(shape) <= _LINE:
+            return " ".join(["0"] * math.prod(shape))
+    zeros = {name: [_zeros(shape)] for name, shape in shapes.items()}
+    return json.dumps(zeros if len(zeros) > 1 else next(iter(zeros.values())))
+
+
+def takes(signature: Signature) -> str:
+    """What it takes, in a sentence."""
+    return _how(signature)
+
+
+def answer_html(
+    outputs: dict[str, NDArray[np.generic]], labels: list[str] | None, version: int | None
+) -> str:
+    """A row for each row that was sent: its label, if the model has them, and its numbers."""
+    rows = next(iter(outputs.values())).shape[0]
+    first = next(iter(outputs.values()))
+    titles = ["row", *(["label"] if labels else []), *outputs]
+    lines = []
+    for row in range(min(rows, _SHOWN_ROWS)):
+        cells = [str(row + 1)]
+        if labels:
+            place = int(first[row].argmax())
+            known = labels[place] if place < len(labels) else f"number {place}"
+            cells.append(f"<b>{display.escape(known)}</b>")
+        cells += [display.code(_values(array[row])) for array in outputs.values()]
+        lines.append(cells)
+    said = f"answered by version {version}" if version is not None else ""
+    if rows > _SHOWN_ROWS:
+        said += f"; the first {_SHOWN_ROWS} of {rows} rows"
+    return display.table(titles, lines) + display.muted(said)
+
+
+def _from_json(text: str, signature: Signature) -> dict[str, NDArray[np.generic]]:
+    try:
+        # A large integer would be an endless one, and NaN is no JSON.
+        given = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        where = getattr(error, "pos", None)
+        at = f" at character {where + 1}" if where is not None else ""
+        raise InvalidInput(f"This is not JSON{at}.", remedy=_how(signature)) from None
+    names = [spec.name for spec in signature.inputs]
+    if isinstance(given, dict):
+        if set(given) != set(names):
+            raise InvalidInput(
+                f"The model's inputs are {', '.join(names)}; given are {', '.join(given)}.",
+                remedy=_how(signature),
+            )
+        values = given
+    elif len(names) == 1:
+        values = {names[0]: given}
+    else:
+        raise InvalidInput(f"The model has the inputs {', '.join(names)}.", remedy=_how(signature))
+    return {spec.name: _array(values[spec.name], spec, signature) for spec in signature.inputs}
+
+
+def _array(value: Any, spec: TensorSpec, signature: Signature) -> NDArray[np.generic]:
+    import numpy as np
+
+    try:
+        array: NDArray[np.generic] = np.asarray(value)
+    except (ValueError, OverflowError):
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(
+            f"Input {spec.name} is not made of numbers in rows of one length.",
+            remedy=_how(signature),
+        )
+    if array.ndim == len(spec.shape):
+        # One row, as a person thinks of it.
+        array = array[None]
+    return _checked(array, spec)
+
+
+def _numbers(line: str, spec: TensorSpec, signature: Signature) -> list[float]:
+    row = []
+    for part in re.split(r"[\s,;]+", line.strip(" ,;\t")):
+        try:
+            row.append(int(part) if re.fullmatch(r"[+-]?\d{1,18}", part) else float(part))
+        except ValueError:
+            raise InvalidInput(f"{part[:40]!r} is not a number.", remedy=_how(signature)) from None
+    wanted = _count(spec)
+    if wanted is not None and len(row) != wanted:
+        raise InvalidInput(
+            f"A row has {wanted} numbers, and this one {len(row)}.", remedy=_how(signature)
+        )
+    return row
+
+
+def _stacked(
+    rows: list[list[float]], spec: TensorSpec, signature: Signature
+) -> NDArray[np.generic]:
+    import numpy as np
+
+    if len({len(row) for row in rows}) > 1:
+        raise InvalidInput("The rows have different lengths.", remedy=_how(signature))
+    array = np.asarray(rows)
+    wanted = _count(spec)
+    if wanted is not None:
+        array = array.reshape(len(rows), *(size or 1 for size in spec.shape))
+    elif len(spec.shape) != 1:
+        raise InvalidInput(
+            f"Input {spec.name} has free dimensions.", remedy="Give JSON: [[[…], …]]."
+        )
+    return _checked(array, spec)
+
+
+def _checked(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic]:
+    import numpy as np
+
+    if len(array) > MOST_ROWS:
+        raise InvalidInput(
+            f"These are {len(array)} rows.", remedy=f"Send at most {MOST_ROWS}, or use predict()."
+        )
+    wanted = np.dtype(spec.dtype)
+    # 1 for a bool, and 3.0 for a whole number, are what a person may well mean.
+    if wanted.kind != array.dtype.kind and (array == array.astype(wanted)).all():
+        return array.astype(wanted)
+    return array
+
+
+def _count(spec: TensorSpec) -> int | None:
+    """Numbers in a row; None where the model leaves it open."""
+    if any(size is None for size in spec.shape):
+        return None
+    return math.prod(size or 1 for size in spec.shape)
+
+
+def _how(signature: Signature) -> str:
+    if len(signature.inputs) > 1:
+        names = ", ".join(f'"{spec.name}": [[…]]' for spec in signature.inputs)
+        return f"Give JSON: {{{names}}}."
+    spec = signature.inputs[0]
+    shape = " by ".join("any" if size is None else str(size) for size in spec.shape)
+    count = _count(spec)
+    if count is not None:
+        line = f"a line of {count} numbers" if count != 1 else "a line with a number"
+        return f"Give {line} for each row, or JSON of rows of {shape or 'single'} {spec.dtype}."
+    return f"Give a line of numbers for each row, or JSON of rows of {shape} {spec.dtype}."
+
+
+def _zeros(shape: list[int]) -> Any:
+    return [_zeros(shape[1:]) for _ in range(shape[0])] if shape else 0
+
+
+def _values(values: Any) -> str:
+    flat = values.reshape(-1).tolist()
+    shown = ", ".join(
+        display.number(v) if isinstance(v, float) else str(v) for v in flat[:_SHOWN_VALUES]
+    )
+    return f"{shown}, … ({len(flat)})" if len(flat) > _SHOWN_VALUES else shown
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)

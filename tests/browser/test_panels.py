@@ -1,0 +1,156 @@
+"""The panels in a real JupyterLab, through the hub, to Triton: by clicking and by keyboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab_pages import (
+    NASTY,
+    RUN_MS,
+    START_MS,
+    choose,
+    choose_profile,
+    look,
+    open_notebook,
+    run_all,
+    sign_in,
+    start_server,
+)
+from playwright.sync_api import Locator, Page, expect
+from running_platform import RunningPlatform
+
+from aiaas_hub.spawner.notebook_home import directory_name
+
+pytestmark = pytest.mark.platform
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+NOTEBOOK = "panels-by-hand.ipynb"
+CELLS = (
+    "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
+    f"""\
+frame = pd.DataFrame({{"price": range(45), "{HOSTILE}": ["{HOSTILE}"] * 45}})
+aiaas.datasets.put("hostile", frame, description="A <b>table</b> {HOSTILE}")
+aiaas.panel("datasets")""",
+    f"""\
+from sklearn.linear_model import LogisticRegression
+
+X = np.eye(3, dtype="float32").repeat(5, axis=0)
+model = LogisticRegression().fit(X, [0] * 5 + [1] * 5 + [2] * 5)
+aiaas.publish(
+    model, X[:2], name="by-hand", eval_input=X, labels=["cat", "{HOSTILE}", "eel"]
+)""",
+    'aiaas.panel("deploy")',
+    'aiaas.panel("runs")',
+)
+
+
+@pytest.fixture
+def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
+    """It is open, and its cells have run."""
+    sign_in(page, platform, NASTY)
+    lab = page.locator("#jp-top-panel")
+    start = page.get_by_role("button", name="Start")
+    expect(lab.or_(start)).to_be_visible(timeout=START_MS)
+    if start.is_visible():
+        choose_profile(page)
+        start_server(page)
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    file: Path = platform.home.notebooks / directory_name(NASTY.lower()) / NOTEBOOK
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
+    open_notebook(page, platform, NASTY, NOTEBOOK)
+    run_all(page)
+    yield
+    file.unlink()
+
+
+@pytest.mark.usefixtures("notebook")
+def test_panels_by_hand(page: Page) -> None:
+    browse(page, page.get_by_role("group", name="Dataset browser"))
+    deploy(page, panel(page, "deploy"))
+    expect(panel(page, "runs")).to_contain_text("No runs yet", timeout=RUN_MS)
+    look(page, "panels-light")
+    choose(page, "Settings", "Theme", "JupyterLab Dark")
+    body = page.locator("body")
+    expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
+    look(page, "panels-dark")
+
+    choose(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog").get_by_role("button", name="Restart").click()
+    gone = page.get_by_text("the kernel was restarted, or the notebook was opened again")
+    expect(gone).to_have_count(3, timeout=START_MS)
+    for place in range(3):
+        expect(gone.nth(place)).to_be_visible(timeout=START_MS)
+
+
+def browse(page: Page, browser: Locator) -> None:
+    mine = browser.get_by_role("button", name=re.compile(r"hostile"))
+    expect(mine).to_be_visible(timeout=RUN_MS)
+    browser.get_by_role("searchbox", name="Search datasets").fill("nothing-like-it")
+    expect(browser.get_by_role("status")).to_contain_text("nothing-like-it")
+    browser.get_by_role("searchbox", name="Search datasets").fill("")
+    mine.focus()
+    page.keyboard.press("Enter")
+    rows = browser.get_by_role("region", name="Rows").locator("tbody tr")
+    expect(rows).to_have_count(20)
+    # All that is hostile is text, and there is no image.
+    expect(browser.get_by_role("columnheader", name=HOSTILE)).to_be_visible()
+    expect(rows.first).to_contain_text(HOSTILE)
+    expect(browser).to_contain_text("A <b>table</b>")
+    assert browser.locator("img").count() == 0
+
+    browser.get_by_role("button", name="Next").click()
+    expect(rows.first).to_contain_text("21")
+    browser.get_by_role("textbox", name=re.compile("Condition")).fill("price >= 40")
+    page.keyboard.press("Enter")
+    expect(rows).to_have_count(5)
+    browser.get_by_role("button", name="price", exact=True).click()
+    browser.get_by_role("button", name="price ▲").click()
+    expect(rows.first).to_contain_text("44")
+    expect(browser.get_by_role("columnheader", name="price")).to_have_attribute(
+        "aria-sort", "descending"
+    )
+    browser.get_by_text("Columns to show").click()
+    browser.get_by_role("checkbox", name=re.compile("^<img")).uncheck()
+    line = "%aiaas load hostile@1 --into df --columns price --where 'price >= 40'"
+    expect(browser.get_by_text(line)).to_be_visible()
+    browser.get_by_role("textbox", name=re.compile("Condition")).fill("price >")
+    page.keyboard.press("Enter")
+    expect(browser.get_by_role("alert").filter(visible=True)).to_be_visible()
+
+
+def deploy(page: Page, form: Locator) -> None:
+    expect(form).to_contain_text("version 1: 100 %", timeout=RUN_MS)
+    endpoint = form.get_by_label("endpoint", exact=True).first
+    expect(endpoint).to_have_value("by-hand")
+    form.locator(".widget-slider", has_text="canary %").get_by_role("slider").focus()
+    for _ in range(4):
+        page.keyboard.press("PageUp")
+    expect(form).to_contain_text("20 % for version 2", timeout=START_MS)
+    form.get_by_role("button", name="Publish", exact=True).click()
+    expect(form).to_contain_text("version 1: 80 %, version 2: 20 %", timeout=RUN_MS)
+
+    form.get_by_label("rows").fill("0 9 0")
+    form.get_by_role("button", name="Ask", exact=True).click()
+    answer = form.get_by_role("row", name=re.compile("^1 <img"))
+    expect(answer).to_be_visible(timeout=RUN_MS)
+    form.get_by_label("rows").fill("0 9")
+    form.get_by_role("button", name="Ask", exact=True).click()
+    expect(form.get_by_text("has 3 numbers")).to_be_visible()
+
+    form.get_by_role("button", name="Roll back", exact=True).click()
+    expect(form.get_by_text("Roll by-hand back from version 1: 80 %")).to_be_visible()
+    form.get_by_role("button", name="No", exact=True).click()
+    expect(form.get_by_text("Roll by-hand back from")).to_be_hidden()
+    form.get_by_role("button", name="Roll back", exact=True).click()
+    form.get_by_role("button", name="Yes, do it").click()
+    expect(form.get_by_text("rolled back: version 2")).to_be_visible(timeout=START_MS)
+    expect(form.get_by_text("in the deploy panel").first).to_be_visible()
+
+
+def panel(page: Page, kind: str) -> Locator:
+    return page.locator(".jp-CodeCell", has_text=f'aiaas.panel("{kind}")').locator(".aiaas-panel")

@@ -1,0 +1,200 @@
+"""The deploy panel's view-model on the real service, with no page before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from api_world import World
+from notebook_shell import Notebook
+from run_reports import JobSide, submit
+
+import aiaas_magics as aiaas
+from aiaas_magics.panels.deployment import Deployment
+from aiaas_magics.panels.deployment_form import deployment_form
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def deployment(working: World) -> Deployment:
+    working.model(onnx=b"one")
+    working.model(onnx=b"two")
+    model: Deployment = aiaas.panel("deploy").model
+    return model
+
+
+def test_a_plan_before_anything_is_done(deployment: Deployment) -> None:
+    publication = deployment.publication
+    assert publication.models == [("alice/cnn", "alice/cnn")]
+    assert [number for _, number in publication.versions] == [2, 1]
+    assert (publication.model, publication.version, publication.name) == ("alice/cnn", 2, "cnn")
+    assert publication.ready
+    for said in ("alice/cnn@2", "3 B of ONNX", "held-out rows", "version 1: 100 %, as the first"):
+        assert said in publication.plan
+    publication.name = "no good/name"
+    assert not publication.ready
+    assert "not yet" in publication.plan
+    publication.name = "  "
+    assert "has no name" in publication.plan
+    publication.publish()
+    assert publication.progress == ""
+    publication.name = "digits"
+    publication.bake = -1
+    assert not publication.ready
+    publication.bake = 60
+    assert publication.ready
+
+
+def test_publish_canary_promote_roll_back_and_retire(deployment: Deployment) -> None:
+    publication, operation = deployment.publication, deployment.operation
+    assert "publish a model above" in operation.empty
+    publication.name = "digits"
+    publication.version = 1
+    publication.publish()
+    assert not publication.publishing
+    assert "serving" in publication.progress
+    assert operation.chosen == "digits"
+    assert "version 1: 100 %" in operation.card
+    assert (operation.can_split, operation.can_roll_back, operation.can_promote) == (
+        False, False, False,
+    )  # fmt: skip
+
+    publication.version = 2
+    publication.canary = 20
+    assert "20 % for version 2, until you promote it or roll it back" in publication.plan
+    publication.publish()
+    assert "version 1: 80 %, version 2: 20 %" in operation.card
+    assert operation.can_split
+    assert operation.share == 20
+
+    operation.set_share(60)
+    assert "version 1: 40 %, version 2: 60 %" in operation.question
+    assert operation._record is not None
+    assert operation._record.traffic == {1: 80, 2: 20}
+    operation.confirm()
+    assert operation._record.traffic == {1: 40, 2: 60}
+    assert operation.share == 60
+    operation.promote()
+    operation.decline()
+    assert operation._record.traffic == {1: 40, 2: 60}
+    operation.promote()
+    operation.confirm()
+    assert operation._record.traffic == {2: 100}
+    operation.roll_back()
+    assert "Roll digits back from version 2: 100 %" in operation.question
+    operation.confirm()
+    assert operation._record.traffic != {2: 100}
+    assert "deploy panel" in operation.card
+    operation.retire()
+    assert "gets no answer any more" in operation.question
+    operation.confirm()
+    assert operation._record.state == "retired"
+    assert not operation.can_retire
+    operation.retire()
+    assert operation.question == ""
+
+
+def test_a_version_that_fails_says_why(working: World) -> None:
+    working.model(offset=1.0)
+    publication = aiaas.panel("deploy").model.publication
+    publication.publish()
+    assert "was not published" in publication.progress
+    assert "differ" in publication.progress
+    assert not publication.publishing
+    publication.publish()
+    assert "was not published" in publication.progress
+
+
+def test_a_run_and_the_name_that_was_typed(working: World, notebook: Notebook) -> None:
+    run = submit(notebook)
+    job = JobSide(working, run)
+    job.event("started")
+    working.ok("PUT", f"/runs/{run.id}/job/model", job._token, json=working.hand_over())
+    job.event("succeeded")
+    publication = aiaas.panel("deploy").model.publication
+    ((text, run_id),) = publication.runs
+    assert run_id == run.id
+    assert "cnn" in text
+    publication.name = "mine"
+    publication.source = "run"
+    assert publication.ready
+    publication.publish()
+    assert publication.published == "mine"
+    endpoint = aiaas.endpoints.get("mine")
+    assert endpoint.traffic == {1: 100}
+    # The model that is chosen changes, and the name that somebody typed stays.
+    publication.model = ""
+    publication.model = "alice/cnn"
+    assert publication.name == "mine"
+
+
+@pytest.mark.usefixtures("gateway")
+def test_rows_are_tried_and_labels_shown(working: World, notebook: Notebook) -> None:
+    body = working.hand_over()
+    body["signature"] = {**body["signature"], "labels": ["cat", HOSTILE, "eel"]}
+    working.ok("POST", "/models/alice/cnn/versions", json=body)
+    notebook.run("%aiaas publish animals --model cnn")
+    operation = aiaas.panel("deploy").model.operation
+    assert operation.chosen == "animals"
+    assert operation.sample == "0 0 0"
+    assert "3 numbers" in operation.takes
+    operation.try_rows("1 5 3\n9 0 0")
+    assert "2, 10, 6" in operation.answer
+    assert "<b>cat</b>" in operation.answer
+    assert "&lt;img" in operation.answer
+    assert HOSTILE not in operation.answer
+    assert "answered by version 1" in operation.answer
+    operation.try_rows("1 5")
+    assert "has 3 numbers" in operation.answer
+    operation.try_rows("[[1, 2, 3]]", 1)
+    assert "2, 4, 6" in operation.answer
+    assert not operation.asking_model
+    assert "AIAAS_KEY" in operation.snippet
+    operation.language = "curl"
+    assert operation.snippet.startswith("curl")
+
+
+def test_no_platform_and_no_models(
+    world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = aiaas.panel("deploy")
+    assert "ctx.save_model" in panel.model.publication.empty
+    assert "%aiaas publish NAME" in repr(panel)
+    assert not panel.model.publication.ready
+    monkeypatch.setenv("AIAAS_URL", "http://127.0.0.1:9/services/aiaas")
+    assert "cannot be reached" in repr(aiaas.panel("deploy"))
+
+
+def test_the_form_is_the_model(deployment: Deployment) -> None:
+    publication, operation = deployment.publication, deployment.operation
+    form = deployment_form(deployment)
+    found = {w.description: w for w in _all(form) if getattr(w, "description", "")}
+    assert found["model"].value == "alice/cnn"
+    found["version"].value = 1
+    assert publication.version == 1
+    found["canary %"].value = 30
+    assert publication.canary == 30
+    assert not found["Publish"].disabled
+    assert found["Roll back"].disabled
+    found["Publish"].click()
+    assert operation.chosen == "cnn"
+    assert "serving" in publication.progress
+    assert found["rows"].value == "0 0 0"
+    publication.version = 2
+    found["Publish"].click()
+    assert not found["Roll back"].disabled
+    assert found["share"].value == 30
+    found["Roll back"].click()
+    assert "Roll cnn back" in operation.question
+    found["Yes, do it"].click()
+    assert operation._record is not None
+    assert operation._record.traffic == {1: 100}
+    found["Retire"].click()
+    found["No"].click()
+    assert operation.question == ""
+    assert operation._record.state != "retired"
+
+
+def _all(widget: Any) -> list[Any]:
+    return [widget, *(one for child in getattr(widget, "children", ()) for one in _all(child))]
