@@ -445,6 +445,13 @@ def test_a_service_that_is_down_and_one_that_is_nowhere(tmp_path: Path) -> None:
             answer = client.get(f"aiaas/api/v1/{path}")
             assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
             assert HUB_TOKEN not in answer.text
+    # Plain JupyterLab, of somebody who has only installed us.
+    with notebook_server(tmp_path) as client:
+        answer = client.get("aiaas/api/v1/me")
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
+    assert "AIAAS_URL is not set" in error_of(answer)["message"]
+    for way in ("{hub}/services/aiaas", "JUPYTERHUB_API_TOKEN", "aiaas up", "make up"):
+        assert way in error_of(answer)["remedy"]
 
 
 def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
