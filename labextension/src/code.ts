@@ -62,3 +62,8 @@ export const predict = (endpoint: string): string =>
 
 export const endpointSnippet = (endpoint: string, language: string): string =>
   `%aiaas endpoint ${word(endpoint)} --snippet ${word(language)}`;
+
+/** Code as it goes in between what stands before and after the cursor: a magic has its own line. */
+export function placed(code: string, before: string, after: string): string {
+  return [before.trim() ? '\n' : '', code, after.trim() ? '\n' : ''].join('');
+}

@@ -4,51 +4,54 @@ import { Clipboard, Notification } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 
+import { placed } from './code';
+
 /** Into the notebook in front; a cell of text gets a cell of code below it. */
-export function insert(
+export async function insert(
   code: string,
   notebooks: INotebookTracker | null,
   trans: TranslationBundle
-): boolean {
+): Promise<void> {
   const panel = notebooks?.currentWidget;
-  if (!panel || !panel.model || panel.isDisposed) {
+  if (!panel?.model || panel.isDisposed) {
     Notification.warning(
       trans.__(
-        'There is no notebook to insert it into. Open one, and click into a cell; or type: %1',
+        'There is no notebook to insert it into. Open one and click into a cell, or type: %1',
         code
       ),
       { autoClose: 8000 }
     );
-    return false;
+    return;
   }
   const notebook = panel.content;
-  const isCell = code.startsWith('%%');
   const here = notebook.activeCell;
   // A cell's magic is a cell's first line.
+  const isForCell = code.startsWith('%%');
   if (
-    !here ||
-    here.model.type !== 'code' ||
-    (isCell && here.model.sharedModel.source.trim() !== '')
+    here?.model.type !== 'code' ||
+    (isForCell && here.model.sharedModel.source.trim() !== '')
   ) {
     NotebookActions.insertBelow(notebook);
   }
   const cell = notebook.activeCell;
-  const editor = cell?.editor;
-  if (!cell || !editor) {
-    return false;
+  if (!cell) {
+    return;
+  }
+  panel.activate();
+  // Where it is out of sight, it has no editor yet.
+  await notebook.scrollToCell(cell).catch(() => undefined);
+  await cell.ready;
+  const { editor } = cell;
+  if (!editor) {
+    return;
   }
   const { line, column } = editor.getCursorPosition();
-  const before = (editor.getLine(line) ?? '').slice(0, column);
-  const after = (editor.getLine(line) ?? '').slice(column);
-  // A magic has a line of its own.
-  const text = [before.trim() ? '\n' : '', code, after.trim() ? '\n' : ''].join(
-    ''
+  const text = editor.getLine(line) ?? '';
+  editor.replaceSelection?.(
+    placed(code, text.slice(0, column), text.slice(column))
   );
-  editor.replaceSelection?.(text);
   notebook.mode = 'edit';
-  panel.activate();
   editor.focus();
-  return true;
 }
 
 export function copy(code: string, trans: TranslationBundle): void {

@@ -120,13 +120,21 @@ function RowView(props: {
       onFocus={props.onFocus}
       title={trans.__('Drag it into a cell: %1', row.code)}
     >
-      <button
+      {/* No button: not every browser lets one be dragged. */}
+      <div
+        role="button"
         className="jp-aiaas-row-open"
         tabIndex={tabIndex}
         onClick={() => actions.open(row.thing)}
+        onKeyDown={event => {
+          if (event.key === 'Enter' || event.key === ' ') {
+            event.preventDefault();
+            actions.open(row.thing);
+          }
+        }}
       >
         <span className="jp-aiaas-row-label">
-          {row.label}
+          <span className="jp-aiaas-row-name">{row.label}</span>
           {row.state && (
             <span className="jp-aiaas-state" data-state={row.state}>
               {row.state}
@@ -134,7 +142,7 @@ function RowView(props: {
           )}
         </span>
         <span className="jp-aiaas-row-detail">{row.detail}</span>
-      </button>
+      </div>
       <button
         className="jp-aiaas-row-insert"
         tabIndex={tabIndex}

@@ -27,3 +27,10 @@ test('mine has my name left out', () => {
   expect(code.reference(thing, 'eve')).toBe('flowers');
   expect(code.reference(thing, 'bob')).toBe('eve/flowers');
 });
+
+test('code that is inserted has lines of its own', () => {
+  expect(code.placed('%aiaas', '', '')).toBe('%aiaas');
+  expect(code.placed('%aiaas', '  ', ' ')).toBe('%aiaas');
+  expect(code.placed('%aiaas', 'x = 1', '')).toBe('\n%aiaas');
+  expect(code.placed('%aiaas', 'x = ', '1')).toBe('\n%aiaas\n');
+});
