@@ -64,7 +64,15 @@ test('the service searches where it can', async () => {
 
 test('the last search wins, however late another answers', async () => {
   const service = many(120);
+  const { datasets: answer } = service;
   const { datasets } = new Platform(service.service);
+  service.datasets = async query => {
+    const page = await answer(query);
+    if (query.search === 'data-7') {
+      await new Promise(resolve => setTimeout(resolve, 50));
+    }
+    return page;
+  };
   await Promise.all([
     datasets.setSearch('data-7'),
     datasets.setSearch('data-119')
