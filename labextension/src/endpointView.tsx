@@ -4,10 +4,11 @@ import { Dialog, showDialog } from '@jupyterlab/apputils';
 import * as React from 'react';
 
 import * as code from './code';
-import { digits } from './curves';
+import { digits, Panel } from './curves';
 import { shares } from './kinds';
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
+import { Plots } from './plot';
 import { count, day } from './readable';
 import { ServiceError } from './serviceError';
 import { Trouble } from './trouble';
@@ -17,6 +18,7 @@ import {
   Endpoint,
   EndpointVersion,
   isSettled,
+  Sample,
   VersionStatistics
 } from './wire';
 
@@ -200,32 +202,72 @@ function Requests(
   const ms = (value: number | null): string =>
     value === null ? '' : trans.__('%1 ms', digits(value));
   return (
-    <Table
-      label={trans.__('Requests')}
-      head={[
-        trans.__('Version'),
-        trans.__('Requests'),
-        trans.__('Errors'),
-        trans.__('p50'),
-        trans.__('p95'),
-        trans.__('p99'),
-        trans.__('Health')
-      ]}
-      rows={versions.map(one => [
-        `v${one.version}`,
-        count(one.requests),
-        count(one.errors),
-        ms(one.p50_ms),
-        ms(one.p95_ms),
-        ms(one.p99_ms),
-        one.healthy === null
-          ? ''
-          : one.healthy
-            ? trans.__('answers')
-            : trans.__('does not answer')
-      ])}
-    />
+    <>
+      <Plots
+        panels={lastHour(versions, props)}
+        trans={trans}
+        axis={trans.__('minutes')}
+      />
+      <Table
+        label={trans.__('Requests')}
+        head={[
+          trans.__('Version'),
+          trans.__('Requests'),
+          trans.__('Errors'),
+          trans.__('p50'),
+          trans.__('p95'),
+          trans.__('p99'),
+          trans.__('Health')
+        ]}
+        rows={versions.map(one => [
+          `v${one.version}`,
+          count(one.requests),
+          count(one.errors),
+          ms(one.p50_ms),
+          ms(one.p95_ms),
+          ms(one.p99_ms),
+          one.healthy === null
+            ? ''
+            : one.healthy
+              ? trans.__('answers')
+              : trans.__('does not answer')
+        ])}
+      />
+    </>
   );
+}
+
+/** How fast it answers and how often it is asked, by minutes from now. */
+function lastHour(
+  versions: VersionStatistics[],
+  { trans }: ViewProps
+): Panel[] {
+  const now = Date.now();
+  const drawn = (
+    title: string,
+    of: (sample: Sample) => number | null
+  ): Panel => ({
+    title,
+    curves: versions
+      .map(({ version, samples }): [string, Sample[]] => [
+        `v${version}`,
+        samples.filter(sample => of(sample) !== null)
+      ])
+      .filter(([, samples]) => samples.length > 0)
+      .map(([label, samples]) => [
+        label,
+        {
+          steps: samples.map(({ at }) =>
+            Math.round((Date.parse(at) - now) / 60_000)
+          ),
+          values: samples.map(sample => of(sample)!)
+        }
+      ])
+  });
+  return [
+    drawn(trans.__('p95 in ms'), sample => sample.p95_ms),
+    drawn(trans.__('requests per second'), sample => sample.requests_per_second)
+  ].filter(({ curves }) => curves.length > 0);
 }
 
 function parity(one: EndpointVersion, { trans }: ViewProps): string {

@@ -240,6 +240,15 @@ export interface VersionStatistics {
   p95_ms: number | null;
   p99_ms: number | null;
   healthy: boolean | null;
+  /** Of the last hour, oldest first. */
+  samples: Sample[];
+}
+
+export interface Sample {
+  at: string;
+  requests_per_second: number;
+  /** Null where nobody called. */
+  p95_ms: number | null;
 }
 
 const SETTLED: ReadonlySet<EndpointState> = new Set([

@@ -244,6 +244,29 @@ test('an endpoint is changed only by who says so twice', async () => {
   expect(await violations()).toEqual([]);
 });
 
+test('how an endpoint does is drawn, by versions', async () => {
+  const sample = (p95_ms: number | null) => ({
+    at: new Date().toISOString(),
+    requests_per_second: 2,
+    p95_ms
+  });
+  const numbers = { percent: 50, requests: 3, errors: 1, healthy: true };
+  const times = { p50_ms: 1, p95_ms: 2, p99_ms: 3 };
+  service.endpoints_ = [endpoint('digits')];
+  service.statistics_ = [
+    { version: 2, ...numbers, ...times, samples: [sample(4), sample(null)] },
+    { version: 1, ...numbers, ...times, samples: [sample(7), sample(8)] }
+  ];
+  await view(EndpointView, 'endpoints', 'digits');
+  const drawn = [...page.querySelectorAll('svg')].map(one =>
+    one.getAttribute('aria-label')
+  );
+  expect(drawn).toEqual([
+    'p95 in ms by minutes: v2 4, v1 8',
+    'requests per second by minutes: v2 2, v1 2'
+  ]);
+});
+
 test('a refusal of a change is said', async () => {
   service.endpoints_ = [endpoint('digits')];
   await view(EndpointView, 'endpoints', 'digits');

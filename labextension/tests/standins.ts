@@ -13,7 +13,8 @@ import type {
   Model,
   Page,
   Preview,
-  Run
+  Run,
+  VersionStatistics
 } from '../src/wire';
 
 export const HOSTILE = '<img src=x onerror=alert(1)>';
@@ -149,6 +150,7 @@ export class StandInService {
   datasets_: Dataset[] = [];
   models_: Model[] = [];
   endpoints_: Endpoint[] = [];
+  statistics_: VersionStatistics[] = [];
   preview_: Preview = {
     columns: [],
     rows: [],
@@ -197,7 +199,7 @@ export class StandInService {
       this.endpoints_.find(one => one.name === name)!
     );
   statistics = (): Promise<unknown> =>
-    this._answer('statistics', { versions: [] });
+    this._answer('statistics', { versions: this.statistics_ });
   change = (_: string, name: string, what: string): Promise<Endpoint> =>
     this._answer(
       `${what} ${name}`,
