@@ -1,7 +1,7 @@
 """Build the JupyterLab extension in `labextension/`, or check its sources.
 
     python .ci/labextension.py build STAMP     also link it into this environment; touch STAMP
-    python .ci/labextension.py check           types and format
+    python .ci/labextension.py check           types, format and unit tests
 
 Its packages come from the npm registry by the lock file. Where that fails, `build` says so in a
 line and is content: the platform works without the extension. Standard library and our own Node.js
@@ -23,6 +23,7 @@ from aiaas_hub.schemas.errors import AiaasError
 SOURCE = Path(__file__).resolve().parents[1] / "labextension"
 BUILT = SOURCE / "built"
 SECONDS = 300
+MOST_LINES = 200
 
 
 class Failed(Exception):
@@ -82,7 +83,7 @@ def npm(node: Node, *arguments: str) -> None:
         done = subprocess.run(
             [*node.npm, *arguments],
             cwd=SOURCE,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": path, "NO_COLOR": "1"},
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -93,9 +94,10 @@ def npm(node: Node, *arguments: str) -> None:
     if done.returncode != 0:
         # The compiler speaks on one stream, npm on the other, where it warns as well.
         lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
+        if arguments[-1] == "check":
+            raise Failed("\n".join(line[:300] for line in lines[-MOST_LINES:]))
         telling = [line for line in lines if "error" in line.lower()] or lines[-3:]
-        limit = None if arguments[-1] == "check" else 1
-        raise Failed("\n".join(line.strip()[:300] for line in telling[:limit]))
+        raise Failed(telling[0].strip()[:300] if telling else f"npm {arguments[0]} failed")
 
 
 def link() -> None:

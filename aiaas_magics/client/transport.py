@@ -65,7 +65,8 @@ class Connection:
             raise Unavailable(
                 "This notebook does not know where the platform is: AIAAS_URL is not set.",
                 remedy="Open it in a server started by the hub, or set AIAAS_URL to "
-                "{hub}/services/aiaas and JUPYTERHUB_API_TOKEN to a hub token.",
+                "{hub}/services/aiaas and JUPYTERHUB_API_TOKEN to a hub token; 'aiaas up' "
+                "('make up' in a clone) starts a platform on this machine.",
             )
         if not _is_address(url):
             raise InvalidInput(

@@ -1,8 +1,8 @@
 """`{server}/aiaas/api/v1/…` → the service's `/api/v1/…`, for the paths that a page needs.
 
-The upstream is fixed, and its paths are made here from an id that has been checked: nothing else
-of what a browser sends (path, headers, cookies, body) is passed on, and of the answer nothing but
-status and body.
+The upstream is fixed, and its paths are made here from ids and names that have been checked:
+nothing else of what a browser sends (path, headers, cookies, body) is passed on, and of the answer
+nothing but status and body.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -22,7 +22,15 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from aiaas_hub.schemas.errors import AiaasError, Forbidden, InvalidInput, Unavailable, to_body
+from aiaas_hub.schemas.errors import (
+    AiaasError,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    to_body,
+)
+from aiaas_hub.schemas.names import check_name
 from aiaas_magics import __version__
 from aiaas_magics.client.transport import (
     STREAM_TIMEOUT,
@@ -30,14 +38,25 @@ from aiaas_magics.client.transport import (
     Connection,
     as_aiaas_errors,
     raise_for_error,
+    segment,
 )
 
 MOST_STREAMS = 64
 LONGEST_STREAM_SECONDS = 600.0
 """Whoever watches for longer comes back by offsets, and shows again that they may."""
 
-_RUN_ID = r"(?P<run_id>[a-z0-9][a-z0-9-]{0,63})"
+# As they stand in an address. A name of the hub's may hold nearly anything, percent-encoded.
+_SEGMENTS = {
+    "run_id": r"(?P<run_id>[a-z0-9][a-z0-9-]{0,63})",
+    "owner": r"(?P<owner>[^/?#]{1,1024})",
+    "name": r"(?P<name>[A-Za-z0-9._-]{1,64})",
+}
 _NUMBER = re.compile(r"[0-9]{1,16}")
+_CURSOR = re.compile(r"[A-Za-z0-9_=-]{1,512}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Whoever the hub lets in, but no part of a path: what is left is encoded again.
+_OWNER = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
+_WORDS = re.compile(r"[^\x00-\x1f\x7f]{0,256}")
 
 
 @dataclass
@@ -63,21 +82,23 @@ class Upstream:
 
     @asynccontextmanager
     async def answer(
-        self, route: Route, run_id: str, query: dict[str, str]
+        self, route: Route, place: Mapping[str, str], query: dict[str, str]
     ) -> AsyncIterator[httpx.Response]:
         """The answer, its body yet to be read. Raises `AiaasError`, also for an error's answer."""
         connection = Connection.from_environment()
         with as_aiaas_errors(connection.url):
             async with self.http.stream(
                 route.method,
-                f"{connection.url}/api/v1{route.path.format(run_id=run_id)}",
+                f"{connection.url}/api/v1{route.path_of(place)}",
                 params=query,
                 headers={
                     "Authorization": f"Bearer {connection.token}",
                     "Accept": route.kind,
                     "Accept-Encoding": "identity",
                     "User-Agent": f"aiaas-lab/{__version__}",
+                    **({"Content-Type": "application/json"} if route.body else {}),
                 },
+                content=route.body or None,
                 timeout=STREAM_TIMEOUT if route.stream else TIMEOUT,
             ) as response:
                 if not response.is_success:
@@ -92,9 +113,11 @@ class Route:
 
     method: str
     path: str
-    """Below `/api/v1`, with `{run_id}`."""
-    query: frozenset[str] = field(default_factory=frozenset)
-    """Numbers that are passed on; other arguments are Jupyter's own."""
+    """Below `/api/v1`, with `{run_id}`, or `{owner}` and `{name}`."""
+    query: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
+    """Arguments that are passed on, and what each must look like; others are Jupyter's own."""
+    body: bytes = b""
+    """What is sent, whatever the page sends."""
     stream: bool = False
 
     @property
@@ -102,53 +125,107 @@ class Route:
         """What the answer is taken for, whatever it says: none can become a page of this server."""
         return "text/event-stream" if self.stream else "application/json"
 
+    @property
+    def pattern(self) -> str:
+        """Of an address as it arrives, still encoded."""
+        return self.path.format(**_SEGMENTS)
+
+    def path_of(self, place: Mapping[str, str]) -> str:
+        """The service's path. Raises `NotFound` for what nobody and nothing can be called."""
+        owner, name = place.get("owner"), place.get("name")
+        if owner is not None and (owner in (".", "..") or not _OWNER.fullmatch(owner)):
+            raise NotFound("There is no such user.", remedy="Write owner/name.")
+        if name is not None:
+            check_name(name)
+        return self.path.format(**{key: segment(text) for key, text in place.items()})
+
+
+def _numbers(*names: str) -> dict[str, re.Pattern[str]]:
+    return dict.fromkeys(names, _NUMBER)
+
+
+_PAGE = {"cursor": _CURSOR, "limit": _NUMBER}
 
 ROUTES = (
+    Route("GET", "/me"),
+    Route("GET", "/datasets", {"search": _WORDS, **_PAGE}),
+    Route("GET", "/datasets/{owner}/{name}", _numbers("version")),
+    Route("GET", "/datasets/{owner}/{name}/versions", _PAGE),
+    Route("GET", "/datasets/{owner}/{name}/preview", _numbers("version", "n", "offset")),
+    Route("GET", "/datasets/{owner}/{name}/profile", _numbers("version")),
+    Route("GET", "/runs", {"name": _NAME, **_PAGE}),
     Route("GET", "/runs/{run_id}"),
-    Route("GET", "/runs/{run_id}/logs", frozenset({"offset", "limit", "tail"})),
-    Route("GET", "/runs/{run_id}/metrics", frozenset({"since", "points"})),
-    Route("GET", "/runs/{run_id}/events", frozenset({"metrics_since", "log_offset"}), stream=True),
+    Route("GET", "/runs/{run_id}/logs", _numbers("offset", "limit", "tail")),
+    Route("GET", "/runs/{run_id}/metrics", _numbers("since", "points")),
+    Route("GET", "/runs/{run_id}/events", _numbers("metrics_since", "log_offset"), stream=True),
     Route("POST", "/runs/{run_id}/cancel"),
+    Route("GET", "/models", _PAGE),
+    Route("GET", "/models/{owner}/{name}", _numbers("version")),
+    Route("GET", "/endpoints", _PAGE),
+    Route("GET", "/endpoints/{owner}/{name}"),
+    Route("GET", "/endpoints/{owner}/{name}/statistics"),
+    # For the history they say nothing of why.
+    Route("POST", "/endpoints/{owner}/{name}/promote", body=b"{}"),
+    Route("POST", "/endpoints/{owner}/{name}/rollback", body=b"{}"),
+    Route("DELETE", "/endpoints/{owner}/{name}"),
 )
 
 
 def add_handlers(app: web.Application) -> Upstream:
     """Serve every route of `ROUTES` on a Jupyter server."""
     upstream = Upstream.connect()
+    # One handler for each address: what else may be done at it has another route.
+    routes: dict[str, dict[str, Route]] = {}
+    for route in ROUTES:
+        routes.setdefault(route.pattern, {})[route.method] = route
     app.add_handlers(
         ".*$",
         [
             (
-                url_path_join(
-                    re.escape(app.settings["base_url"]),
-                    "aiaas/api/v1",
-                    route.path.format(run_id=_RUN_ID),
-                ),
-                RunReading if route.method == "GET" else RunAction,
-                {"upstream": upstream, "route": route},
+                url_path_join(re.escape(app.settings["base_url"]), "aiaas/api/v1", pattern),
+                Passing,
+                {"upstream": upstream, "routes": by_method},
             )
-            for route in ROUTES
+            for pattern, by_method in routes.items()
         ],
     )
     return upstream
 
 
-class _Passing(APIHandler):
-    """Asks the service what its route says."""
+class Passing(APIHandler):
+    """Asks the service what the route of its address and method says."""
 
     auth_resource = "aiaas"
     # A page that keeps itself up to date is nobody at work: an idle server stays idle.
     _track_activity = False
 
-    def initialize(self, upstream: Upstream, route: Route) -> None:
+    def initialize(self, upstream: Upstream, routes: Mapping[str, Route]) -> None:
         super().initialize()
         self._upstream = upstream
-        self._route = route
+        self._routes = routes
         self._task: asyncio.Task[None] | None = None
 
-    async def _pass_on(self, run_id: str) -> None:
+    @web.authenticated
+    @authorized
+    async def get(self, **place: str) -> None:
+        await self._pass_on(place)
+
+    @web.authenticated
+    @authorized
+    async def post(self, **place: str) -> None:
+        await self._pass_on(place)
+
+    @web.authenticated
+    @authorized
+    async def delete(self, **place: str) -> None:
+        await self._pass_on(place)
+
+    async def _pass_on(self, place: Mapping[str, str]) -> None:
+        route = self._routes.get(self.request.method or "")
+        if route is None:
+            raise web.HTTPError(405)
         # Cancelled as soon as the browser is gone: the service need not talk to nobody.
-        self._task = asyncio.ensure_future(self._answer(run_id))
+        self._task = asyncio.ensure_future(self._answer(route, place))
         try:
             await self._task
         except asyncio.CancelledError:
@@ -160,14 +237,14 @@ class _Passing(APIHandler):
         if self._task is not None:
             self._task.cancel()
 
-    async def _answer(self, run_id: str) -> None:
+    async def _answer(self, route: Route, place: Mapping[str, str]) -> None:
         try:
             self._refuse_visitors()
             async with (
-                self._place(),
-                self._upstream.answer(self._route, run_id, self._query()) as response,
+                self._room(route),
+                self._upstream.answer(route, place, self._query(route)) as response,
             ):
-                await self._copy(response)
+                await self._copy(route, response)
         except AiaasError as error:
             if not self._headers_written:
                 self.set_status(error.status)
@@ -183,19 +260,22 @@ class _Passing(APIHandler):
                 f"This server belongs to {owner}.", remedy="Open the notebook in your own server."
             )
 
-    def _query(self) -> dict[str, str]:
+    def _query(self, route: Route) -> dict[str, str]:
         query = {}
-        for name in sorted(self._route.query & self.request.query_arguments.keys()):
+        for name in sorted(route.query.keys() & self.request.query_arguments.keys()):
             value = self.get_query_argument(name)
-            if not _NUMBER.fullmatch(value):
-                raise InvalidInput(f"{name} is not a number.", remedy=f"Try {name}=0.")
+            kind = route.query[name]
+            if not kind.fullmatch(value):
+                if kind is _NUMBER:
+                    raise InvalidInput(f"{name} is not a number.", remedy=f"Try {name}=0.")
+                raise InvalidInput(f"{name} is not what it can be.", remedy=f"Leave {name} out.")
             query[name] = value
         return query
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _room(self, route: Route) -> AsyncIterator[None]:
         """One of the streams that may be open, for as long as one may be."""
-        if not self._route.stream:
+        if not route.stream:
             yield
             return
         if self._upstream.streams >= MOST_STREAMS:
@@ -212,29 +292,15 @@ class _Passing(APIHandler):
         finally:
             self._upstream.streams -= 1
 
-    async def _copy(self, response: httpx.Response) -> None:
+    async def _copy(self, route: Route, response: httpx.Response) -> None:
         """The body as it comes, never more of it in memory than a browser is slow to take."""
         self.set_status(response.status_code)
-        self.set_header("Content-Type", self._route.kind)
+        self.set_header("Content-Type", route.kind)
         self.set_header("Cache-Control", "no-store")
-        if self._route.stream:
+        if route.stream:
             self.set_header("X-Accel-Buffering", "no")
             await self.flush()
         async for chunk in response.aiter_bytes():
             self.write(chunk)
             await self.flush()
-        await self.finish(set_content_type=self._route.kind)
-
-
-class RunReading(_Passing):
-    @web.authenticated
-    @authorized
-    async def get(self, run_id: str) -> None:
-        await self._pass_on(run_id)
-
-
-class RunAction(_Passing):
-    @web.authenticated
-    @authorized
-    async def post(self, run_id: str) -> None:
-        await self._pass_on(run_id)
+        await self.finish(set_content_type=route.kind)

@@ -1,12 +1,18 @@
 import {
+  ILayoutRestorer,
   JupyterFrontEnd,
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
+import { ICommandPalette } from '@jupyterlab/apputils';
+import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { keepCellRuns } from './cellRuns';
+import { addPanel } from './commands';
+import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
 import { Service } from './service';
@@ -53,6 +59,56 @@ const cellRuns: JupyterFrontEndPlugin<void> = {
     keepCellRuns(notebooks, runs)
 };
 
+const platform: JupyterFrontEndPlugin<Platform> = {
+  id: '@aiaas-hub/labextension:platform',
+  description: 'Knows the lists of the platform, and which runs go on.',
+  autoStart: true,
+  requires: [IRuns],
+  provides: IPlatform,
+  activate: (_app: JupyterFrontEnd, runs: IRuns) =>
+    new Platform(runs.service, runs.heard)
+};
+
+const panel: JupyterFrontEndPlugin<void> = {
+  id: '@aiaas-hub/labextension:panel',
+  description: 'Shows datasets, runs, models and endpoints.',
+  autoStart: true,
+  requires: [IRuns, IPlatform, IRenderMimeRegistry],
+  optional: [
+    ITranslator,
+    INotebookTracker,
+    ICommandPalette,
+    ILauncher,
+    ILayoutRestorer,
+    IStatusBar
+  ],
+  activate: (
+    app: JupyterFrontEnd,
+    runs: IRuns,
+    platform: Platform,
+    rendermime: IRenderMimeRegistry,
+    translator: ITranslator | null,
+    notebooks: INotebookTracker | null,
+    palette: ICommandPalette | null,
+    launcher: ILauncher | null,
+    restorer: ILayoutRestorer | null,
+    statusBar: IStatusBar | null
+  ) =>
+    addPanel({
+      app,
+      platform,
+      runs,
+      rendermime,
+      trans: (translator ?? nullTranslator).load('aiaas_hub'),
+      notebooks,
+      palette,
+      launcher,
+      restorer,
+      statusBar
+    })
+};
+
+export { IPlatform } from './platform';
 export { IRuns } from './runs';
 
-export default [runs, runOutput, cellRuns];
+export default [runs, runOutput, cellRuns, platform, panel];

@@ -16,6 +16,8 @@ const COLOURS = 8;
 export function Plots(props: {
   panels: Panel[];
   trans: TranslationBundle;
+  /** What lies along the axis; by default a run's steps. */
+  axis?: string;
 }): JSX.Element | null {
   if (!props.panels.length) {
     return null;
@@ -25,7 +27,12 @@ export function Plots(props: {
     <>
       <div className="jp-aiaas-plots">
         {props.panels.slice(0, MOST_PANELS).map(panel => (
-          <Plot key={panel.title} panel={panel} trans={props.trans} />
+          <Plot
+            key={panel.title}
+            panel={panel}
+            trans={props.trans}
+            axis={props.axis}
+          />
         ))}
       </div>
       {more.length > 0 && (
@@ -37,8 +44,12 @@ export function Plots(props: {
   );
 }
 
-function Plot(props: { panel: Panel; trans: TranslationBundle }): JSX.Element {
-  const { panel, trans } = props;
+function Plot(props: {
+  panel: Panel;
+  trans: TranslationBundle;
+  axis?: string;
+}): JSX.Element {
+  const { panel, trans, axis } = props;
   const title = plain(panel.title).slice(0, 40);
   const scale = new Scale(panel.curves.map(([, curve]) => curve));
   const last = panel.curves
@@ -66,12 +77,16 @@ function Plot(props: { panel: Panel; trans: TranslationBundle }): JSX.Element {
       </div>
       <svg
         role="img"
-        aria-label={trans.__(
-          '%1 by step, to step %2: %3',
-          title,
-          scale.lastStep,
-          last
-        )}
+        aria-label={
+          axis === undefined
+            ? trans.__(
+                '%1 by step, to step %2: %3',
+                title,
+                scale.lastStep,
+                last
+              )
+            : trans.__('%1 by %2: %3', title, axis, last)
+        }
         viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
         preserveAspectRatio="none"
       >
@@ -85,7 +100,7 @@ function Plot(props: { panel: Panel; trans: TranslationBundle }): JSX.Element {
       </svg>
       <div className="jp-aiaas-steps">
         <span>{scale.firstStep}</span>
-        <span>{trans.__('step')}</span>
+        <span>{axis ?? trans.__('step')}</span>
         <span>{scale.lastStep}</span>
       </div>
     </figure>

@@ -6,6 +6,7 @@ import * as React from 'react';
 import { digits } from './curves';
 import { plain } from './logTail';
 import { Plots } from './plot';
+import { duration, size } from './readable';
 import { RunModel } from './runs';
 import { isOver, Run, WorkerUsage } from './wire';
 
@@ -193,28 +194,4 @@ function secondsLeft(run: Run): number | null {
   const ran = (Date.now() - Date.parse(started_at)) / 1000;
   const left = (ran / progress.step) * (progress.total - progress.step);
   return left > 0 ? left : null;
-}
-
-function duration(seconds: number, trans: TranslationBundle): string {
-  // Two clocks are compared: a little less than nothing is nothing.
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) {
-    return trans.__('%1 s', whole);
-  }
-  const minutes = Math.floor(whole / 60);
-  return minutes < 60
-    ? trans.__('%1 min %2 s', minutes, whole % 60)
-    : trans.__('%1 h %2 min', Math.floor(minutes / 60), minutes % 60);
-}
-
-function size(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB'];
-  let amount = bytes;
-  for (const unit of units) {
-    if (amount < 1024) {
-      return `${amount.toFixed(unit === 'B' ? 0 : 1)} ${unit}`;
-    }
-    amount /= 1024;
-  }
-  return `${amount.toFixed(1)} TiB`;
 }

@@ -14,6 +14,8 @@ export interface IRuns {
   readonly service: Service;
   /** The one model of a run; it is idle until somebody watches it. */
   get(id: string): RunModel;
+  /** A run of this page was heard of. */
+  readonly heard: ISignal<IRuns, Run>;
 }
 
 export const IRuns = new Token<IRuns>(
@@ -44,10 +46,20 @@ export class Runs implements IRuns {
     if (!model) {
       model = new RunModel(id, this.service, this._streams);
       this._models.set(id, model);
+      model.changed.connect(({ run }) => {
+        if (run) {
+          this._heard.emit(run);
+        }
+      });
     }
     return model;
   }
 
+  get heard(): ISignal<this, Run> {
+    return this._heard;
+  }
+
+  private readonly _heard = new Signal<this, Run>(this);
   private readonly _models = new Map<string, RunModel>();
   private readonly _streams = { open: 0 };
 }

@@ -4,24 +4,26 @@ import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 import { createParser } from 'eventsource-parser';
 
-import { LogChunk, Metrics, Run } from './wire';
+import { ServiceError } from './serviceError';
+import {
+  Dataset,
+  DatasetVersion,
+  Endpoint,
+  LogChunk,
+  Me,
+  Metrics,
+  Model,
+  Page,
+  Preview,
+  ProfileStatus,
+  Run,
+  VersionStatistics
+} from './wire';
 
-/** A refusal, or silence: one sentence and what to do next. */
-export class ServiceError extends Error {
-  constructor(
-    message: string,
-    readonly remedy: string,
-    /** Of the answer; 0 where there was none. */
-    readonly status: number
-  ) {
-    super(message);
-  }
+export { ServiceError } from './serviceError';
 
-  /** Asking again would not help. */
-  get isFinal(): boolean {
-    return this.status >= 400 && this.status < 500 && this.status !== 429;
-  }
-}
+/** Which part of a list, or which version. What is undefined is not asked for. */
+export type Query = Record<string, string | number | undefined>;
 
 export type RunEvent =
   | { name: 'run' | 'end'; data: Run }
@@ -55,6 +57,106 @@ export class Service {
 
   cancel(id: string): Promise<Run> {
     return this._json<Run>(`${path(id)}/cancel`, { method: 'POST' });
+  }
+
+  me(signal?: AbortSignal): Promise<Me> {
+    return this._json<Me>('me', { signal });
+  }
+
+  runs(query: Query, signal?: AbortSignal): Promise<Page<Run>> {
+    return this._json<Page<Run>>(`runs${asked(query)}`, { signal });
+  }
+
+  datasets(query: Query, signal?: AbortSignal): Promise<Page<Dataset>> {
+    return this._json<Page<Dataset>>(`datasets${asked(query)}`, { signal });
+  }
+
+  dataset(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<Dataset> {
+    const at = place('datasets', owner, name);
+    return this._json<Dataset>(`${at}${asked(query)}`, { signal });
+  }
+
+  datasetVersions(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<Page<DatasetVersion>> {
+    const at = place('datasets', owner, name);
+    return this._json(`${at}/versions${asked(query)}`, { signal });
+  }
+
+  /** `n` rows from `offset` on, as JSON values. */
+  preview(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<Preview> {
+    const at = place('datasets', owner, name);
+    return this._json<Preview>(`${at}/preview${asked(query)}`, { signal });
+  }
+
+  profile(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<ProfileStatus> {
+    const at = place('datasets', owner, name);
+    return this._json(`${at}/profile${asked(query)}`, { signal });
+  }
+
+  models(query: Query, signal?: AbortSignal): Promise<Page<Model>> {
+    return this._json<Page<Model>>(`models${asked(query)}`, { signal });
+  }
+
+  model(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<Model> {
+    const at = place('models', owner, name);
+    return this._json<Model>(`${at}${asked(query)}`, { signal });
+  }
+
+  endpoints(query: Query, signal?: AbortSignal): Promise<Page<Endpoint>> {
+    return this._json<Page<Endpoint>>(`endpoints${asked(query)}`, { signal });
+  }
+
+  endpoint(
+    owner: string,
+    name: string,
+    signal?: AbortSignal
+  ): Promise<Endpoint> {
+    return this._json<Endpoint>(place('endpoints', owner, name), { signal });
+  }
+
+  statistics(
+    owner: string,
+    name: string,
+    signal?: AbortSignal
+  ): Promise<{ versions: VersionStatistics[] }> {
+    const at = place('endpoints', owner, name);
+    return this._json(`${at}/statistics`, { signal });
+  }
+
+  /** Say what is to become of an endpoint's requests. Throws `ServiceError`. */
+  change(
+    owner: string,
+    name: string,
+    what: 'promote' | 'rollback' | 'retire'
+  ): Promise<Endpoint> {
+    const at = place('endpoints', owner, name);
+    return what === 'retire'
+      ? this._json<Endpoint>(at, { method: 'DELETE' })
+      : this._json<Endpoint>(`${at}/${what}`, { method: 'POST' });
   }
 
   /** What happens to a run from there on. That it ends says nothing about the run. */
@@ -142,4 +244,17 @@ async function refusal(response: Response): Promise<ServiceError> {
 
 function path(id: string): string {
   return `runs/${encodeURIComponent(id)}`;
+}
+
+function place(kind: string, owner: string, name: string): string {
+  return `${kind}/${encodeURIComponent(owner)}/${encodeURIComponent(name)}`;
+}
+
+function asked(query: Query): string {
+  const given = Object.entries(query).filter(
+    ([, value]) => value !== undefined && value !== ''
+  );
+  return given.length
+    ? `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`
+    : '';
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -69,8 +70,11 @@ def _handler(service: TestService) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             service.asked.append((self.command, self.path, dict(self.headers), body))
-            path = self.path.partition("?")[0].removeprefix("/api/v1/runs/")
-            if path == RUN:
+            whole = self.path.partition("?")[0]
+            path = whole.removeprefix("/api/v1/runs/")
+            if path == whole:
+                self._answer(200, b'{"items":[]}')
+            elif path == RUN:
                 answer = json.dumps({"id": RUN}).encode()
                 self._answer(200, answer, Set_Cookie="stolen=1", X_Internal="secret")
             elif path == f"{RUN}/cancel":
@@ -96,6 +100,9 @@ def _handler(service: TestService) -> type[BaseHTTPRequestHandler]:
                 self._answer(404, json.dumps({"error": error}).encode())
 
         def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_DELETE(self) -> None:
             self.do_GET()
 
     return Handler
@@ -179,6 +186,19 @@ def visitor(
         yield client
 
 
+def as_it_stands(visitor: httpx.Client, path: str) -> httpx.Response:
+    """GET what httpx itself would not send: it resolves dots in paths."""
+    where = visitor.base_url
+    connection = http.client.HTTPConnection(where.host, where.port, timeout=PATIENCE)
+    try:
+        headers = {"Authorization": f"token {SERVER_TOKEN}"}
+        connection.request("GET", f"{BASE}{path}", headers=headers)
+        answer = connection.getresponse()
+        return httpx.Response(answer.status, content=answer.read())
+    finally:
+        connection.close()
+
+
 def error_of(answer: httpx.Response) -> dict[str, Any]:
     error: dict[str, Any] = answer.json()["error"]
     return error
@@ -212,6 +232,81 @@ def test_only_numbers_that_a_path_knows_are_passed_on(
     assert len(service.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("me?owner=bob", "me"),
+        ("runs?limit=50&cursor=b2s_-=&owner=bob", "runs?cursor=b2s_-%3D&limit=50"),
+        (
+            "datasets?search=price%26owner%3Dbob&limit=5",
+            "datasets?limit=5&search=price%26owner%3Dbob",
+        ),
+        (
+            "datasets/eve%3C'%26%22%3E/flowers?version=2",
+            "datasets/eve%3C%27%26%22%3E/flowers?version=2",
+        ),
+        (
+            "datasets/%E5%BC%A0%20%3F%23/flowers/versions",
+            "datasets/%E5%BC%A0%20%3F%23/flowers/versions",
+        ),
+        (
+            "datasets/eve/flowers/preview?n=50&offset=100&where=1",
+            "datasets/eve/flowers/preview?n=50&offset=100",
+        ),
+        ("datasets/eve/flowers/profile", "datasets/eve/flowers/profile"),
+        ("models?limit=50", "models?limit=50"),
+        ("models/eve/flowers?version=1&alias=x", "models/eve/flowers?version=1"),
+        ("endpoints?limit=50", "endpoints?limit=50"),
+        ("endpoints/eve/flowers", "endpoints/eve/flowers"),
+        ("endpoints/eve/flowers/statistics", "endpoints/eve/flowers/statistics"),
+    ],
+)
+def test_lists_and_objects_are_asked_for_as_they_are_called(
+    visitor: httpx.Client, service: TestService, asked: str, sent: str
+) -> None:
+    assert as_it_stands(visitor, f"aiaas/api/v1/{asked}").status_code == 200
+    [(method, path, _, body)] = service.asked
+    assert (method, path, body) == ("GET", f"/api/v1/{sent}", b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "runs?name=a%2Fb",
+        "runs?cursor=a%26owner%3Dbob",
+        f"datasets?search={'a' * 257}",
+        "datasets/eve/flowers?version=latest",
+        "datasets/eve/..",
+        "datasets/eve/a..b",
+        "models/eve/-x",
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_service_is_asked(
+    visitor: httpx.Client, service: TestService, path: str
+) -> None:
+    answer = as_it_stands(visitor, f"aiaas/api/v1/{path}")
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "invalid")
+    assert error_of(answer)["remedy"]
+    assert not service.asked
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("POST", "endpoints/eve/flowers/promote", b"{}"),
+        ("POST", "endpoints/eve/flowers/rollback", b"{}"),
+        ("DELETE", "endpoints/eve/flowers", b""),
+    ],
+)
+def test_an_endpoint_is_changed_with_no_body_of_the_pages(
+    visitor: httpx.Client, service: TestService, method: str, path: str, sent: bytes
+) -> None:
+    body = b'{"why": "because a page says so"}'
+    assert visitor.request(method, f"aiaas/api/v1/{path}", content=body).is_success
+    [(asked, at, _, passed_on)] = service.asked
+    assert (asked, at, passed_on) == (method, f"/api/v1/{path}", sent)
+
+
 def test_no_answer_becomes_a_page_of_the_notebook_server(
     visitor: httpx.Client, service: TestService
 ) -> None:
@@ -231,8 +326,16 @@ def test_no_answer_becomes_a_page_of_the_notebook_server(
         "aiaas/api/v1/runs/RUN_upper",
         f"aiaas/api/v1/runs/{'a' * 65}",
         f"aiaas/api/v1/runs/{RUN}/job",
-        "aiaas/api/v1/runs",
-        "aiaas/api/v1/me",
+        "aiaas/api/v1/usage",
+        "aiaas/api/v1/datasets/eve/flowers/data",
+        "aiaas/api/v1/datasets/%2e%2e/flowers",
+        "aiaas/api/v1/datasets/../me/flowers",
+        "aiaas/api/v1/datasets/eve%2fflowers/..%2f..%2fme",
+        "aiaas/api/v1/datasets/a%2f..%2fb/flowers",
+        "aiaas/api/v1/datasets/eve%00/flowers",
+        "aiaas/api/v1/models/eve/flowers/onnx",
+        "aiaas/api/v1/endpoints/eve/flowers/token",
+        "aiaas/api/v1/endpoints/eve/flowers/keys",
         "aiaas/api/v1/http://example.org/x",
         "aiaas",
     ],
@@ -240,9 +343,7 @@ def test_no_answer_becomes_a_page_of_the_notebook_server(
 def test_no_other_path_reaches_the_service(
     visitor: httpx.Client, service: TestService, path: str
 ) -> None:
-    # As it stands: httpx would resolve the dots before sending.
-    url = visitor.base_url.copy_with(raw_path=f"{BASE}{path}".encode())
-    assert visitor.get(url).status_code == 404
+    assert as_it_stands(visitor, path).status_code == 404
     assert not service.asked
 
 
@@ -255,6 +356,12 @@ def test_no_other_path_reaches_the_service(
         ("POST", f"runs/{RUN}"),
         ("GET", f"runs/{RUN}/cancel"),
         ("POST", f"runs/{RUN}/events"),
+        ("POST", "runs"),
+        ("POST", "me"),
+        ("DELETE", "datasets/eve/flowers"),
+        ("DELETE", "models/eve/flowers"),
+        ("POST", "endpoints/eve/flowers"),
+        ("GET", "endpoints/eve/flowers/rollback"),
     ],
 )
 def test_no_other_method_reaches_the_service(
@@ -266,7 +373,12 @@ def test_no_other_method_reaches_the_service(
 
 def test_who_is_not_signed_in_gets_nothing(visitor: httpx.Client, service: TestService) -> None:
     for headers in ({}, {"Authorization": "token wrong"}):
-        for method, path in (("GET", f"runs/{RUN}"), ("POST", f"runs/{RUN}/cancel")):
+        for method, path in (
+            ("GET", f"runs/{RUN}"),
+            ("POST", f"runs/{RUN}/cancel"),
+            ("GET", "datasets"),
+            ("DELETE", "endpoints/eve/flowers"),
+        ):
             url = f"{visitor.base_url}aiaas/api/v1/{path}"
             assert httpx.request(method, url, headers=headers).status_code == 403
     assert not service.asked
@@ -333,6 +445,13 @@ def test_a_service_that_is_down_and_one_that_is_nowhere(tmp_path: Path) -> None:
             answer = client.get(f"aiaas/api/v1/{path}")
             assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
             assert HUB_TOKEN not in answer.text
+    # Plain JupyterLab, of somebody who has only installed us.
+    with notebook_server(tmp_path) as client:
+        answer = client.get("aiaas/api/v1/me")
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
+    assert "AIAAS_URL is not set" in error_of(answer)["message"]
+    for way in ("{hub}/services/aiaas", "JUPYTERHUB_API_TOKEN", "aiaas up", "make up"):
+        assert way in error_of(answer)["remedy"]
 
 
 def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
@@ -340,6 +459,9 @@ def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
 ) -> None:
     served.asked.clear()
     with notebook_server(tmp_path, AIAAS_URL=served.url, JUPYTERHUB_USER="eve") as client:
-        answer = client.get(f"aiaas/api/v1/runs/{RUN}")
-    assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+        for path in (f"runs/{RUN}", "runs", "me", "datasets/eve/flowers"):
+            answer = client.get(f"aiaas/api/v1/{path}")
+            assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+        answer = client.delete("aiaas/api/v1/endpoints/eve/flowers")
+        assert answer.status_code == 403
     assert not served.asked

@@ -1,0 +1,69 @@
+/** What somebody would type: code for a cell, made of names that anybody may have chosen. */
+
+const PLAIN = /^[A-Za-z0-9_./@:=+-]+$/;
+
+/** A word of a magic's line, as a shell would be told of it. */
+export function word(text: string): string {
+  // No name goes on to the next line, where it would be code.
+  const one = text.replace(/[\x00-\x1f\x7f]/g, ' '); // eslint-disable-line no-control-regex
+  if (PLAIN.test(one)) {
+    return one;
+  }
+  // In a magic's line braces are filled in from the notebook, unless they are doubled.
+  const kept = one.replace(/[{}]/g, brace => brace + brace);
+  return `'${kept.replace(/'/g, `'"'"'`)}'`;
+}
+
+/** `name` of mine, `owner/name` of somebody else's. */
+export function reference(
+  thing: { owner: string; name: string },
+  me: string | null
+): string {
+  return thing.owner === me ? thing.name : `${thing.owner}/${thing.name}`;
+}
+
+/** A Python name like the thing's. */
+export function variable(name: string): string {
+  const made = name.replace(/[^A-Za-z0-9_]+/g, '_');
+  return /^[A-Za-z_]/.test(made) ? made : `_${made}`;
+}
+
+export const load = (dataset: string, name: string): string =>
+  `%aiaas load ${word(dataset)} --into ${variable(name)}`;
+
+export const preview = (dataset: string): string =>
+  `%aiaas preview ${word(dataset)}`;
+
+export const profile = (dataset: string): string =>
+  `%aiaas profile ${word(dataset)}`;
+
+export const train = (dataset: string, name: string): string =>
+  `%%aiaas train --name ${word(name)} --dataset ${word(dataset)}
+def train(ctx):
+    frame = ctx.dataset().to_pandas()
+    ctx.report(step=1, rows=len(frame))`;
+
+export const attach = (run: string): string => `%aiaas attach ${word(run)}`;
+
+export const logs = (run: string): string => `%aiaas logs ${word(run)}`;
+
+export const resume = (run: string): string => `%aiaas resume ${word(run)}`;
+
+export const publishRun = (name: string, run: string): string =>
+  `%aiaas publish ${word(name)} --run ${word(run)}`;
+
+export const publishModel = (name: string, model: string): string =>
+  `%aiaas publish ${word(name)} --model ${word(model)}`;
+
+export const model = (name: string): string => `%aiaas model ${word(name)}`;
+
+export const predict = (endpoint: string): string =>
+  `%aiaas predict ${word(endpoint)} x`;
+
+export const endpointSnippet = (endpoint: string, language: string): string =>
+  `%aiaas endpoint ${word(endpoint)} --snippet ${word(language)}`;
+
+/** Code as it goes in between what stands before and after the cursor: a magic has its own line. */
+export function placed(code: string, before: string, after: string): string {
+  return [before.trim() ? '\n' : '', code, after.trim() ? '\n' : ''].join('');
+}

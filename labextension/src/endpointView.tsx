@@ -1,0 +1,328 @@
+/** An endpoint: who gets the requests, how its versions do, and what may become of it. */
+
+import { Dialog, showDialog } from '@jupyterlab/apputils';
+import * as React from 'react';
+
+import * as code from './code';
+import { digits, Panel } from './curves';
+import { shares } from './kinds';
+import { useLoaded } from './loaded';
+import { plain } from './logTail';
+import { Plots } from './plot';
+import { count, day } from './readable';
+import { ServiceError } from './serviceError';
+import { Trouble } from './trouble';
+import { Codes, Facts, Link, Reading, Table, ViewProps } from './viewParts';
+import {
+  canary,
+  Endpoint,
+  EndpointVersion,
+  isSettled,
+  Sample,
+  VersionStatistics
+} from './wire';
+
+const SECONDS = 10;
+const IDLE_SECONDS = 60;
+
+type Change = 'promote' | 'rollback' | 'retire';
+
+export function EndpointView(props: ViewProps): JSX.Element {
+  const { thing, platform, actions, trans, isShown } = props;
+  const { owner, name } = thing;
+  const [seconds, setSeconds] = React.useState(SECONDS);
+  const [busy, setBusy] = React.useState(false);
+  const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
+  const endpoint = useLoaded(
+    signal => platform.service.endpoint(owner, name, signal),
+    'endpoint',
+    isShown,
+    seconds
+  );
+  const statistics = useLoaded(
+    signal => platform.service.statistics(owner, name, signal),
+    'statistics',
+    isShown,
+    seconds
+  );
+  const settled = endpoint.value !== null && isSettled(endpoint.value);
+  React.useEffect(
+    () => setSeconds(settled ? IDLE_SECONDS : SECONDS),
+    [settled]
+  );
+  const change = async (what: Change, now: Endpoint): Promise<void> => {
+    if (!(await confirmed(what, now, props))) {
+      return;
+    }
+    setBusy(true);
+    setRefusal(null);
+    try {
+      const changed = await platform.service.change(owner, name, what);
+      endpoint.set(changed);
+      platform.endpoints.put(changed, false);
+    } catch (error) {
+      setRefusal(
+        error instanceof ServiceError
+          ? error
+          : new ServiceError('The answer was not understood.', '', 0)
+      );
+      // Perhaps it went through: what is true is seen.
+      endpoint.again();
+    }
+    setBusy(false);
+  };
+  return (
+    <Reading loaded={endpoint} trans={trans}>
+      {now => {
+        const ref = code.reference(now, platform.me?.user ?? null);
+        const isRetired = now.state === 'retired';
+        return (
+          <>
+            <div className="jp-aiaas-actions">
+              <span
+                role="status"
+                className="jp-aiaas-state"
+                data-state={now.state}
+              >
+                {now.state}
+              </span>
+              {canary(now) && (
+                <button
+                  className="jp-mod-styled jp-mod-accept"
+                  disabled={busy}
+                  onClick={() => void change('promote', now)}
+                >
+                  {trans.__('Promote')}
+                </button>
+              )}
+              <button
+                className="jp-mod-styled"
+                disabled={busy || isRetired || !Object.keys(now.former).length}
+                onClick={() => void change('rollback', now)}
+              >
+                {trans.__('Roll back')}
+              </button>
+              <button
+                className="jp-mod-styled jp-mod-warn"
+                disabled={busy || isRetired}
+                onClick={() => void change('retire', now)}
+              >
+                {trans.__('Retire')}
+              </button>
+            </div>
+            {refusal && (
+              <Trouble
+                trouble={refusal}
+                again={() => {
+                  setRefusal(null);
+                  endpoint.again();
+                }}
+                trans={trans}
+              />
+            )}
+            <Facts
+              facts={[
+                [trans.__('Owner'), now.owner],
+                [trans.__('Traffic'), shares(now.traffic, trans)],
+                [
+                  trans.__('A rollback leads to'),
+                  Object.keys(now.former).length
+                    ? shares(now.former, trans)
+                    : ''
+                ],
+                [trans.__('Address'), now.url],
+                [trans.__('Changed'), day(now.updated_at)]
+              ]}
+            />
+            <Codes
+              codes={[
+                [trans.__('Predict'), code.predict(ref)],
+                [
+                  trans.__('A program that calls it'),
+                  code.endpointSnippet(ref, 'python')
+                ],
+                [trans.__('With curl'), code.endpointSnippet(ref, 'curl')],
+                [trans.__('Its address'), now.url]
+              ]}
+              actions={actions}
+              trans={trans}
+            />
+            <h3>{trans.__('Versions')}</h3>
+            <Table
+              label={trans.__('Versions')}
+              head={[
+                trans.__('Version'),
+                trans.__('State'),
+                trans.__('Traffic'),
+                trans.__('Model'),
+                trans.__('Parity'),
+                trans.__('Published'),
+                trans.__('Why')
+              ]}
+              rows={now.versions.map(one => [
+                `v${one.version}`,
+                one.state,
+                trans.__('%1 %', digits(now.traffic[one.version] ?? 0)),
+                <Link
+                  key="model"
+                  thing={{
+                    kind: 'models',
+                    owner: one.model.owner,
+                    name: one.model.name
+                  }}
+                  actions={actions}
+                >
+                  {`${one.model.name}@${one.model.version}`}
+                </Link>,
+                parity(one, props),
+                trans.__('%1 by %2', day(one.created_at), one.created_by),
+                one.error || one.reason
+              ])}
+            />
+            <h3>{trans.__('Requests')}</h3>
+            <Reading loaded={statistics} trans={trans}>
+              {({ versions }) => <Requests versions={versions} {...props} />}
+            </Reading>
+          </>
+        );
+      }}
+    </Reading>
+  );
+}
+
+function Requests(
+  props: ViewProps & { versions: VersionStatistics[] }
+): JSX.Element {
+  const { trans, versions } = props;
+  if (!versions.length) {
+    return (
+      <div className="jp-aiaas-muted">{trans.__('No version is loaded.')}</div>
+    );
+  }
+  const ms = (value: number | null): string =>
+    value === null ? '' : trans.__('%1 ms', digits(value));
+  return (
+    <>
+      <Plots
+        panels={lastHour(versions, props)}
+        trans={trans}
+        axis={trans.__('minutes')}
+      />
+      <Table
+        label={trans.__('Requests')}
+        head={[
+          trans.__('Version'),
+          trans.__('Requests'),
+          trans.__('Errors'),
+          trans.__('p50'),
+          trans.__('p95'),
+          trans.__('p99'),
+          trans.__('Health')
+        ]}
+        rows={versions.map(one => [
+          `v${one.version}`,
+          count(one.requests),
+          count(one.errors),
+          ms(one.p50_ms),
+          ms(one.p95_ms),
+          ms(one.p99_ms),
+          one.healthy === null
+            ? ''
+            : one.healthy
+              ? trans.__('answers')
+              : trans.__('does not answer')
+        ])}
+      />
+    </>
+  );
+}
+
+/** How fast it answers and how often it is asked, by minutes from now. */
+function lastHour(
+  versions: VersionStatistics[],
+  { trans }: ViewProps
+): Panel[] {
+  const now = Date.now();
+  const drawn = (
+    title: string,
+    of: (sample: Sample) => number | null
+  ): Panel => ({
+    title,
+    curves: versions
+      .map(({ version, samples }): [string, Sample[]] => [
+        `v${version}`,
+        samples.filter(sample => of(sample) !== null)
+      ])
+      .filter(([, samples]) => samples.length > 0)
+      .map(([label, samples]) => [
+        label,
+        {
+          steps: samples.map(({ at }) =>
+            Math.round((Date.parse(at) - now) / 60_000)
+          ),
+          values: samples.map(sample => of(sample)!)
+        }
+      ])
+  });
+  return [
+    drawn(trans.__('p95 in ms'), sample => sample.p95_ms),
+    drawn(trans.__('requests per second'), sample => sample.requests_per_second)
+  ].filter(({ curves }) => curves.length > 0);
+}
+
+function parity(one: EndpointVersion, { trans }: ViewProps): string {
+  return one.parity === null
+    ? ''
+    : trans.__(
+        'differs by %1 at most on %2 rows · p50 %3 ms',
+        digits(one.parity.max_abs),
+        count(one.parity.rows),
+        digits(one.parity.p50_ms)
+      );
+}
+
+/** Nothing of this is done by one click: somebody's requests are at stake. */
+async function confirmed(
+  what: Change,
+  now: Endpoint,
+  { trans }: ViewProps
+): Promise<boolean> {
+  const name = plain(now.name);
+  const asked = {
+    promote: {
+      title: trans.__('Promote the canary of %1?', name),
+      body: trans.__(
+        'Version %1 gets all requests at once.',
+        canary(now)?.version ?? ''
+      ),
+      button: trans.__('Promote it')
+    },
+    rollback: {
+      title: trans.__('Roll %1 back?', name),
+      body: trans.__(
+        'Its requests go again, from now on: %1.',
+        shares(now.former, trans)
+      ),
+      button: trans.__('Roll it back')
+    },
+    retire: {
+      title: trans.__('Retire %1?', name),
+      body: trans.__(
+        'It answers nobody any more. Its models stay, and may be published again.'
+      ),
+      button: trans.__('Retire it')
+    }
+  }[what];
+  const answer = await showDialog({
+    title: asked.title,
+    body: asked.body,
+    defaultButton: 0,
+    buttons: [
+      Dialog.cancelButton({ label: trans.__('Leave it') }),
+      what === 'promote'
+        ? Dialog.okButton({ label: asked.button })
+        : Dialog.warnButton({ label: asked.button })
+    ]
+  });
+  return answer.button.accept;
+}

@@ -1,0 +1,214 @@
+"""The side panel as a new user meets it: empty, then with data, a run, a model, an endpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from lab_pages import (
+    RUN_MS,
+    START_MS,
+    choose,
+    choose_profile,
+    look,
+    open_notebook,
+    run_all,
+    sign_in,
+    start_server,
+)
+from playwright.sync_api import Locator, Page, expect
+from running_platform import RunningPlatform
+
+from aiaas_hub.spawner.notebook_home import directory_name
+
+BUILT = Path(sys.prefix, "share", "jupyter", "labextensions", "@aiaas-hub")
+AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
+pytestmark = [
+    pytest.mark.platform,
+    pytest.mark.skipif(
+        # Where all can be had, its absence is a failure.
+        not BUILT.exists() and "CI" not in os.environ,
+        reason="the JupyterLab extension is not built: make labextension",
+    ),
+]
+
+USER = "pat<'&\">"
+"""Somebody of whom the platform has nothing yet."""
+HOSTILE = "<img src=x onerror=alert(1)>"
+NOTEBOOK = "panel.ipynb"
+DATA = f"""\
+%load_ext aiaas_magics
+import aiaas_magics as aiaas
+import pandas as pd
+rows = pd.DataFrame({{"n": range(120), "{HOSTILE}": ["{HOSTILE}"] * 120}})
+stored = aiaas.datasets.put("flowers", rows, description="{HOSTILE}")
+"""
+# It ends when it is told to.
+TRAINING = f"""\
+%%aiaas train --name seen-live --dataset flowers --param go={{go}} --detach
+import time
+from pathlib import Path
+
+def train(ctx):
+    print("a log with {HOSTILE}", flush=True)
+    ctx.report(step=1, loss=0.5)
+    while not Path(ctx.params["go"]).exists():
+        time.sleep(0.1)
+"""
+PUBLISHING = """\
+import torch
+aiaas.publish(torch.nn.Linear(2, 1).eval(), torch.zeros(4, 2), name="panel-endpoint")
+"""
+DONE = "assert not print('all is done')"
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """The run ends once this file exists."""
+    return tmp_path / "go"
+
+
+@pytest.fixture
+def notebook(page: Page, platform: RunningPlatform, go: Path) -> Iterator[str]:
+    """A new notebook of a user who is signed in, and whose server runs."""
+    sign_in(page, platform, USER)
+    choose_profile(page)
+    start_server(page)
+    sources = (DATA, TRAINING.format(go=go), PUBLISHING, DONE, "")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    file = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
+    yield NOTEBOOK
+    # Nobody waits for it any more.
+    go.touch()
+
+
+def test_a_new_user_finds_what_there_is(
+    page: Page, platform: RunningPlatform, notebook: str, go: Path
+) -> None:
+    open_notebook(page, platform, USER, notebook)
+    panel = open_by_keyboard(page)
+    for code in ("%%aiaas train --name my-first", "aiaas.datasets.put", "%aiaas publish"):
+        expect(panel.get_by_text(code)).to_be_visible(timeout=START_MS)
+    look(page, "panel-empty-light")
+
+    run_all(page)
+    run = row(panel, "Runs", "seen-live")
+    expect(run.get_by_text("running", exact=True)).to_be_visible(timeout=RUN_MS)
+    expect(page.get_by_role("button", name=re.compile(r"^AIaaS: 1 run\b"))).to_be_visible()
+    expect(page.get_by_text("all is done", exact=True)).to_be_visible(timeout=RUN_MS)
+    panel.get_by_role("button", name="Refresh").click()
+    # Fewer words, fewer rows.
+    search = panel.get_by_role("searchbox", name="Search Datasets")
+    search.fill("no-such-data")
+    expect(panel.get_by_text("Nothing is called that.")).to_be_visible()
+    search.fill("column:n")
+    flowers = row(panel, "Datasets", "flowers")
+    expect(flowers).to_be_visible()
+    search.fill("")
+    expect(row(panel, "Models", "panel-endpoint")).to_be_visible()
+    expect(row(panel, "Endpoints", "panel-endpoint").get_by_text("serving")).to_be_visible()
+
+    # Code of a row goes where the cursor is, by button and by hand.
+    cells = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
+    last = cells.last.locator(".cm-content")
+    last.click()
+    flowers.hover()
+    flowers.get_by_role("button", name="Insert code for flowers").click()
+    expect(last).to_have_text("%aiaas load flowers --into flowers")
+    last.press("Control+a")
+    last.press("Delete")
+    run.drag_to(last)
+    expect(last).to_have_text(re.compile("^%aiaas attach [a-z0-9-]+$"))
+    look(page, "panel-light")
+    assert violations(page, "#aiaas-panel") == []
+
+    # What anybody wrote is text, wherever it is shown; a dialog would fail the test.
+    dataset = open_view(page, flowers, "Dataset flowers")
+    expect(dataset.locator(".jp-aiaas-description")).to_have_text(HOSTILE)
+    expect(dataset.get_by_role("cell", name=HOSTILE).first).to_be_visible()
+    expect(dataset.get_by_text("1 to 50 of 120")).to_be_visible()
+    dataset.get_by_role("button", name="After").click()
+    expect(dataset.get_by_text("51 to 100 of 120")).to_be_visible()
+    look(page, "panel-dataset-light")
+    assert violations(page, ".jp-aiaas-view:visible") == []
+
+    view = open_view(page, run, "View of run")
+    expect(view.get_by_role("region", name="Log")).to_contain_text(f"a log with {HOSTILE}")
+    expect(view.get_by_role("img", name=re.compile("^loss by step"))).to_be_visible()
+    go.touch()
+    expect(page.get_by_text("Run seen-live succeeded.").first).to_be_visible(timeout=RUN_MS)
+    expect(run.get_by_text("succeeded", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile(r"^AIaaS: 0 runs"))).to_be_visible(
+        timeout=START_MS
+    )
+    look(page, "panel-run-light")
+
+    model = open_view(page, row(panel, "Models", "panel-endpoint"), "Model panel-endpoint")
+    expect(model.get_by_role("cell", name="float32").first).to_be_visible()
+
+    # By keyboard, and with a second thought.
+    endpoint = open_view(page, row(panel, "Endpoints", "panel-endpoint"), "Endpoint panel-endpoint")
+    expect(endpoint.get_by_text(re.compile("^differs by"))).to_be_visible()
+    look(page, "panel-endpoint-light")
+    assert violations(page, ".jp-aiaas-view:visible") == []
+    choose(page, "Settings", "Theme", "JupyterLab Dark")
+    body = page.locator("body")
+    expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
+    look(page, "panel-endpoint-dark")
+    assert violations(page, "#aiaas-panel") == []
+    retire = endpoint.get_by_role("button", name="Retire")
+    retire.press("Enter")
+    page.locator(".jp-Dialog").get_by_role("button", name="Leave it").press("Enter")
+    expect(endpoint.get_by_role("status").first).to_have_text("serving")
+    retire.press("Enter")
+    page.locator(".jp-Dialog").get_by_role("button", name="Retire it").press("Enter")
+    expect(endpoint.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
+
+    # What was open is there again.
+    page.reload()
+    again = page.get_by_role("region", name="Endpoint panel-endpoint")
+    expect(again.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
+    expect(page.locator("img[src='x']")).to_have_count(0)
+
+
+def open_by_keyboard(page: Page) -> Locator:
+    page.keyboard.press("Control+Shift+c")
+    page.locator(".lm-CommandPalette-input").fill("AIaaS: Open panel")
+    page.keyboard.press("Enter")
+    panel = page.get_by_role("region", name="AIaaS Hub")
+    expect(panel.get_by_role("button", name="Refresh")).to_be_focused()
+    return panel
+
+
+def row(panel: Locator, section: str, name: str) -> Locator:
+    rows = panel.get_by_role("region", name=section, exact=True).get_by_role("listitem")
+    return rows.filter(has_text=name)
+
+
+def open_view(page: Page, row: Locator, name: str) -> Locator:
+    row.get_by_role("button").first.press("Enter")
+    view = page.get_by_role("region", name=re.compile(f"^{name}"))
+    expect(view).to_be_visible(timeout=START_MS)
+    return view
+
+
+def violations(page: Page, selector: str) -> list[str]:
+    """What axe finds wrong: rules of WCAG 2, colours of the theme included."""
+    if not AXE.is_file():
+        assert "CI" not in os.environ
+        pytest.skip("axe is missing: make labextension")
+    page.evaluate(AXE.read_text())
+    found = page.locator(selector).first.evaluate(
+        """async node => (await axe.run(node)).violations.map(
+            one => `${one.id}: ${one.nodes.map(at => at.html).slice(0, 3).join(" ")}`
+        )"""
+    )
+    assert isinstance(found, list)
+    return found
