@@ -186,6 +186,17 @@ def code_of(call: Call, *, strict: bool = True) -> Code:
 
 
 COMMAND = Command(
-    "transform", "make a dataset of another with the code of this cell", add_arguments, run,
+    "transform",
+    "make a dataset of another with the code of this cell",
+    add_arguments,
+    run,
     cell=True,
-)  # fmt: skip
+    examples=(
+        "%%aiaas transform --from sales --to cheap\n"
+        "def transform(batch):\n"
+        "    return batch[batch.price < 10]",
+        "%%aiaas transform --from sales --to sales --split train=0.8,test=0.2\n"
+        "def transform(batch):\n"
+        "    return batch.dropna()",
+    ),
+)
