@@ -252,7 +252,7 @@ def _package(entry: str) -> str:
 def _free_name(name: str) -> str:
     """The module name of a script: not that of a library's, such as `json`, which others import."""
     there = sys.modules.get(name)
-    of_library = there is not None and there.__spec__ is not None
+    of_library = getattr(there, "__spec__", None) is not None
     return f"aiaas_script_{name}" if of_library or name in sys.stdlib_module_names else name
 
 
