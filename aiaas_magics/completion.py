@@ -67,9 +67,12 @@ def candidates(line: str, symbol: str, namespace: dict[str, Any]) -> list[str]:
         return []
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
-    if getattr(action, "complete", None) == "path":
+    kind = getattr(action, "complete", None)
+    if kind == "path":
         return _paths(symbol)
-    return names(getattr(action, "complete", None), namespace)
+    if kind == "column":
+        return _columns(before)
+    return names(kind, namespace)
 
 
 def _action_at(actions: list[argparse.Action], before: list[str]) -> argparse.Action | None:
@@ -106,19 +109,36 @@ def names(kind: str | None, namespace: dict[str, Any]) -> list[str]:
         return list(RECIPES)
     if kind == "variable":
         return [name for name in namespace if not name.startswith("_")]
-    read_at, known = _cache.get(kind, (float("-inf"), []))
+    return _remembered(kind, _FETCH[kind])
+
+
+def _remembered(key: str, fetch: Callable[[Client], Iterator[str]]) -> list[str]:
+    read_at, known = _cache.get(key, (float("-inf"), []))
     if time.monotonic() - read_at < _CACHE_SECONDS:
         return known
     try:
         client = _hasty_client()
         try:
-            known = list(islice(_FETCH[kind](client), _MOST_NAMES))
+            known = list(islice(fetch(client), _MOST_NAMES))
         finally:
             client.transport.close()
     finally:
         # Also after a failure: the next Tab must not wait again.
-        _cache[kind] = (time.monotonic(), known)
+        _cache[key] = (time.monotonic(), known)
     return known
+
+
+def _columns(before: list[str]) -> list[str]:
+    """Those of the dataset that stands first on the line."""
+    name = next((word for word in before if not word.startswith("-")), None)
+    if name is None:
+        return []
+
+    def ask(client: Client) -> Iterator[str]:
+        dataset = client.datasets.get(*client.resolve_dataset(name))
+        return (column.name for column in dataset.latest.columns)
+
+    return _remembered(f"columns of {name}", ask)
 
 
 def nearest(parser: VerbParser, args: argparse.Namespace) -> str:

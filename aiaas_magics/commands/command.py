@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 Kind = Literal[
-    "dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile", "path"
+    "dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile", "path", "column"
 ]
 """What a Tab completes an argument with."""
 

@@ -10,7 +10,10 @@ from aiaas_magics.commands.command import Call, Command, comma_list, completed, 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="NAME[@V]", help="a dataset"), "dataset")
     parser.add_argument("-n", type=positive, default=10, metavar="N", help="how many rows")
-    parser.add_argument("--columns", type=comma_list, metavar="a,b", help="only these columns")
+    completed(
+        parser.add_argument("--columns", type=comma_list, metavar="a,b", help="only these columns"),
+        "column",
+    )
     parser.add_argument("--where", metavar="SQL", help="only rows that fulfil this: 'price > 10'")
     parser.add_argument(
         "--sort", type=comma_list, metavar="a[:desc],b", help="in the order of these columns"

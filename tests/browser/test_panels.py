@@ -72,7 +72,8 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
 def test_panels_by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
-    expect(panel(page, "runs")).to_contain_text("No runs yet", timeout=RUN_MS)
+    runs = panel(page, "runs").get_by_role("button", name="Refresh")
+    expect(runs).to_be_visible(timeout=RUN_MS)
     look(page, "panels-light")
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
@@ -148,7 +149,7 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form.get_by_text("Roll by-hand back from")).to_be_hidden()
     form.get_by_role("button", name="Roll back", exact=True).click()
     form.get_by_role("button", name="Yes, do it").click()
-    expect(form.get_by_text("rolled back: version 2")).to_be_visible(timeout=START_MS)
+    expect(form.get_by_text("rolled back: version 2").first).to_be_visible(timeout=START_MS)
     expect(form.get_by_text("in the deploy panel").first).to_be_visible()
 
 

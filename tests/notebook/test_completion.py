@@ -24,7 +24,7 @@ def tab(notebook: Notebook, line: str) -> set[str]:
 
 @pytest.fixture
 def filled(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    aiaas.datasets.put("digits", pd.DataFrame({"x": [1]}))
+    aiaas.datasets.put("digits", pd.DataFrame({"x": [1], "label": ["a"]}))
     aiaas.datasets.put("letters", pd.DataFrame({"x": [2]}))
     world.model("cnn")
     monkeypatch.chdir(tmp_path)
@@ -49,6 +49,8 @@ def filled(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
         ("%aiaas keys e cr", {"create"}),
         ("%aiaas register x y --format par", {"parquet"}),
         ("%aiaas help rec", {"recipe"}),
+        ("%aiaas load digits --columns ", {"x", "label"}),
+        ("%aiaas preview digits --columns x,la", {"label"}),
         ("%aiaas panel ", {"datasets", "runs", "deploy"}),
         ("%aiaas register x data/sa", {"data/sales.csv"}),
         ("%%aiaas train --name x tra", {"train.py"}),

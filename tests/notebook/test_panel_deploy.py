@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from notebook_shell import Notebook
 from run_reports import JobSide, submit
 
 import aiaas_magics as aiaas
+from aiaas_hub.schemas.errors import Unavailable
+from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.panels.deployment import Deployment
 from aiaas_magics.panels.deployment_form import deployment_form
 
@@ -104,6 +107,24 @@ def test_a_version_that_fails_says_why(working: World) -> None:
     assert not publication.publishing
     publication.publish()
     assert "was not published" in publication.progress
+
+
+def test_a_line_that_breaks_says_that_it_goes_on(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = deployment.publication
+
+    def broken(*_: object) -> Iterator[object]:
+        raise Unavailable("The platform is away.", remedy="Try again.")
+
+    with monkeypatch.context() as broken_line:
+        broken_line.setattr(EndpointsClient, "watch", broken)
+        publication.publish()
+    assert "away" in publication.error
+    assert "What was begun goes on: '%aiaas endpoint cnn'" in publication.error
+    assert not publication.publishing
+    publication.refresh()
+    assert publication.error == ""
 
 
 def test_a_run_and_the_name_that_was_typed(working: World, notebook: Notebook) -> None:
