@@ -192,7 +192,7 @@ function render({ model, el }) {
         )
       )
     );
-    status.textContent = items.length ? `${items.length}${further ? "+" : ""} datasets` : empty;
+    status.textContent = items.length ? `${items.length}${further ? "+" : ""} ${items.length === 1 ? "dataset" : "datasets"}` : empty;
     more.hidden = !further;
     mark();
     if (focused !== null) {

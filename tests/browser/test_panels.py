@@ -64,6 +64,9 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
     open_notebook(page, platform, NASTY, NOTEBOOK)
     run_all(page)
+    # What is clicked is answered between cells.
+    last = page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
+    expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=RUN_MS)
     yield
     file.unlink()
 
