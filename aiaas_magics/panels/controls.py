@@ -56,7 +56,10 @@ def card(model: HasTraits, trait: str) -> Any:
 
 def button(label: str, action: Callable[[], None], *, style: str = "", tip: str = "") -> Any:
     made = widgets.Button(
-        description=label, button_style=style, tooltip=tip or label, layout={"width": "auto"}
+        description=label,
+        button_style=style,
+        tooltip=tip or label,
+        layout={"width": "auto", "align_self": "flex-start"},
     )
     made.on_click(lambda _: action())
     return made

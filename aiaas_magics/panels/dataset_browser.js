@@ -103,7 +103,14 @@ function render({ model, el }) {
   const choice = make("div", { className: "aiaas-data-choice", attributes: { role: "group", "aria-label": "Columns" } });
   const where = make("input", {
     type: "text", placeholder: "price > 10 and city = 'Ghent'", spellcheck: false,
-    attributes: { "aria-label": "Condition: rows that fulfil it (SQL)" }
+    attributes: { "aria-label": "Condition: rows that fulfil it (SQL)" },
+    on: {
+      keydown: event => {
+        if (event.key === "Enter") {
+          filter();
+        }
+      }
+    }
   });
   const grid = make("div", {
     className: "aiaas-data-scroll", tabIndex: 0, attributes: { role: "region", "aria-label": "Rows" }
@@ -120,11 +127,12 @@ function render({ model, el }) {
     versions,
     profile,
     make("details", {}, make("summary", {}, "Columns to show"), choice),
+    // No form: a page that Jupyter may not trust with forms submits none.
     make(
-      "form",
-      { on: { submit: event => { event.preventDefault(); look(model.get("table").sort); } } },
+      "div",
+      { className: "aiaas-data-bar" },
       where,
-      make("button", { type: "submit" }, "Filter")
+      make("button", { type: "button", on: { click: () => filter() } }, "Filter")
     ),
     grid,
     make("div", { className: "aiaas-data-bar" }, back, next),
@@ -153,6 +161,7 @@ function render({ model, el }) {
     return chosen.length === boxes.length ? [] : chosen;
   };
   const look = sort => say({ do: "look", columns: wanted(), where: where.value, sort });
+  const filter = () => look(model.get("table").sort);
   const turn = by => {
     const now = model.get("table");
     say({ do: "page", offset: Math.max(0, now.offset + by * now.step) });
@@ -192,7 +201,7 @@ function render({ model, el }) {
         )
       )
     );
-    status.textContent = items.length ? `${items.length}${further ? "+" : ""} datasets` : empty;
+    status.textContent = items.length ? `${items.length}${further ? "+" : ""} ${items.length === 1 ? "dataset" : "datasets"}` : empty;
     more.hidden = !further;
     mark();
     if (focused !== null) {

@@ -28,8 +28,8 @@ def deployment_form(deployment: Deployment) -> Any:
 def _publication(publication: Publication) -> Any:
     source = widgets.ToggleButtons(
         options=[("a model", "model"), ("a run's model", "run")],
-        style={"button_width": "auto", "description_width": "9em"},
-        description="publish",
+        style={"button_width": "auto"},
+        tooltip="What to publish",
     )
     model = labelled(widgets.Dropdown, "model")
     version = labelled(widgets.Dropdown, "version")
@@ -85,7 +85,7 @@ def _traffic(operation: Operation) -> Any:
     link((operation, "share"), (share, "value"))
     move = button("Set", lambda: operation.set_share(share.value))
     promote = button("Promote", operation.promote)
-    back = button("Roll back", operation.roll_back, style="warning")
+    back = button("Roll back", operation.roll_back)
     retire = button("Retire", operation.retire, style="danger")
     for control, trait in (
         (share, "can_split"),
