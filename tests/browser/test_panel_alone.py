@@ -126,6 +126,7 @@ def long_lists() -> Iterator[str]:
 
 def test_without_a_platform_it_says_how_to_get_one(page: Page, tmp_path: Path) -> None:
     with lab(tmp_path) as url:
+        page.set_viewport_size({"width": 1200, "height": 800})
         page.goto(url)
         panel = open_panel(page)
         alert = panel.get_by_role("alert")
