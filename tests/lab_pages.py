@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Error, Page, expect
+import pytest
+from playwright.sync_api import Error, Locator, Page, expect
 from running_platform import RunningPlatform
 
 NASTY = "eve<'&\">"
 """A user whose name would be a page's code, were it not escaped."""
+AXE = Path(__file__).parents[1] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 START_MS = 120_000
 RUN_MS = 300_000
 
@@ -84,3 +86,43 @@ def save(page: Page) -> None:
     ) as saved:
         page.keyboard.press("Control+s")
     assert saved.value.ok
+
+
+def open_panel(page: Page) -> Locator:
+    """The side panel, by keyboard. Right after a page is opened JupyterLab may take the focus back
+    for its notebook."""
+    page.locator("#jp-top-panel").wait_for(timeout=START_MS)
+    page.locator(".jp-LauncherCard, .jp-Cell").first.wait_for(timeout=START_MS)
+    panel = page.get_by_role("region", name="AIaaS Hub")
+    for attempt in range(3):
+        page.keyboard.press("Control+Shift+c")
+        page.locator(".lm-CommandPalette-input").fill("AIaaS: Open panel")
+        page.keyboard.press("Enter")
+        try:
+            expect(panel.get_by_role("button", name="Refresh")).to_be_focused()
+            break
+        except AssertionError:
+            if attempt == 2:
+                raise
+    return panel
+
+
+def row(panel: Locator, section: str, name: str) -> Locator:
+    """The row of the side panel that has `name` in it."""
+    rows = panel.get_by_role("region", name=section, exact=True).get_by_role("listitem")
+    return rows.filter(has_text=name)
+
+
+def find_wrong(page: Page, selector: str) -> list[str]:
+    """What axe finds wrong there, the contrast of the theme's colours included."""
+    if not AXE.is_file():
+        assert "CI" not in os.environ
+        pytest.skip("axe is missing: make labextension")
+    page.evaluate(AXE.read_text())
+    found = page.locator(selector).first.evaluate(
+        """async node => (await axe.run(node)).violations.map(
+            one => `${one.id}: ${one.nodes.map(at => at.html).slice(0, 3).join(" ")}`
+        )"""
+    )
+    assert isinstance(found, list)
+    return found

@@ -109,7 +109,7 @@ export function ModelView(props: ViewProps): JSX.Element {
               <Table
                 label={trans.__('Inputs and outputs')}
                 head={[
-                  '',
+                  trans.__('Side'),
                   trans.__('Name'),
                   trans.__('Type'),
                   trans.__('Shape of a row')

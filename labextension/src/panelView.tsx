@@ -19,7 +19,7 @@ export function PanelView(props: {
   const { platform, trans } = props;
   return (
     <>
-      <header className="jp-aiaas-panel-head">
+      <div className="jp-aiaas-panel-head">
         <h2>{trans.__('AIaaS Hub')}</h2>
         <span className="jp-aiaas-muted">
           {platform.me ? plain(platform.me.user) : ''}
@@ -30,7 +30,7 @@ export function PanelView(props: {
         >
           {trans.__('Refresh')}
         </button>
-      </header>
+      </div>
       {platform.trouble && (
         <Trouble
           trouble={platform.trouble}

@@ -11,6 +11,8 @@ import { Kind, kinds } from './kinds';
 import { PanelView } from './panelView';
 import { Platform } from './platform';
 
+const PALETTE_CLOSES_MS = 150;
+
 export class SidePanel extends ReactWidget {
   constructor(
     private readonly _platform: Platform,
@@ -51,9 +53,15 @@ export class SidePanel extends ReactWidget {
   /** For whoever came here by keyboard. */
   protected override onActivateRequest(msg: Message): void {
     super.onActivateRequest(msg);
-    void this.renderPromise?.then(() =>
-      this.node.querySelector<HTMLElement>('button')?.focus()
-    );
+    this._focus();
+    // As the command palette closes, it gives the focus back to the notebook in front.
+    window.setTimeout(() => this._focus(), PALETTE_CLOSES_MS);
+  }
+
+  private _focus(): void {
+    if (this.isVisible && !this.node.contains(document.activeElement)) {
+      this.node.querySelector<HTMLElement>('button')?.focus();
+    }
   }
 
   protected override render(): JSX.Element {

@@ -15,8 +15,11 @@ from lab_pages import (
     START_MS,
     choose,
     choose_profile,
+    find_wrong,
     look,
     open_notebook,
+    open_panel,
+    row,
     run_all,
     sign_in,
     start_server,
@@ -27,7 +30,6 @@ from running_platform import RunningPlatform
 from aiaas_hub.spawner.notebook_home import directory_name
 
 BUILT = Path(sys.prefix, "share", "jupyter", "labextensions", "@aiaas-hub")
-AXE = Path(__file__).parents[2] / "labextension" / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = [
     pytest.mark.platform,
     pytest.mark.skipif(
@@ -93,7 +95,7 @@ def test_a_new_user_finds_what_there_is(
     page: Page, platform: RunningPlatform, notebook: str, go: Path
 ) -> None:
     open_notebook(page, platform, USER, notebook)
-    panel = open_by_keyboard(page)
+    panel = open_panel(page)
     for code in ("%%aiaas train --name my-first", "aiaas.datasets.put", "%aiaas publish"):
         expect(panel.get_by_text(code)).to_be_visible(timeout=START_MS)
     look(page, "panel-empty-light")
@@ -127,7 +129,7 @@ def test_a_new_user_finds_what_there_is(
     run.drag_to(last)
     expect(last).to_have_text(re.compile("^%aiaas attach [a-z0-9-]+$"))
     look(page, "panel-light")
-    assert violations(page, "#aiaas-panel") == []
+    assert find_wrong(page, "#aiaas-panel") == []
 
     # What anybody wrote is text, wherever it is shown; a dialog would fail the test.
     dataset = open_view(page, flowers, "Dataset flowers")
@@ -137,7 +139,7 @@ def test_a_new_user_finds_what_there_is(
     dataset.get_by_role("button", name="After").click()
     expect(dataset.get_by_text("51 to 100 of 120")).to_be_visible()
     look(page, "panel-dataset-light")
-    assert violations(page, ".jp-aiaas-view:visible") == []
+    assert find_wrong(page, ".jp-aiaas-view:visible") == []
 
     view = open_view(page, run, "View of run")
     expect(view.get_by_role("region", name="Log")).to_contain_text(f"a log with {HOSTILE}")
@@ -157,12 +159,12 @@ def test_a_new_user_finds_what_there_is(
     endpoint = open_view(page, row(panel, "Endpoints", "panel-endpoint"), "Endpoint panel-endpoint")
     expect(endpoint.get_by_text(re.compile("^differs by"))).to_be_visible()
     look(page, "panel-endpoint-light")
-    assert violations(page, ".jp-aiaas-view:visible") == []
+    assert find_wrong(page, ".jp-aiaas-view:visible") == []
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
     look(page, "panel-endpoint-dark")
-    assert violations(page, "#aiaas-panel") == []
+    assert find_wrong(page, "#aiaas-panel") == []
     retire = endpoint.get_by_role("button", name="Retire")
     retire.press("Enter")
     page.locator(".jp-Dialog").get_by_role("button", name="Leave it").press("Enter")
@@ -173,23 +175,11 @@ def test_a_new_user_finds_what_there_is(
 
     # What was open is there again.
     page.reload()
+    page.locator("#jp-top-panel").wait_for(timeout=START_MS)
+    page.locator(".lm-TabBar-tab[title^='Endpoint panel-endpoint']").click(timeout=START_MS)
     again = page.get_by_role("region", name="Endpoint panel-endpoint")
     expect(again.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
     expect(page.locator("img[src='x']")).to_have_count(0)
-
-
-def open_by_keyboard(page: Page) -> Locator:
-    page.keyboard.press("Control+Shift+c")
-    page.locator(".lm-CommandPalette-input").fill("AIaaS: Open panel")
-    page.keyboard.press("Enter")
-    panel = page.get_by_role("region", name="AIaaS Hub")
-    expect(panel.get_by_role("button", name="Refresh")).to_be_focused()
-    return panel
-
-
-def row(panel: Locator, section: str, name: str) -> Locator:
-    rows = panel.get_by_role("region", name=section, exact=True).get_by_role("listitem")
-    return rows.filter(has_text=name)
 
 
 def open_view(page: Page, row: Locator, name: str) -> Locator:
@@ -197,18 +187,3 @@ def open_view(page: Page, row: Locator, name: str) -> Locator:
     view = page.get_by_role("region", name=re.compile(f"^{name}"))
     expect(view).to_be_visible(timeout=START_MS)
     return view
-
-
-def violations(page: Page, selector: str) -> list[str]:
-    """What axe finds wrong: rules of WCAG 2, colours of the theme included."""
-    if not AXE.is_file():
-        assert "CI" not in os.environ
-        pytest.skip("axe is missing: make labextension")
-    page.evaluate(AXE.read_text())
-    found = page.locator(selector).first.evaluate(
-        """async node => (await axe.run(node)).violations.map(
-            one => `${one.id}: ${one.nodes.map(at => at.html).slice(0, 3).join(" ")}`
-        )"""
-    )
-    assert isinstance(found, list)
-    return found
