@@ -330,6 +330,8 @@ def test_types_that_are_not_to_be_guessed(
         "zip=bool": "not readable as",
     }.items():
         assert said in notebook.refuses(f"%aiaas register bad {file} --schema {schema}")
+    refused = notebook.refuses(f"%aiaas register bad {file} --snapshot 1")
+    assert "Only a Delta or Iceberg table has versions of its own" in refused
     assert [one.name for one in aiaas.datasets.list()] == ["sent", "zips"]
 
 

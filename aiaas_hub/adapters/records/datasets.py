@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, select, union
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Row, delete, func, select
+from sqlalchemy.orm import Session
 
+from aiaas_hub.adapters.records import dataset_pages
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import before_cursor
 from aiaas_hub.adapters.records.tables import (
@@ -19,7 +20,7 @@ from aiaas_hub.adapters.records.tables import (
     DatasetVersionRow,
 )
 from aiaas_hub.domain.records import DatasetFilter
-from aiaas_hub.domain.search import Word, terms_of
+from aiaas_hub.domain.search import terms_of
 from aiaas_hub.schemas.datasets import (
     LATEST,
     Dataset,
@@ -27,10 +28,6 @@ from aiaas_hub.schemas.datasets import (
     DatasetVersion,
 )
 from aiaas_hub.schemas.paging import Page
-
-_LAST_CHARACTER = "\U0010ffff"
-_COMMON = 2000
-"""A word that so many datasets have is looked up dataset by dataset."""
 
 
 class SqlBlobGrants:
@@ -64,50 +61,7 @@ class SqlDatasetRecords:
 
     def page(self, which: DatasetFilter, cursor: str | None, limit: int) -> Page[Dataset]:
         with self._database.reading() as session:
-            # One query for each way in which a dataset may be readable, each along an index; a
-            # condition that joins the ways would read all datasets for who has few.
-            words = [_having(session, word) for word in which.words]
-            ways = [
-                _narrowed(way, which, cursor)
-                .where(*words)
-                .order_by(DatasetRow.id.desc())
-                .limit(limit + 1)
-                for way in _ways(which)
-            ]
-            if not ways:
-                return Page(items=[])
-            ids = union(*[select(way.subquery().c.id) for way in ways]).subquery()
-            newest = select(ids.c.id).order_by(ids.c.id.desc()).limit(limit + 1)
-            found = session.scalars(newest).all()
-            kept = found[:limit]
-            # Plain rows: objects that the session looks after cost more than the queries.
-            rows = session.execute(
-                select(DatasetRow.__table__)
-                .where(DatasetRow.id.in_(kept))
-                .order_by(DatasetRow.id.desc())
-            ).all()
-            newest_versions = {
-                version.dataset_id: version
-                for version in session.execute(
-                    select(DatasetVersionRow.__table__)
-                    .join(DatasetRow, DatasetRow.id == DatasetVersionRow.dataset_id)
-                    .where(
-                        DatasetVersionRow.dataset_id.in_(kept),
-                        DatasetVersionRow.version == DatasetRow.latest_version,
-                    )
-                )
-            }
-            tags = _tags(session, kept)
-            # Of this very type, which is then not validated once more on its way out.
-            return Page[Dataset](
-                items=[
-                    as_dataset(
-                        row, newest_versions[row.id], tags.get((row.id, row.latest_version), ())
-                    )
-                    for row in rows
-                ],
-                next_cursor=str(kept[-1]) if len(found) > limit else None,
-            )
+            return dataset_pages.page(session, which, cursor, limit)
 
     def versions(
         self, owner: str, name: str, cursor: str | None, limit: int
@@ -306,46 +260,6 @@ def _tags(session: Session, datasets: Iterable[int]) -> dict[tuple[int, int], li
     return found
 
 
-def _ways(which: DatasetFilter) -> list[Select[Any]]:
-    """In which ways a dataset may be readable to who asks."""
-    ids = select(DatasetRow.id)
-    shared = [ids.where(DatasetRow.visibility == "everyone")]
-    if which.groups:
-        shared.append(
-            ids.where(
-                DatasetRow.shared_group.in_(sorted(which.groups)),
-                DatasetRow.visibility == "group",
-            )
-        )
-    if which.owner is None:
-        return [ids.where(DatasetRow.owner == which.user), *shared]
-    if which.reads_owner:
-        return [ids.where(DatasetRow.owner == which.owner)]
-    return [way.where(DatasetRow.owner == which.owner) for way in shared]
-
-
-def _narrowed(way: Select[Any], which: DatasetFilter, cursor: str | None) -> Select[Any]:
-    way = before_cursor(way, DatasetRow.id, cursor).where(DatasetRow.latest_version > 0)
-    if which.pattern:
-        way = way.where(DatasetRow.name.ilike(_like(which.pattern), escape="\\"))
-    return way
-
-
-def _having(session: Session, word: Word) -> ColumnElement[bool]:
-    """Whether a dataset has the word. Those that have a rare one are gathered first; of a common
-    one each dataset is asked, newest first, until the page is full."""
-    term = aliased(DatasetTermRow)
-    found = select(term.dataset_id).where(
-        term.term >= word.text, term.term < word.text + _LAST_CHARACTER
-    )
-    if word.kind is not None:
-        found = found.where(term.kind == word.kind)
-    few = session.scalar(select(func.count()).select_from(found.limit(_COMMON).subquery()))
-    if few is not None and few < _COMMON:
-        return DatasetRow.id.in_(found)
-    return found.where(term.dataset_id == DatasetRow.id).correlate(DatasetRow).exists()
-
-
 def _index(session: Session, row: DatasetRow, columns: Sequence[Any]) -> None:
     """Write anew by which words the dataset is found."""
     session.execute(delete(DatasetTermRow).where(DatasetTermRow.dataset_id == row.id))
@@ -393,11 +307,3 @@ def _version(row: DatasetVersionRow | Row[Any], tags: Sequence[str]) -> DatasetV
             "retired": row.retired_at is not None,
         }
     )
-
-
-def _like(pattern: str) -> str:
-    """Shell wildcards in SQL's spelling; a pattern with none matches anywhere in the name."""
-    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    if "*" not in pattern and "?" not in pattern:
-        return f"%{escaped}%"
-    return escaped.replace("*", "%").replace("?", "_")

@@ -19,11 +19,14 @@ def before_cursor(
     query: Select[Row], key: InstrumentedAttribute[int], cursor: str | None
 ) -> Select[Row]:
     """The rows with keys below `cursor`. Raises `InvalidInput` for one that is not ours."""
-    if cursor is None:
-        return query
+    return query if cursor is None else query.where(key < cursor_number(cursor))
+
+
+def cursor_number(cursor: str) -> int:
+    """The key that a cursor stands for. Raises `InvalidInput` for one that is not ours."""
     if not cursor.isascii() or not cursor.isdecimal() or len(cursor) > 18:
         raise InvalidInput("The cursor is not one of ours.", remedy="Start again without a cursor.")
-    return query.where(key < int(cursor))
+    return int(cursor)
 
 
 def select_page(
