@@ -33,11 +33,11 @@ ROWS = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 
 
 def wait_ready(engine: TritonLocal, seconds: float = 300) -> None:
-    """The first start on a machine installs the serving environment."""
+    """The first start on a machine installs the serving environment; on a busy one, one look at it
+    may go unanswered."""
     deadline = time.monotonic() + seconds
     while (health := engine.health()).state is not EngineState.READY:
         assert time.monotonic() < deadline, health
-        assert health.state is EngineState.STARTING, health
         time.sleep(0.02)
 
 
