@@ -16,6 +16,7 @@ class Deployment:
         self.publication = Publication(client, beside)
         self.operation = Operation(client, beside)
         self.publication.observe(self._published, "published")
+        self.operation.observe(self._changed, "changes")
 
     @property
     def beside(self) -> Background:
@@ -32,6 +33,11 @@ class Deployment:
     def _published(self, _: object) -> None:
         if self.publication.published:
             self.operation.look_at(self.publication.published)
+
+    def _changed(self, _: object) -> None:
+        # What was said above of the traffic is not so any more.
+        self.publication.progress = ""
+        self.publication.replan()
 
     def html(self) -> str:
         """What it shows where there is no widget."""

@@ -44,6 +44,8 @@ class Operation(Asking, Attended):
     endpoints: List[tuple[str, str]] = List()
     """`(text, name)`, the newest first."""
     chosen = Unicode()
+    changes = Int()
+    """How often something was changed here."""
     card = Unicode()
     """The endpoint as safe HTML."""
     empty = Unicode()
@@ -175,10 +177,12 @@ class Operation(Asking, Attended):
     # What comes back
 
     def _change(self, question: str, call: Callable[..., wire.Endpoint]) -> None:
+        def done(_: wire.Endpoint) -> None:
+            self.changes += 1
+            self.refresh()
+
         def begin() -> None:
-            self.beside.run(
-                "change", lambda: call(self._client.endpoints), lambda _: self._read(), self.failed
-            )
+            self.beside.run("change", lambda: call(self._client.endpoints), done, self.failed)
 
         self.ask(question, begin)
 
@@ -240,6 +244,7 @@ class Operation(Asking, Attended):
         pair = self._pair
         self.can_split = pair is not None and (newest is None or not newest.is_underway)
         if pair is None:
+            self.share = 0
             self.split = (
                 "One version serves: publish another one as a canary to share the requests."
             )

@@ -147,7 +147,7 @@ class Publication(Attended):
             self.progress = f'<div role="alert">{display.escape(failed)}</div>'
         self.published = ""
         self.published = record.name
-        self._replan()
+        self.replan()
 
     def _choices(self, models: list[models_wire.Model], runs: Facts) -> None:
         self.error = ""
@@ -162,7 +162,7 @@ class Publication(Attended):
             self.run = runs[0][1] if runs else ""
         self._versions()
         self._settling = False
-        self._replan()
+        self.replan()
 
     @observe("model")
     def _another_model(self, _: object) -> None:
@@ -189,9 +189,10 @@ class Publication(Attended):
     @observe("source", "model", "version", "run", "name", "canary", "bake")
     def _changed(self, _: object) -> None:
         if not self._settling:
-            self._replan()
+            self.replan()
 
-    def _replan(self) -> None:
+    def replan(self) -> None:
+        """Say anew what would happen: the form or the endpoint is another one."""
         wish, client = self._wish, self._client
         if not (wish.run if wish.source == "run" else wish.model):
             self.ready = False

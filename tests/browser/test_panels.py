@@ -92,7 +92,7 @@ def test_panels_by_hand(page: Page) -> None:
     look(page, "panels-dark")
 
     choose(page, "Kernel", "Restart Kernel…")
-    page.locator(".jp-Dialog").get_by_role("button", name="Restart").click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
     gone = page.get_by_text("the kernel was restarted, or the notebook was opened again")
     expect(gone).to_have_count(3)
     for place in range(3):

@@ -84,6 +84,10 @@ def test_publish_canary_promote_roll_back_and_retire(deployment: Deployment) -> 
     operation.promote()
     operation.confirm()
     assert operation._record.traffic == {2: 100}
+    # What is said elsewhere in the panel is so as well.
+    assert "from version 2: 100 %" in publication.plan
+    assert publication.progress == ""
+    assert operation.endpoints == [("digits · serving · version 2: 100 %", "digits")]
     operation.roll_back()
     assert "Roll digits back from version 2: 100 %" in operation.question
     operation.confirm()
