@@ -341,7 +341,8 @@ function render({ model, el }) {
   }
 
   const connected = () => {
-    gone.hidden = !isGone();
+    // After the page's own handlers, one of which makes the mark.
+    setTimeout(() => { gone.hidden = !isGone(); }, 0);
   };
   const heard = {
     "change:listing": showListing,

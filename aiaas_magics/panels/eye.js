@@ -46,7 +46,8 @@ function render({ model, el }) {
   document.addEventListener("visibilitychange", tell);
 
   const connected = () => {
-    gone.hidden = !isGone();
+    // After the page's own handlers, one of which makes the mark.
+    setTimeout(() => { gone.hidden = !isGone(); }, 0);
   };
   model.on("comm_live_update", connected);
   watch();

@@ -91,13 +91,6 @@ def test_panels_by_hand(page: Page) -> None:
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
 
-    choose(page, "Kernel", "Restart Kernel…")
-    page.get_by_role("button", name="Confirm Kernel Restart").click()
-    gone = page.get_by_text("the kernel was restarted, or the notebook was opened again")
-    expect(gone).to_have_count(3)
-    for place in range(3):
-        expect(gone.nth(place)).to_be_visible(timeout=START_MS)
-
 
 def browse(page: Page, browser: Locator) -> None:
     mine = browser.get_by_role("button", name=re.compile(r"hostile"))
