@@ -40,6 +40,8 @@ from aiaas_magics.runtime.transform_worker import (
 )
 from aiaas_magics.runtime.worker_logs import WorkerLogs
 
+_MARK = b":actor_name:"
+
 
 class TransformFailed(Exception):
     """Looks like Ray Train's own error, whose workers' failures the driver explains."""
@@ -47,6 +49,11 @@ class TransformFailed(Exception):
     def __init__(self, failure: BaseException) -> None:
         super().__init__(str(failure))
         self.worker_failures: Mapping[int, BaseException] = {0: failure}
+
+
+def without_marks(text: bytes) -> bytes:
+    """Whole lines of a log without those by which Ray tells its actors apart."""
+    return b"".join(line for line in text.splitlines(True) if not line.startswith(_MARK))
 
 
 class Transform:
@@ -68,7 +75,7 @@ class Transform:
         # An attempt that was killed may have left its own.
         shutil.rmtree(self._directory, ignore_errors=True)
         self._directory.mkdir(parents=True)
-        output = WorkerLogs(logs.write)
+        output = WorkerLogs(lambda text: logs.write(without_marks(text)))
         fifo = output.open(b"")
         # A reader that has seen the last writer leave is gone: there is always one.
         held = os.open(fifo, os.O_WRONLY)

@@ -97,6 +97,7 @@ def test_two_workers_of_which_one_is_killed_make_all_of_it_once(
         assert table.x.is_monotonic_increasing, "the source's order"
     assert len({line.split()[-1] for line in run.log.splitlines() if "in process" in line}) >= 2
     assert "made ada/clean-train@1: 400 rows" in run.log
+    assert ":actor_name:" not in run.log
     assert run.progress is not None
     assert (run.progress.step, run.progress.total) == (1000, 1000)
     assert not (ray_home.runs / "run-clean" / "storage" / "transform").exists()
