@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import psutil
 import pytest
@@ -58,7 +61,11 @@ class Cluster:
         spec = ray_head.head_process(home, ports)
         argv = [one for one in spec.argv if one != "--include-dashboard=false"]
         argv += ["--include-dashboard=true", "--dashboard-host=127.0.0.1"]
-        self._spec = replace(spec, argv=[*argv, f"--dashboard-port={port}"])
+        # Jobs are started as `python`, which is this one's where its environment is activated.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        self._spec = replace(
+            spec, argv=[*argv, f"--dashboard-port={port}"], env={**spec.env, "PATH": path}
+        )
         self.address = f"http://127.0.0.1:{port}"
         self._engines: list[RayCluster] = []
 
