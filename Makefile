@@ -3,6 +3,7 @@
 #   make up       the whole platform on http://127.0.0.1:8000 until Ctrl-C (PORT=, AIAAS_HOME=)
 #   make demo     the quickstart with nobody watching
 #   make test     every test that can run here
+#   make test-tensorflow   the tests that need TensorFlow (1.2 GB), in an environment beside .venv
 #   make check    format, lint, types, import layers, docs in step, locks current
 #   make bench    measurements, written to benchmarks.json
 #   make lock     resolve the dependencies anew (UPGRADE=1: to their newest versions)
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:
-	@sed -n '3,9s/^# *//p' Makefile
+	@sed -n '3,10s/^# *//p' Makefile
 
 $(BIN)/python:
 	@python="$$(.ci/find_python $(PYTHON))" && "$$python" .ci/make_venv.py $(VENV)
@@ -45,7 +46,7 @@ $(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labexten
     $(VENV)/installed-local
 	@$(BIN)/python .ci/labextension.py build $@
 
-.PHONY: up demo test check bench lock docs labextension format clean
+.PHONY: up demo test test-tensorflow check bench lock docs labextension format clean
 up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
 
@@ -54,6 +55,21 @@ demo: $(VENV)/installed-local
 
 test: $(VENV)/installed-test $(VENV)/labextension
 	@exec $(BIN)/python -m pytest $(TESTS)
+
+# Beside .venv, which it sees and does not change: Keras takes TensorFlow for its own where that is.
+TENSORFLOW := build/tensorflow
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+
+$(TENSORFLOW)/installed: requirements.lock $(VENV)/installed-test
+	@$(BIN)/python -m venv $(TENSORFLOW)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
+	  > "$$($(TENSORFLOW)/bin/python -c '$(SITE)')/beside.pth"
+	@$(TENSORFLOW)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --constraint requirements.lock tensorflow-cpu==2.20.0 tf2onnx==1.17.0
+	@touch $@
+
+test-tensorflow: $(TENSORFLOW)/installed
+	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Hand-over of TensorFlow's models. TensorFlow (1.2 GB) is no test dependency: see the README."""
+"""Hand-over of TensorFlow's models. `make test-tensorflow` brings TensorFlow (1.2 GB)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install tensorflow-cpu)")
-pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (extra `tensorflow`)")
+pytest.importorskip("tensorflow", reason="TensorFlow is not here: make test-tensorflow")
+pytest.importorskip("tf2onnx", reason="tf2onnx is not here: make test-tensorflow")
 
 PROGRAM = Path(__file__).parents[1] / "tensorflow_models.py"
 

@@ -203,8 +203,8 @@ LOOPS = {
 @pytest.mark.parametrize("library", LOOPS)
 def test_loops_of_other_libraries_hand_over_a_model(library: str) -> None:
     if library == "tensorflow":
-        pytest.importorskip(library, reason="TensorFlow is not installed")
-        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed (extra `tensorflow`)")
+        pytest.importorskip(library, reason="TensorFlow is not here: make test-tensorflow")
+        pytest.importorskip("tf2onnx", reason="tf2onnx is not here: make test-tensorflow")
     seen = smoked(LOOPS[library], limit=120, settle=60)
     assert seen.report.finished
     assert seen.report.reports == 1
