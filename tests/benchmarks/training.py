@@ -114,6 +114,7 @@ def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
             samples: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
             for number in range(repeats):
                 for name, measure in ways.items():
+                    until_quiet(calls)
                     sample = measure()
                     sys.stderr.write(f"{name} {number + 1}: {sample}\n")
                     samples[name].append(sample)
@@ -142,8 +143,9 @@ def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
     return result
 
 
-def on_platform(calls: ServiceCalls) -> dict[str, float]:
-    """One run on workers that wait: the reserve is made again after each run, behind."""
+def until_quiet(calls: ServiceCalls) -> None:
+    """Until the platform has workers that wait. It makes them again after each run, behind, and
+    whatever is measured meanwhile has half of the machine."""
     snapshot = {"digest": "0" * 64, "python": PYTHON, "client": "0.1.0"}
     plan = {"name": "benchmark", "snapshot": snapshot, "resources": {"workers": 2}}
     deadline = time.monotonic() + 120
@@ -151,6 +153,10 @@ def on_platform(calls: ServiceCalls) -> dict[str, float]:
         assert time.monotonic() < deadline, "no workers wait"
         time.sleep(0.5)
     time.sleep(1)
+
+
+def on_platform(calls: ServiceCalls) -> dict[str, float]:
+    """One run on workers that wait."""
     submitted = time.time()
     run = calls.submit(PLATFORM, resources={"workers": 2})
     calls.run_until(run, "succeeded")
