@@ -60,12 +60,12 @@ test: $(VENV)/installed-test $(VENV)/labextension
 TENSORFLOW := build/tensorflow
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 
-$(TENSORFLOW)/installed: requirements.lock $(VENV)/installed-test
+$(TENSORFLOW)/installed: requirements.lock requirements-test.lock $(VENV)/installed-test
 	@$(BIN)/python -m venv $(TENSORFLOW)
 	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
 	  > "$$($(TENSORFLOW)/bin/python -c '$(SITE)')/beside.pth"
 	@$(TENSORFLOW)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --constraint requirements.lock tensorflow-cpu==2.20.0 tf2onnx==1.17.0
+	  --constraint requirements.lock --constraint requirements-test.lock tensorflow-cpu==2.20.0
 	@touch $@
 
 test-tensorflow: $(TENSORFLOW)/installed
