@@ -9,7 +9,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from lab_pages import (
-    NASTY,
     RUN_MS,
     START_MS,
     choose,
@@ -28,6 +27,8 @@ from aiaas_hub.spawner.notebook_home import directory_name
 pytestmark = pytest.mark.platform
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+USER = "ivy<'&\">"
+"""A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
@@ -59,7 +60,7 @@ def patience() -> Iterator[None]:
 @pytest.fixture
 def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     """It is open, and its cells have run."""
-    sign_in(page, platform, NASTY)
+    sign_in(page, platform, USER)
     lab = page.locator("#jp-top-panel")
     start = page.get_by_role("button", name="Start")
     expect(lab.or_(start)).to_be_visible(timeout=START_MS)
@@ -68,9 +69,9 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
         start_server(page)
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-    file: Path = platform.home.notebooks / directory_name(NASTY.lower()) / NOTEBOOK
+    file: Path = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
-    open_notebook(page, platform, NASTY, NOTEBOOK)
+    open_notebook(page, platform, USER, NOTEBOOK)
     run_all(page)
     # What is clicked is answered between cells.
     last = page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
