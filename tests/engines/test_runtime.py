@@ -278,7 +278,9 @@ def test_all_workers_end_by_the_runs_own_rule_at_the_same_step(
     assert run.kinds == ["started", "succeeded"]
     assert f"[0] [aiaas] stopping: {says}" in run.log.splitlines()
     ends = {line[4:] for line in run.log.splitlines() if "ended at" in line}
-    assert ends == {f"ended at {max(step for step, _ in run.metrics.values())}"}
+    # On a busy machine the limit may be over before the first step.
+    last = max((step for step, _ in run.metrics.values()), default=0)
+    assert ends == {f"ended at {last}"}
     # Text that is none fails no run, and is told as `--smoke` tells it.
     assert run.log.count("half \\udc80") == 2
 
