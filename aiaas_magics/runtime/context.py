@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from aiaas_magics.runtime.surroundings import MetricSink, RunService, Surroundings
 
 _current: Context | None = None
+
+
+class _Reason(IntEnum):
+    """Why to stop, as workers tell each other; of several the largest."""
+
+    ASKED = 1
+    LATE = 2
+    EARLY = 3
 
 
 class Context:
@@ -196,11 +205,12 @@ class Context:
         """
         reason = self._reason_to_stop()
         if self.world_size > 1 and not self._stopping:
-            reason = self._first_reason(reason)
+            reason = self._anyones(reason)
         if reason is not None and not self._stopping:
             self._stopping = True
             if self.rank == 0:
-                print(f"[aiaas] stopping: {reason}", flush=True)  # noqa: T201 - the run's log
+                said = self._in_words(reason)
+                print(f"[aiaas] stopping: {said}", flush=True)  # noqa: T201 - the run's log
         return self._stopping
 
     def _conclude(self) -> None:
@@ -300,23 +310,31 @@ class Context:
             flush=True,
         )
 
-    def _reason_to_stop(self) -> str | None:
+    def _reason_to_stop(self) -> _Reason | None:
         if stopping.asked():
-            return "the run was asked to"
+            return _Reason.ASKED
         if self._ends is not None and time.monotonic() >= self._ends:
-            return f"the time limit of {self._job.time_limit:g} s is over"
-        return None if self._early is None or self.rank != 0 else self._early.reason
+            return _Reason.LATE
+        early = self._early if self.rank == 0 else None
+        return _Reason.EARLY if early is not None and early.reason is not None else None
 
-    def _first_reason(self, mine: str | None) -> str | None:
-        """Any worker's reason, the same on all of them."""
+    def _anyones(self, mine: _Reason | None) -> _Reason | None:
+        """Any worker's reason, the same on all of them: their clocks do not strike together."""
         import torch
         import torch.distributed as dist
 
-        flag = torch.tensor([int(mine is not None)], device=self.device)
+        flag = torch.tensor([mine or 0], device=self.device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        if not flag.item():
-            return None
-        return mine or "another worker was asked to"
+        return _Reason(int(flag.item())) if flag.item() else None
+
+    def _in_words(self, reason: _Reason) -> str:
+        """On worker 0, which alone knows of an early stop."""
+        if reason is _Reason.ASKED:
+            return "the run was asked to"
+        if reason is _Reason.LATE:
+            return f"the time limit of {self._job.time_limit:g} s is over"
+        assert self._early is not None  # noqa: S101 - `_reason_to_stop` asked it
+        return str(self._early.reason)
 
 
 def current() -> Context:

@@ -204,6 +204,17 @@ def test_a_run_stops_at_its_time_limit(run: LocalRun, capsys: pytest.CaptureFixt
     assert "time limit of 0 s is over" in capsys.readouterr().out
 
 
+def test_another_workers_reason_is_told_as_what_it_is(
+    run: LocalRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worker 1's clock struck first."""
+    with run.attempt(time_limit=3600) as ctx:
+        ctx.world_size = 2
+        monkeypatch.setattr("torch.distributed.all_reduce", lambda flag, op: flag.fill_(2))
+        assert ctx.should_stop
+    assert "time limit of 3600 s is over" in capsys.readouterr().out
+
+
 def test_a_script_finds_the_context_of_its_run_and_no_other(run: LocalRun) -> None:
     with pytest.raises(InvalidInput, match="There is no run here"):
         current()
