@@ -73,6 +73,20 @@ def completed(action: argparse.Action, kind: Kind) -> None:
     action.complete = kind  # type: ignore[attr-defined]  # argparse lets actions carry more
 
 
+def add_scheduling(parser: argparse.ArgumentParser, retries: str) -> None:
+    """Options of everything that waits in the queue. `retries`: what is tried again, and when."""
+    parser.add_argument("--retries", type=int, default=0, metavar="N", help=retries)
+    parser.add_argument(
+        "--priority",
+        choices=["low", "normal", "high"],
+        default="normal",
+        help="low, normal or high, among your own runs",
+    )
+    parser.add_argument(
+        "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
+    )
+
+
 def variable(text: str) -> str:
     """Type of an argument that names a variable to make."""
     if not text.isidentifier():

@@ -6,7 +6,7 @@ import argparse
 
 from IPython.core.error import UsageError
 
-from aiaas_magics.commands.command import Call, Command, completed, positive
+from aiaas_magics.commands.command import Call, Command, add_scheduling, completed, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cpus-per-worker", type=float, metavar="N", help="processors for each trial: 1"
     )
-    parser.add_argument(
-        "--retries",
-        type=int,
-        default=0,
-        metavar="N",
-        help="attempts of a trial after a failure, from its last ctx.checkpoint()",
-    )
-    parser.add_argument(
-        "--priority",
-        choices=["low", "normal", "high"],
-        default="normal",
-        help="low, normal or high, among your own runs",
-    )
-    parser.add_argument(
-        "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
-    )
+    add_scheduling(parser, "attempts of a trial after a failure, from its last ctx.checkpoint()")
     parser.add_argument(
         "--plan", action="store_true", help="show what would be sent and happen; send nothing"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from aiaas_magics.commands.command import Call, Command, completed, positive
+from aiaas_magics.commands.command import Call, Command, add_scheduling, completed, positive
 
 if TYPE_CHECKING:
     from aiaas_magics.request import Request
@@ -55,22 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="k=v",
         help="a value for ctx.params; may be given again",
     )
-    parser.add_argument(
-        "--retries",
-        type=int,
-        default=0,
-        metavar="N",
-        help="attempts after a failure, from the last ctx.checkpoint()",
-    )
-    parser.add_argument(
-        "--priority",
-        choices=["low", "normal", "high"],
-        default="normal",
-        help="low, normal or high, among your own runs",
-    )
-    parser.add_argument(
-        "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
-    )
+    add_scheduling(parser, "attempts after a failure, from the last ctx.checkpoint()")
     parser.add_argument(
         "--stop-when",
         metavar="CONDITION",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
-from aiaas_magics.commands.command import Call, Command, completed, count, positive
+from aiaas_magics.commands.command import Call, Command, add_scheduling, completed, count, positive
 
 if TYPE_CHECKING:
     from aiaas_hub.schemas.transforms import TransformSpec
@@ -50,22 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(profile, "profile")
     parser.add_argument("--gpus-per-worker", type=float, metavar="N", help="GPUs for each: 0")
     parser.add_argument("--cpus-per-worker", type=float, metavar="N", help="processors for each: 1")
-    parser.add_argument(
-        "--retries",
-        type=int,
-        default=0,
-        metavar="N",
-        help="attempts after a failure of the machine",
-    )
-    parser.add_argument(
-        "--priority",
-        choices=["low", "normal", "high"],
-        default="normal",
-        help="low, normal or high, among your own runs",
-    )
-    parser.add_argument(
-        "--time-limit", metavar="T", help="end it after so long: seconds, or such as 30m or 2h"
-    )
+    add_scheduling(parser, "attempts after a failure of the machine")
     first = parser.add_mutually_exclusive_group()
     first.add_argument(
         "--plan", action="store_true", help="show what would be sent and happen; send nothing"

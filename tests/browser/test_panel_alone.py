@@ -15,18 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from lab_pages import START_MS, find_wrong, look, open_panel, row
+from lab_pages import START_MS, find_wrong, look, needs_extension, open_panel, row
 from playwright.sync_api import Page, expect
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from aiaas_hub.loopback import free_ports
 
-BUILT = Path(sys.prefix, "share", "jupyter", "labextensions", "@aiaas-hub")
-pytestmark = pytest.mark.skipif(
-    # Where all can be had, its absence is a failure.
-    not BUILT.exists() and "CI" not in os.environ,
-    reason="the JupyterLab extension is not built: make labextension",
-)
+pytestmark = needs_extension
 TOKEN = "token-of-the-notebook-server"
 MANY = 10_000
 PATIENCE = 120

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from lab_pages import (
     choose,
     choose_profile,
     look,
+    needs_extension,
     open_notebook,
     run_all,
     save,
@@ -30,15 +29,7 @@ from running_platform import RunningPlatform
 from aiaas_hub.spawner.notebook_home import directory_name
 from aiaas_magics.run import MIME_TYPE
 
-BUILT = Path(sys.prefix, "share", "jupyter", "labextensions", "@aiaas-hub")
-pytestmark = [
-    pytest.mark.platform,
-    pytest.mark.skipif(
-        # Where all can be had, its absence is a failure.
-        not BUILT.exists() and "CI" not in os.environ,
-        reason="the JupyterLab extension is not built: make labextension",
-    ),
-]
+pytestmark = [pytest.mark.platform, needs_extension]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 # It ends when it is told to, after the notebook has been opened again.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from lab_pages import (
     choose_profile,
     find_wrong,
     look,
+    needs_extension,
     open_notebook,
     open_panel,
     row,
@@ -29,15 +28,7 @@ from running_platform import RunningPlatform
 
 from aiaas_hub.spawner.notebook_home import directory_name
 
-BUILT = Path(sys.prefix, "share", "jupyter", "labextensions", "@aiaas-hub")
-pytestmark = [
-    pytest.mark.platform,
-    pytest.mark.skipif(
-        # Where all can be had, its absence is a failure.
-        not BUILT.exists() and "CI" not in os.environ,
-        reason="the JupyterLab extension is not built: make labextension",
-    ),
-]
+pytestmark = [pytest.mark.platform, needs_extension]
 
 USER = "pat<'&\">"
 """Somebody of whom the platform has nothing yet."""
