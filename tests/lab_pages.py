@@ -45,9 +45,25 @@ def choose_profile(page: Page) -> None:
     page.get_by_role("radio", name=re.compile("Small CPU")).check()
 
 
+def start_button(page: Page) -> Locator:
+    """On the spawn page; exact, for Lab's own toolbar has buttons that begin with "Restart"."""
+    return page.get_by_role("button", name="Start", exact=True)
+
+
 def start_server(page: Page) -> None:
-    page.get_by_role("button", name="Start").click()
+    start_button(page).click()
     page.locator("#jp-top-panel").wait_for(timeout=START_MS)
+
+
+def enter_lab(page: Page, platform: RunningPlatform, user: str) -> None:
+    """Sign in, and start the user's server where it does not run already."""
+    sign_in(page, platform, user)
+    lab = page.locator("#jp-top-panel")
+    start = start_button(page)
+    expect(lab.or_(start).first).to_be_visible(timeout=START_MS)
+    if start.is_visible():
+        choose_profile(page)
+        start_server(page)
 
 
 def server_url(platform: RunningPlatform, user: str) -> str:

@@ -12,12 +12,10 @@ from lab_pages import (
     RUN_MS,
     START_MS,
     choose,
-    choose_profile,
+    enter_lab,
     look,
     open_notebook,
     run_all,
-    sign_in,
-    start_server,
 )
 from playwright.sync_api import Locator, Page, expect
 from running_platform import RunningPlatform
@@ -60,13 +58,7 @@ def patience() -> Iterator[None]:
 @pytest.fixture
 def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     """It is open, and its cells have run."""
-    sign_in(page, platform, USER)
-    lab = page.locator("#jp-top-panel")
-    start = page.get_by_role("button", name="Start")
-    expect(lab.or_(start)).to_be_visible(timeout=START_MS)
-    if start.is_visible():
-        choose_profile(page)
-        start_server(page)
+    enter_lab(page, platform, USER)
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     file: Path = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK

@@ -14,14 +14,12 @@ from lab_pages import (
     RUN_MS,
     START_MS,
     choose,
-    choose_profile,
+    enter_lab,
     look,
     needs_extension,
     open_notebook,
     run_all,
     save,
-    sign_in,
-    start_server,
 )
 from playwright.sync_api import Locator, Page, expect
 from running_platform import RunningPlatform
@@ -64,13 +62,7 @@ def go(tmp_path: Path) -> Path:
 @pytest.fixture
 def saved(page: Page, platform: RunningPlatform, go: Path) -> Iterator[Path]:
     """The file of a new notebook of a user who is signed in, and whose server runs."""
-    sign_in(page, platform, NASTY)
-    lab = page.locator("#jp-top-panel")
-    start = page.get_by_role("button", name="Start")
-    expect(lab.or_(start)).to_be_visible(timeout=START_MS)
-    if start.is_visible():
-        choose_profile(page)
-        start_server(page)
+    enter_lab(page, platform, NASTY)
     sources = ("%load_ext aiaas_magics", ENDLESS, TRAINING.format(go=go))
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
