@@ -25,6 +25,7 @@ from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator impor
 )
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import (
     DEFAULT_COLLECTIVE_TIMEOUT_S,
@@ -221,6 +222,7 @@ class _Group(WorkerGroup):  # type: ignore[misc]
                     storage_context=self._storage_context,
                     worker_callbacks=self._worker_callbacks_to_propagate,
                     controller_actor=_NoController(),
+                    dataset_shard_provider=_NoShards(),
                     **{name: values[rank] for name, values in train_context_args.items()},
                 )
                 for rank, worker in enumerate(workers)
@@ -236,6 +238,17 @@ class _NoController:
         raise InvalidInput(
             "ray.train.get_all_reported_checkpoints() cannot be called in a run.",
             remedy="Use ctx.restore(), or ray.train.get_checkpoint() for the last one.",
+        )
+
+
+class _NoShards:
+    """Stands where Ray Train puts the handle of an actor that divides Ray's own datasets."""
+
+    def get_dataset_shard(self, dataset: Any) -> Any:
+        name = dataset.dataset_name
+        raise InvalidInput(
+            f"ray.train.get_dataset_shard({name!r}) has nothing to give in a run.",
+            remedy=f"Use ctx.dataset({name!r}), which gives each worker its own shard.",
         )
 
 
@@ -288,9 +301,10 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
 
     def _create_default_callbacks(self) -> list[Any]:
         # The cleaner is an actor that outlives a controller; ours ends with the driver, and
-        # with that Ray frees the placement by itself.
-        callbacks = super()._create_default_callbacks()
-        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+        # with that Ray frees the placement by itself. The other one starts an actor, which takes
+        # seconds of a processor from the run's first steps, for datasets that no run has.
+        unneeded = (PlacementGroupCleanerCallback, DatasetsCallback)
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, unneeded)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
         controller_class = type(

@@ -179,6 +179,24 @@ def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
     assert not processes[0] & processes[1]
 
 
+def test_ray_trains_own_datasets_take_no_processor_from_a_run(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    asking = (
+        "import psutil, ray.train, time\n"
+        "def train(ctx):\n"
+        "    time.sleep(2)\n"
+        "    ours = psutil.Process().parent().children(recursive=True)\n"
+        "    print('divides', [one.name() for one in ours if 'DatasetM' in one.name()])\n"
+        "    ray.train.get_dataset_shard('digits')\n"
+    )
+    run = job_service.add("run-shard", asking)
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    assert "divides []" in run.log
+    assert "ray.train.get_dataset_shard('digits') has nothing to give" in run.error.message
+    assert "Use ctx.dataset('digits')" in f"{run.error.message} {run.error.remedy}"
+
+
 def test_a_waiting_worker_that_died_costs_the_run_nothing(
     ray_local: RayLocal, ray_home: Home, job_service: JobService
 ) -> None:
