@@ -96,7 +96,7 @@ def run_pods(config: ServiceConfig) -> RunPods:
         storage_claim=config.kubernetes_storage_claim,
         worker_memory=config.kubernetes_worker_memory,
         head_memory=config.kubernetes_head_memory,
-        ttl_seconds=config.kubernetes_keep_seconds,
+        keep_seconds=config.kubernetes_keep_seconds,
         queue=config.kubernetes_queue,
         gpus=_gpu_nodes(config),
         pull_secrets=config.kubernetes_pull_secrets,

@@ -35,7 +35,7 @@ from aiaas_hub.schemas.runs import Resources
 NAME = "ray"
 _HEALTH_SECONDS = 5.0
 _MARKS_KEPT = timedelta(days=7)
-_TIDY_SECONDS = 3600.0
+_TIDY_SECONDS = 300.0
 _LOST_PODS = timedelta(seconds=60)
 """So long after its grace a pod that is being deleted is on a node that does not answer."""
 _MAX_MESSAGE = 2000
@@ -125,14 +125,17 @@ class RayKubernetes:
         return Capacity(cpus=math.inf, gpus=math.inf if self._pods.gpus else 0)
 
     def tend(self) -> None:
-        """No workers wait on a cluster of others; marks that nobody asks for any more go."""
+        """No workers wait on a cluster of others; what is over and kept for long enough goes."""
         if time.monotonic() - self._tidied_at < _TIDY_SECONDS:
             return
         self._tidied_at = time.monotonic()
-        marks = f"{selector(self._pods)},{SUBMISSION_LABEL}"
-        for mark in self._cluster.items(client.CONFIG_MAPS, labelSelector=marks):
-            made = datetime.fromisoformat(mark["metadata"]["creationTimestamp"])
-            if datetime.now(UTC) - made >= _MARKS_KEPT:
+        mine = f"{selector(self._pods)},{SUBMISSION_LABEL}"
+        for found in self._cluster.items(client.RAYJOBS, labelSelector=mine):
+            ended = (found.get("status") or {}).get("endTime")
+            if ended and _past(ended, timedelta(seconds=self._pods.keep_seconds)):
+                self._cluster.delete(client.RAYJOBS, found["metadata"]["name"])
+        for mark in self._cluster.items(client.CONFIG_MAPS, labelSelector=mine):
+            if _past(mark["metadata"]["creationTimestamp"], _MARKS_KEPT):
                 self._cluster.delete(client.CONFIG_MAPS, mark["metadata"]["name"])
 
     def warm(self, resources: Resources) -> bool:
@@ -199,4 +202,9 @@ def _lives(pod: Object) -> bool:
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return False
     ends = pod["metadata"].get("deletionTimestamp")
-    return ends is None or datetime.now(UTC) - datetime.fromisoformat(ends) < _LOST_PODS
+    return ends is None or not _past(ends, _LOST_PODS)
+
+
+def _past(moment: str, after: timedelta) -> bool:
+    """Whether so much time has passed since the moment, in Kubernetes' spelling."""
+    return datetime.now(UTC) - datetime.fromisoformat(moment) >= after

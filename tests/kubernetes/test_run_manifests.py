@@ -90,7 +90,7 @@ def test_a_run_has_a_cluster_of_its_own_that_goes_with_it() -> None:
     spec = rayjob(JOB, PODS)["spec"]
     assert spec["jobId"] == JOB.id
     assert spec["shutdownAfterJobFinishes"]
-    assert spec["ttlSecondsAfterFinished"] == PODS.ttl_seconds
+    assert spec["ttlSecondsAfterFinished"] == 0
     assert (spec["backoffLimit"], spec["submitterConfig"]["backoffLimit"]) == (0, 0)
     assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     workers = spec["rayClusterSpec"]["workerGroupSpecs"][0]

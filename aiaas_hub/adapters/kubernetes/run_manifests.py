@@ -69,8 +69,8 @@ class RunPods:
     worker_memory: str = "4Gi"
     head_cpus: float = 1
     head_memory: str = "4Gi"
-    ttl_seconds: int = 3600
-    """How long a finished RayJob is kept."""
+    keep_seconds: int = 3600
+    """How long a RayJob that is over is kept."""
     queue: str = ""
     """A LocalQueue of Kueue; empty: none."""
     gpus: GpuNodes | None = None
@@ -102,7 +102,8 @@ def rayjob(job: JobSubmission, pods: RunPods) -> Object:
         "entrypoint": _DRIVER,
         "jobId": job.id,
         "shutdownAfterJobFinishes": True,
-        "ttlSecondsAfterFinished": pods.ttl_seconds,
+        # Of the Ray cluster: at once. The RayJob stays until the engine tidies it away.
+        "ttlSecondsAfterFinished": 0,
         # Attempts are the service's: KubeRay makes none of its own, neither of the job nor of
         # what submits it.
         "backoffLimit": 0,
