@@ -15,7 +15,7 @@ from aiaas_hub.home import MARKER, Home
 from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.shipped import shipped
-from aiaas_hub.spawner import sign_in
+from aiaas_hub.spawner import roles, sign_in
 from aiaas_hub.spawner.culling import wants_culler
 from aiaas_hub.spawner.local import LocalSpawner
 from aiaas_hub.spawner.managed_service import restart_quickly
@@ -61,33 +61,8 @@ c.Authenticator.post_auth_hook = record_sign_in(events)
 record_sign_outs(events)
 c.JupyterHub.tornado_settings = {"log_function": recorded(log_request, events)}
 
-# What people may do with the service: a scope per verb, each for their own things only.
-c.JupyterHub.custom_scopes = {
-    "custom:aiaas:read": {"description": "Read data, runs, models and endpoints"},
-    "custom:aiaas:data:write": {"description": "Add datasets and versions of them"},
-    "custom:aiaas:runs:write": {"description": "Start and cancel runs"},
-    "custom:aiaas:models:write": {"description": "Register models"},
-    "custom:aiaas:endpoints:write": {"description": "Publish and retire endpoints, make keys"},
-}
-own_things = [f"{scope}!user" for scope in c.JupyterHub.custom_scopes]
-use_service = "access:services!service=aiaas"
-# A notebook's token may do what its user may do there, and never more: no admin scope is listed.
-c.JupyterHub.extra_user_scopes = [*own_things, use_service]
-c.Spawner.server_token_scopes = [*own_things, use_service, "access:servers!server"]
-c.JupyterHub.load_roles = [
-    {
-        "name": "aiaas-admin",
-        "description": "Everybody's data, runs, models and endpoints",
-        "groups": [sign_in.ADMIN_GROUP],
-        "scopes": [*c.JupyterHub.custom_scopes, use_service],
-    },
-    {
-        # Never `tokens`: it could mint a token of any user.
-        "name": "aiaas-service",
-        "services": ["aiaas"],
-        "scopes": ["list:users", "read:users:name", "read:users:groups", "read:servers"],
-    },
-]
+# What people, their servers and the service may do.
+roles.grant(c)
 
 # The service itself, restarted within seconds when it dies.
 restart_quickly()
@@ -134,13 +109,7 @@ if wants_culler(profiles):
             },
         }
     )
-    c.JupyterHub.load_roles.append(
-        {
-            "name": "idle-culler",
-            "services": ["idle-culler"],
-            "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
-        }
-    )
+    c.JupyterHub.load_roles.append(roles.CULLER_ROLE)
 
 # Notebook servers.
 c.JupyterHub.spawner_class = LocalSpawner

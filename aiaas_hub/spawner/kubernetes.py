@@ -25,7 +25,7 @@ from aiaas_hub.spawner.profiles import (
     terms_text,
 )
 
-_CLUSTER = Capacity(gpus=64, mig=True, place="this cluster")
+CLUSTER = Capacity(gpus=64, mig=True, place="this cluster")
 """What a cluster has, its scheduler knows: it explains what fits no node."""
 
 
@@ -44,7 +44,7 @@ def profile_list(profiles: Profiles, groups: frozenset[str] = frozenset()) -> li
 
     Raises `Forbidden` if it is empty.
     """
-    allowed = [offer.profile for offer in offers(profiles, _CLUSTER, groups)]
+    allowed = [offer.profile for offer in offers(profiles, CLUSTER, groups)]
     has_default = any(profile.default for profile in allowed)
     return [
         _entry(profile, groups, profile.default if has_default else position == 0)

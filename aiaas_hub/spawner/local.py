@@ -24,7 +24,7 @@ from traitlets import Unicode
 from aiaas_hub.adapters.hub_events import HubEvent, HubEvents, ServerSpan
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.audit import Outcome
-from aiaas_hub.schemas.errors import AiaasError, Forbidden, Unavailable
+from aiaas_hub.schemas.errors import AiaasError, Forbidden
 from aiaas_hub.spawner.gpus import nvidia_gpus
 from aiaas_hub.spawner.limits import (
     Held,
@@ -44,7 +44,8 @@ from aiaas_hub.spawner.profiles import (
     load_profiles,
     offers,
 )
-from aiaas_hub.spawner.quota_left import gpu_hours_used_up, quota_left
+from aiaas_hub.spawner.quota_left import quota_left
+from aiaas_hub.spawner.refusing import refusal, require_gpu_hours
 from aiaas_hub.spawner.spawn_page import form_options, options_form
 
 _REMEMBERED_STARTS = 20
@@ -242,14 +243,6 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
             self.log.error("%s of %s is not recorded: %s", act, server, error)
 
 
-def refusal(error: AiaasError) -> web.HTTPError:
-    """Show the sentence on the spawn page and in REST answers."""
-    shown = web.HTTPError(error.status, "%s", str(error), reason=type(error).__name__)
-    # Where JupyterHub looks for text that may be shown.
-    shown.jupyterhub_message = str(error)  # type: ignore[attr-defined]
-    return shown
-
-
 async def _form(spawner: LocalSpawner) -> str:
     try:
         offered = spawner.offers()
@@ -273,23 +266,9 @@ async def _apply(spawner: LocalSpawner, options: Mapping[str, Any]) -> None:
     try:
         chosen = choose(spawner.offers(), options)
         if chosen.profile.gpus and spawner.service_api_url:
-            _require_gpu_hours(await quota_left(spawner.user, spawner.service_api_url))
+            require_gpu_hours(await quota_left(spawner.user, spawner.service_api_url))
     except AiaasError as error:
         raise refusal(error) from error
     spawner._chosen = chosen
     spawner.cpu_limit = chosen.profile.cpus
     spawner.mem_limit = chosen.profile.memory
-
-
-def _require_gpu_hours(allowances: Any) -> None:
-    if allowances is None:
-        raise Unavailable(
-            "It is not known right now what is left of your GPU-hours.",
-            remedy="Choose a profile without GPUs, or try again in a moment.",
-        )
-    empty = gpu_hours_used_up(allowances)
-    if empty is not None:
-        raise Forbidden(
-            f"You have used {empty.used:.4g} of {empty.limit:.4g} GPU-hours.",
-            remedy=f"They renew on {empty.renews_at:%d %B}. Choose a profile without GPUs.",
-        )

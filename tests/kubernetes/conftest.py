@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from bed.api import KubeApi
+import yaml
+from bed.api import KubeApi, Object
 from bed.control_plane import ControlPlane, missing
 from bed.definitions import define
+
+MANIFESTS = Path(__file__).parents[2] / "hub_config" / "kubernetes"
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +47,26 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     name = control_plane.namespace(f"test-{uuid.uuid4().hex[:8]}")
     yield name
     control_plane.api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="session")
+def platform_objects(control_plane: ControlPlane) -> ControlPlane:
+    """The control plane with what the shipped manifests make, but for the platform's own pods."""
+    manifests = rendered(control_plane)
+    for manifest in manifests:
+        if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
+            manifest["spec"]["replicas"] = 0
+    done = control_plane.kubectl(
+        "apply", "--validate=true", "-f-", stdin=yaml.safe_dump_all(manifests)
+    )
+    assert done.returncode == 0, done.stderr
+    control_plane.wait_for_account("aiaas", "hub")
+    control_plane.wait_for_account("aiaas-users", "default")
+    return control_plane
+
+
+def rendered(plane: ControlPlane, overlay: str = "base") -> list[Object]:
+    """What `kubectl kustomize` makes of a directory of the shipped manifests."""
+    done = plane.kubectl("kustomize", str(MANIFESTS / overlay))
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))

@@ -60,13 +60,16 @@ class KubeApi:
             cert=user["client-certificate"],
         )
 
-    def as_account(self, namespace: str, name: str) -> KubeApi:
-        """The same server as this service account sees it, by the account's own token."""
-        account = self.get(f"{CORE}/namespaces/{namespace}/serviceaccounts/{name}")
-        secret = account["secrets"][0]["name"]
+    def token(self, namespace: str, account: str) -> str:
+        """Of a service account, as its pods would have it."""
+        found = self.get(f"{CORE}/namespaces/{namespace}/serviceaccounts/{account}")
+        secret = found["secrets"][0]["name"]
         data = self.get(f"{CORE}/namespaces/{namespace}/secrets/{secret}")["data"]
-        token = base64.b64decode(data["token"]).decode()
-        return KubeApi(self.server, self.authority, token=token)
+        return base64.b64decode(data["token"]).decode()
+
+    def as_account(self, namespace: str, account: str) -> KubeApi:
+        """The same server as this service account sees it."""
+        return KubeApi(self.server, self.authority, token=self.token(namespace, account))
 
     def close(self) -> None:
         self._client.close()

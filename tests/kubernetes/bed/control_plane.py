@@ -99,7 +99,7 @@ class ControlPlane:
             if name == "kube-apiserver":
                 self._until("the API server is ready", self._server_ready)
         self._until("nodes are ready", self._nodes_ready)
-        self._until("accounts have tokens", lambda: self._account_ready("default"))
+        self.wait_for_account("default", "default")
 
     def down(self) -> None:
         for name in reversed(list(self.processes)):
@@ -160,8 +160,12 @@ class ControlPlane:
     def namespace(self, name: str) -> str:
         """Make a namespace and wait until pods can be made in it."""
         self.api.create(f"{CORE}/namespaces", {"metadata": {"name": name}})
-        self._until(f"{name} has an account", lambda: self._account_ready(name))
+        self.wait_for_account(name, "default")
         return name
+
+    def wait_for_account(self, namespace: str, name: str) -> None:
+        """Until this service account has its token."""
+        self._until(f"{namespace}/{name} is ready", lambda: self._account_ready(namespace, name))
 
     def _until(self, what: str, holds: Callable[[], bool]) -> None:
         end = time.monotonic() + UP_SECONDS
@@ -188,8 +192,8 @@ class ControlPlane:
         nodes = self.api.items(f"{CORE}/nodes")
         return len(nodes) == len(NODES) and not any(map(_is_unready, nodes))
 
-    def _account_ready(self, namespace: str) -> bool:
-        account = self.api.find(f"{CORE}/namespaces/{namespace}/serviceaccounts/default")
+    def _account_ready(self, namespace: str, name: str) -> bool:
+        account = self.api.find(f"{CORE}/namespaces/{namespace}/serviceaccounts/{name}")
         return bool(account and account.get("secrets"))
 
     def _write_config(self, client: str) -> None:
