@@ -85,7 +85,7 @@ def run_pods(config: ServiceConfig) -> RunPods:
         if not getattr(config, name):
             raise InvalidInput(
                 f"Runs on Kubernetes need {name}, which is not set.",
-                remedy=f"Set c.ServiceConfig.{name} in aiaas_config.py: see docs/kubernetes.md.",
+                remedy=f"Set c.ServiceConfig.{name} in aiaas_config.py: see docs/training.md.",
             )
     return RunPods(
         namespace=config.kubernetes_namespace,

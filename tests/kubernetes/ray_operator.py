@@ -28,6 +28,7 @@ CLUSTERS = "/apis/ray.io/v1/namespaces/{}/rayclusters"
 BATCH = "/apis/batch/v1/namespaces/{}/jobs"
 FINALIZER = "ray.io/rayjob-finalizer"
 PERIOD_SECONDS = 0.3
+POD_IP = "0.0.0.0"  # noqa: S104 - the bed puts the pod's own address in its place
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 RAY = f"{sys.executable} -m ray.scripts.scripts"
 
@@ -45,6 +46,7 @@ class RayOperator:
         self._namespace = namespace
         self._scratch = scratch
         self._ports: dict[str, list[int]] = {}
+        self._heads: dict[str, str] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self.failures: list[str] = []
@@ -132,7 +134,7 @@ class RayOperator:
                 job,
                 jobDeploymentStatus="Running",
                 jobStatus="PENDING",
-                dashboardURL=f"127.0.0.1:{self._ports[cluster][1]}",
+                dashboardURL=f"{self._heads[cluster]}:{self._ports[cluster][1]}",
                 rayClusterStatus={"state": "ready", "conditions": []},
             )
 
@@ -178,36 +180,37 @@ class RayOperator:
             group = spec["headGroupSpec"]
             self._make_pod(cluster, f"{name}-head", "head", group, self._head_command(ports, group))
             return False
-        if not _ready(head) or not _listens(ports[0]):
+        ip = self._heads[name] = head["status"].get("podIP", "")
+        if not _ready(head) or not _listens(ip, ports[0]):
             return False
         (group,) = spec["workerGroupSpecs"]
         for number in range(group["replicas"]):
             worker = f"{name}-{group['groupName']}-worker-{number}"
             if worker not in pods:
-                command = self._worker_command(ports, group)
+                command = self._worker_command(f"{ip}:{ports[0]}", group)
                 self._make_pod(cluster, worker, "worker", group, command)
         workers = [pod for key, pod in pods.items() if "-worker-" in key]
         return (
             len(workers) == group["replicas"]
             and all(map(_ready, workers))
-            and self._nodes(name, ports[1]) == 1 + len(workers)
+            and self._nodes(name, f"{ip}:{ports[1]}") == 1 + len(workers)
         )
 
     def _head_command(self, ports: list[int], group: Object) -> str:
         gcs, dashboard, agent, client, grpc = ports
         return (
-            f"exec {RAY} start --head --block --node-ip-address=127.0.0.1 --port={gcs} "
-            f"--dashboard-host=127.0.0.1 --dashboard-port={dashboard} --include-dashboard=true "
+            f"exec {RAY} start --head --block --node-ip-address={POD_IP} --port={gcs} "
+            f"--dashboard-host={POD_IP} --dashboard-port={dashboard} --include-dashboard=true "
             f"--dashboard-agent-listen-port={agent} --ray-client-server-port={client} "
             f"--dashboard-agent-grpc-port={grpc} --temp-dir={self._scratch} --no-monitor "
             f"--object-store-memory=200000000 --disable-usage-stats {_processors(group)}"
         )
 
-    def _worker_command(self, ports: list[int], group: Object) -> str:
+    def _worker_command(self, address: str, group: Object) -> str:
         agent, grpc = free_ports(2)
         return (
-            f"exec {RAY} start --block --address=127.0.0.1:{ports[0]} "
-            f"--node-ip-address=127.0.0.1 --dashboard-agent-listen-port={agent} "
+            f"exec {RAY} start --block --address={address} "
+            f"--node-ip-address={POD_IP} --dashboard-agent-listen-port={agent} "
             f"--dashboard-agent-grpc-port={grpc} --object-store-memory=200000000 "
             f"--disable-usage-stats {_processors(group)}"
         )
@@ -238,7 +241,7 @@ class RayOperator:
     def _submit(self, job: Object) -> None:
         name, spec = job["metadata"]["name"], job["spec"]
         cluster = job["status"]["rayClusterName"]
-        address = f"--address http://127.0.0.1:{self._ports[cluster][1]}"
+        address = f"--address http://{self._heads[cluster]}:{self._ports[cluster][1]}"
         jid, entry = shlex.quote(spec["jobId"]), spec["entrypoint"]
         ray = f"{RAY} job"
         script = (
@@ -318,9 +321,9 @@ class RayOperator:
         secret = self._api.find(f"{CORE}/namespaces/{self._namespace}/secrets/{cluster}") or {}
         return base64.b64decode(secret.get("data", {}).get("auth_token", "")).decode()
 
-    def _nodes(self, cluster: str, port: int) -> int:
+    def _nodes(self, cluster: str, address: str) -> int:
         headers = {"Authorization": f"Bearer {self._token(cluster)}"}
-        url = f"http://127.0.0.1:{port}/nodes?view=summary"
+        url = f"http://{address}/nodes?view=summary"
         try:
             found = httpx.get(url, headers=headers, timeout=10, trust_env=False)
             summary = found.json()["data"]["summary"]
@@ -372,7 +375,7 @@ def _ready(pod: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def _listens(port: int) -> bool:
+def _listens(ip: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((ip, port)) == 0

@@ -3,6 +3,7 @@ a test does with them."""
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ray
+import yaml
 from bed.api import CORE, KubeApi, Object
 from bed.control_plane import ControlPlane
 from ray_operator import RayOperator
@@ -25,12 +27,12 @@ from aiaas_hub.domain.ports import JobState, JobStatus, JobSubmission
 
 LONG = 150
 CLAIM = "checkpoints"
+OPTION = Path(aiaas_hub.__file__).parents[1] / "hub_config" / "kubernetes" / "options" / "runs"
 HERE = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     "PYTHONPATH": str(Path(aiaas_hub.__file__).parents[1]),
     # One machine with one loopback interface.
     "GLOO_SOCKET_IFNAME": "lo",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_gcs_server_port_wait_time_s": "120",
@@ -108,21 +110,47 @@ class Training:
         """The last of each container, for a test that failed."""
         logs = [
             f"--- {log.parent.name}/{log.name}\n{log.read_text(errors='replace')[-2500:]}"
-            for log in sorted(self.plane.state.glob("*/*.log"))
+            for log in sorted(
+                self.plane.state.glob("*/*.log"), key=lambda log: log.stat().st_mtime
+            )[-8:]
         ]
         return "\n".join([*logs, f"operator: {self.operator.failures[-3:]}"])
 
 
+def account(plane: ControlPlane, namespace: str, directory: Path) -> Path:
+    """A kubeconfig of an account with the role that is shipped for the service, and no other."""
+    documents = yaml.safe_load_all((OPTION / "runs.yaml").read_text())
+    (role,) = [one for one in documents if one["kind"] == "Role"]
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    plane.api.create(f"{rbac}/roles", {"metadata": {"name": "runs"}, "rules": role["rules"]})
+    binding = {
+        "metadata": {"name": "runs"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runs"},
+        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+    }
+    plane.api.create(f"{rbac}/rolebindings", binding)
+    found = plane.api.get(f"{CORE}/namespaces/{namespace}/serviceaccounts/default")
+    secret = f"{CORE}/namespaces/{namespace}/secrets/{found['secrets'][0]['name']}"
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+    token = base64.b64decode(plane.api.get(secret)["data"]["token"]).decode()
+    config["users"][0]["user"] = {"token": token}
+    file = directory / "service.kubeconfig"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 @contextmanager
 def training(plane: ControlPlane, pods: RunPods) -> Iterator[Training]:
-    """An engine whose runs' pods are made, until the end."""
+    """An engine with the rights that the service has, and its runs' pods, until the end."""
     claim(plane.api, pods.namespace)
     # Ray's sockets are below it, whose paths must be short.
     with (
         TemporaryDirectory(prefix="aiaas-k", ignore_cleanup_errors=True) as scratch,
         RayOperator(plane.api, pods.namespace, Path(scratch)) as operator,
     ):
-        engine = RayKubernetes(Cluster(pods.namespace, plane.kubeconfig), pods)
+        kubeconfig = account(plane, pods.namespace, Path(scratch))
+        engine = RayKubernetes(Cluster(pods.namespace, kubeconfig), pods)
         try:
             yield Training(plane, pods.namespace, engine, operator)
         finally:

@@ -163,7 +163,7 @@ def _explained(error: ApiException) -> Exception:
     if error.status in (401, 403):
         return Unavailable(
             f"Kubernetes does not let the service do this: {words}",
-            remedy="An administrator gives its account the role for runs: see docs/kubernetes.md.",
+            remedy="An administrator gives its account the role for runs: see docs/training.md.",
         )
     if error.status >= 500 or error.status == 429:
         return Unavailable("The Kubernetes API server is in trouble.", remedy=_LATER)

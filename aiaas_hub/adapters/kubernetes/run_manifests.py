@@ -172,6 +172,9 @@ def name_of(submission_id: str) -> str:
 def labels(submission_id: str, pods: RunPods) -> dict[str, str]:
     return {
         "app.kubernetes.io/managed-by": MANAGED_BY,
+        # By these two, network policies know the pods of runs.
+        "app.kubernetes.io/part-of": "aiaas-hub",
+        "app.kubernetes.io/component": "run",
         PLATFORM_LABEL: pods.platform,
         RUN_LABEL: submission_id.rpartition("-")[0],
         SUBMISSION_LABEL: submission_id,
