@@ -140,6 +140,9 @@ def compose(
         elsewhere = config.ray_address or config.kubernetes_namespace
         return None if elsewhere else own_environment(packages)
 
+    def submissions() -> set[str]:
+        return {live.submission_id for live in run_records.started()}
+
     runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
@@ -185,7 +188,7 @@ def compose(
         baking,
         watching,
         endpoint_records,
-        tend=engines.training.tend,
+        tend=lambda: engines.training.tend(submissions),
         background={"profiles": profiling.work, "garbage": collecting.work},
     )
     services = Services(

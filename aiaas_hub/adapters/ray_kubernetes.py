@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from aiaas_hub.adapters.kubernetes import client
@@ -36,6 +36,8 @@ NAME = "ray"
 _HEALTH_SECONDS = 5.0
 _MARKS_KEPT = timedelta(days=7)
 _TIDY_SECONDS = 300.0
+_ORPHANS_SPARED = timedelta(minutes=10)
+"""A job is submitted before the records say so."""
 _LOST_PODS = timedelta(seconds=60)
 """So long after its grace a pod that is being deleted is on a node that does not answer."""
 _MAX_MESSAGE = 2000
@@ -124,16 +126,22 @@ class RayKubernetes:
         # Others use the cluster too, and it may grow: its scheduler says what a job waits for.
         return Capacity(cpus=math.inf, gpus=math.inf if self._pods.gpus else 0)
 
-    def tend(self) -> None:
-        """No workers wait on a cluster of others; what is over and kept for long enough goes."""
+    def tend(self, live: Callable[[], Collection[str]]) -> None:
+        """No workers wait on a cluster of others. What is over and was kept for long enough goes,
+        and so does a job that no run has any more, as after records were restored."""
         if time.monotonic() - self._tidied_at < _TIDY_SECONDS:
             return
         self._tidied_at = time.monotonic()
         mine = f"{selector(self._pods)},{SUBMISSION_LABEL}"
-        for found in self._cluster.items(client.RAYJOBS, labelSelector=mine):
+        jobs = self._cluster.items(client.RAYJOBS, labelSelector=mine)
+        wanted = live()
+        for found in jobs:
+            name, made = found["metadata"]["name"], found["metadata"]["creationTimestamp"]
             ended = (found.get("status") or {}).get("endTime")
             if ended and _past(ended, timedelta(seconds=self._pods.keep_seconds)):
-                self._cluster.delete(client.RAYJOBS, found["metadata"]["name"])
+                self._cluster.delete(client.RAYJOBS, name)
+            elif not ended and name not in wanted and _past(made, _ORPHANS_SPARED):
+                self.stop(name)
         for mark in self._cluster.items(client.CONFIG_MAPS, labelSelector=mine):
             if _past(mark["metadata"]["creationTimestamp"], _MARKS_KEPT):
                 self._cluster.delete(client.CONFIG_MAPS, mark["metadata"]["name"])

@@ -1,84 +1,193 @@
-"""Runs as RayJobs on a real API server and real Ray processes, with a test's operator in KubeRay's
-place."""
+"""Runs submitted to the service, on pods: the service's own application, real Ray, and what happens
+to them when pods and the API server go."""
 
 from __future__ import annotations
 
+import io
+import json
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from api_world import PREFIX, World, serving
+from bed.api import CORE
 from bed.control_plane import ControlPlane
-from job_service import TOKEN, JobService, RecordedRun
-from training_pods import LONG, Training, run_pods, training
+from training_pods import Training, run_pods, training
 
-from aiaas_hub.domain.ports import JobState, JobSubmission
-from aiaas_hub.schemas.runs import Resources
+from aiaas_hub.app import PYTHON
+from aiaas_hub.home import Home
+from aiaas_hub.loopback import free_ports
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
-TRAINING = """
+LONG = 150
+CELL = """
 import time
 import torch
 
+class Double(torch.nn.Module):
+    def forward(self, x):
+        return 2 * x
+
 def train(ctx):
-    print("worker", ctx.rank, "of", ctx.world_size, flush=True)
+    rows = len(ctx.dataset("digits").to_pandas())
     state = ctx.restore()
     step = state["step"] + 1 if state else 0
+    print("worker", ctx.rank, "of", ctx.world_size, "begins at", step, "with", rows, flush=True)
     while step < ctx.params["steps"]:
-        x = torch.ones(1)
-        torch.distributed.all_reduce(x)
-        ctx.report(step=step, sum=x.item())
+        total = torch.ones(1)
+        torch.distributed.all_reduce(total)
+        ctx.report(step=step, workers=total.item())
         ctx.checkpoint(step=step)
         time.sleep(ctx.params["pause"])
         step += 1
+    example = torch.arange(12, dtype=torch.float32).reshape(4, 3)
+    ctx.save_model(Double(), example_input=example, eval_input=example)
 """
 
 
-@pytest.fixture
-def service() -> Iterator[JobService]:
-    with JobService() as service:
-        yield service
+@dataclass
+class Platform:
+    service: World
+    training: Training
+
+    def submit(self, steps: int, pause: float, retries: int = 0) -> str:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as archive:
+            archive.writestr("cell.py", CELL)
+            archive.writestr("manifest.json", json.dumps({"kind": "cell"}))
+        snapshot = {
+            "digest": self.service.upload(sink.getvalue()),
+            "source": CELL,
+            "python": PYTHON,
+            "client": "0.1.0",
+        }
+        run: str = self.service.submit(
+            snapshot=snapshot,
+            datasets=["digits"],
+            params={"steps": steps, "pause": pause},
+            resources={"workers": 2},
+            retries=retries,
+        )["id"]
+        return run
+
+    def run(self, run: str) -> Any:
+        return self.service.ok("GET", f"/runs/{run}")
+
+    def points(self, run: str) -> list[Any]:
+        found: list[Any] = self.service.ok("GET", f"/runs/{run}/metrics")["points"]
+        return found
+
+    def log(self, run: str) -> str:
+        text: str = self.service.ok("GET", f"/runs/{run}/logs")["text"]
+        return text
+
+    def until(self, run: str, holds: Callable[[Any], bool], seconds: float = LONG) -> Any:
+        """The run once this holds, the reconciler at work meanwhile."""
+        end = time.monotonic() + seconds
+        while not holds(found := self.run(run)):
+            self.service.tick()
+            assert time.monotonic() < end, f"{found}\n{self.log(run)}\n{self.training.words()}"
+            time.sleep(0.3)
+        return found
+
+    def until_over(self, run: str, state: str) -> Any:
+        found = self.until(run, lambda run: run["state"] in ENDS)
+        assert found["state"] == state, f"{found}\n{self.log(run)}\n{self.training.words()}"
+        return found
+
+
+ENDS = ("succeeded", "failed", "lost", "cancelled")
 
 
 @pytest.fixture
-def world(crds: ControlPlane, namespace: str, service: JobService) -> Iterator[Training]:
-    with training(crds, run_pods(namespace, service.url)) as world:
-        yield world
+def platform(crds: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Platform]:
+    (port,) = free_ports(1)
+    pods = run_pods(namespace, f"http://127.0.0.1:{port}{PREFIX}api/v1")
+    with (
+        training(crds, pods) as world,
+        serving(
+            Home(tmp_path / "home"),
+            f"sqlite:///{tmp_path / 'records.sqlite'}",
+            real=world.engine,
+            port=port,
+        ) as service,
+    ):
+        service.dataset("digits")
+        yield Platform(service, world)
 
 
-def submitted(
-    world: Training, service: JobService, name: str, steps: int, pause: float = 0, retries: int = 0
-) -> tuple[RecordedRun, JobSubmission]:
-    asked = Resources(workers=2)
-    params = {"steps": steps, "pause": pause}
-    run = service.add(name, TRAINING, params=params, resources=asked, retries=retries)
-    job = JobSubmission(f"{name}-1", "ada", asked, TOKEN)
-    world.engine.submit(job)
-    return run, job
-
-
-def until_it_reports(world: Training, run: RecordedRun, points: int) -> None:
-    end = time.monotonic() + LONG
-    while len(run.metrics) < points:
-        assert time.monotonic() < end, f"{run.log}\n{world.words()}"
-        assert run.kinds in ([], ["started"]), f"{run.events}\n{world.words()}"
-        time.sleep(0.2)
-
-
-def test_a_run_trains_on_pods_of_its_own(world: Training, service: JobService) -> None:
+def test_a_run_of_two_workers_ends_with_a_model(platform: Platform) -> None:
     began = time.monotonic()
-    run, job = submitted(world, service, "run-pods", steps=3)
-    world.until(job, JobState.RUNNING)
-    print(f"RUNNING after {time.monotonic() - began:.1f} s")
-    world.until(job, JobState.ENDED)
+    run = platform.submit(steps=3, pause=0)
+    platform.until(run, lambda run: run["state"] == "running")
+    print(f"first call of train after {time.monotonic() - began:.1f} s")
+    platform.until_over(run, "succeeded")
     print(f"over after {time.monotonic() - began:.1f} s")
-    assert run.kinds == ["started", "succeeded"], f"{run.log}\n{world.words()}"
-    assert {"worker 0 of 2", "worker 1 of 2"} <= {
-        line.partition(") ")[2] or line for line in run.log.splitlines()
-    }, run.log
-    assert [values["sum"] for _, values in run.metrics.values()] == [2, 2, 2]
-    # Its cluster goes with it; what it said outlives the pods.
+    assert [point["values"]["workers"] for point in platform.points(run)] == [2, 2, 2]
+    for rank in range(2):
+        assert f"worker {rank} of 2 begins at 0 with 5" in platform.log(run)
+    model = platform.service.ok("GET", "/models/alice/cnn/versions/1")
+    assert model["run_id"] == run
+    # What it said outlives its pods, which go with it.
     end = time.monotonic() + 60
-    while world.pods("head") or world.pods("worker"):
-        assert time.monotonic() < end, world.pods()
+    while platform.training.pods("head") or platform.training.pods("worker"):
+        assert time.monotonic() < end, platform.training.pods()
         time.sleep(0.3)
+    assert "begins at 0" in platform.log(run)
+
+
+def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
+    platform: Platform,
+) -> None:
+    run = platform.submit(steps=60, pause=0.5, retries=1)
+    platform.until(run, lambda run: len(platform.points(run["id"])) > 3)
+    plane = platform.training.plane
+    plane.stop("kube-apiserver")
+    try:
+        until = time.monotonic() + 30
+        said = platform.until(run, lambda run: "API server does not answer" in run["reason"], 30)
+        assert said["state"] == "running"
+        before = len(platform.points(run))
+        while time.monotonic() < until:
+            platform.service.tick()
+            time.sleep(0.5)
+        assert len(platform.points(run)) > before
+    finally:
+        plane.start("kube-apiserver")
+    worker = platform.training.pods("worker")[0]["metadata"]["name"]
+    path = f"{CORE}/namespaces/{platform.training.namespace}/pods/{worker}"
+    plane.api.delete(path, gracePeriodSeconds=0)
+    platform.until_over(run, "succeeded")
+    # It began anew where its last checkpoint was, and no step is missing.
+    assert "begins at 0" in platform.log(run)
+    starts = {
+        int(line.partition("begins at ")[2].split()[0])
+        for line in platform.log(run).splitlines()
+        if "begins at " in line
+    }
+    assert len(starts) == 2, starts
+    assert sorted({point["step"] for point in platform.points(run)}) == list(range(60))
+
+
+def test_a_head_that_is_deleted_costs_an_attempt_and_a_cancelled_run_leaves_nothing(
+    platform: Platform,
+) -> None:
+    run = platform.submit(steps=1000, pause=0.5, retries=1)
+    platform.until(run, lambda run: len(platform.points(run["id"])) > 3)
+    (head,) = platform.training.pods("head")
+    path = f"{CORE}/namespaces/{platform.training.namespace}/pods/{head['metadata']['name']}"
+    platform.training.plane.api.delete(path, gracePeriodSeconds=0)
+    platform.until(run, lambda run: run["attempt"] == 2)
+    platform.until(run, lambda run: run["state"] == "running")
+    log = platform.log(run)
+    (first, *_, last) = [line for line in log.splitlines() if "worker 0 of 2 begins at" in line]
+    assert "begins at 0" in first
+    assert "begins at 0" not in last
+    platform.service.ok("POST", f"/runs/{run}/cancel")
+    platform.until_over(run, "cancelled")
+    assert platform.training.pods("head") == platform.training.pods("worker") == []
