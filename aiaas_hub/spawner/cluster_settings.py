@@ -22,10 +22,11 @@ class ClusterSettings(BaseModel):
     bind_url: str = "http://0.0.0.0:8000"
     """Of the proxy, which its own manifest starts; its path is the base of every address."""
     hub_bind_url: str = "http://0.0.0.0:8081"
-    hub_connect_url: str = "http://hub:8081"
+    hub_connect_url: str = "http://hub.aiaas:8081"
     """Of the hub, for the proxy and for users' servers."""
-    proxy_api_url: str = "http://proxy-api:8001"
-    service_url: str = "http://service:8080"
+    proxy_api_url: str = "http://proxy-api.aiaas:8001"
+    service_url: str = "http://service.aiaas:8080"
+    """Of the service, for the proxy and for users' notebooks: they reach nothing outside."""
     namespace: str
     """Where users' servers run."""
     image: str
@@ -36,7 +37,7 @@ class ClusterSettings(BaseModel):
     node_patience_seconds: int = 60
     start_seconds: int = 300
     profiles_file: Path = Path("/etc/aiaas/profiles.yaml")
-    secrets: Path = Path("/etc/aiaas/secrets")
+    secrets: Path = Path("/etc/aiaas-secrets")
     shared_password: bool = False
     """Anybody who knows `user_password` may sign in, under any name: for a trial."""
 

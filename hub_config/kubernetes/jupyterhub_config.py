@@ -103,7 +103,7 @@ c.KubeSpawner.cmd = ["jupyterhub-singleuser"]
 c.Spawner.args = ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
-    "AIAAS_URL": f"{settings.public_url.rstrip('/')}/services/aiaas",
+    "AIAAS_URL": f"{settings.service_url}/services/aiaas",
     # Servers tell the hub of their activity every minute, not every five: see `culling`.
     "JUPYTERHUB_ACTIVITY_INTERVAL": "60",
 }

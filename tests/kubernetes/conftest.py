@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
-from bed.api import KubeApi, Object
+from bed.api import KubeApi
 from bed.control_plane import ControlPlane, missing
 from bed.definitions import define
-
-MANIFESTS = Path(__file__).parents[2] / "hub_config" / "kubernetes"
+from manifests import as_the_bed_has_it, rendered
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +50,9 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def platform_objects(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with what the shipped manifests make, but for the platform's own pods."""
-    manifests = rendered(control_plane)
+    manifests = [as_the_bed_has_it(one) for one in rendered("base")]
     for manifest in manifests:
-        if manifest["kind"] in ("Deployment", "StatefulSet", "DaemonSet"):
+        if manifest["kind"] in ("Deployment", "StatefulSet"):
             manifest["spec"]["replicas"] = 0
     done = control_plane.kubectl(
         "apply", "--validate=true", "-f-", stdin=yaml.safe_dump_all(manifests)
@@ -63,10 +61,3 @@ def platform_objects(control_plane: ControlPlane) -> ControlPlane:
     control_plane.wait_for_account("aiaas", "hub")
     control_plane.wait_for_account("aiaas-users", "default")
     return control_plane
-
-
-def rendered(plane: ControlPlane, overlay: str = "base") -> list[Object]:
-    """What `kubectl kustomize` makes of a directory of the shipped manifests."""
-    done = plane.kubectl("kustomize", str(MANIFESTS / overlay))
-    assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))

@@ -210,6 +210,12 @@ def test_an_outage_of_the_api_ends_no_server_and_passes(hub: ClusterHub, api: Ku
         time.sleep(1)
     assert "giving up" in (hub.root / "hub.log").read_text()
     hub.plane.start("kube-apiserver")
+    # Scheduler and nodes come back in their own time.
+    probe = f"{CORE}/namespaces/default/pods"
+    container = {"name": "main", "image": "any", "command": ["true"]}
+    spec = {"restartPolicy": "Never", "containers": [container]}
+    api.create(probe, {"metadata": {"name": "probe"}, "spec": spec})
+    until(lambda: api.get(f"{probe}/probe")["status"].get("phase") == "Succeeded", 180)
     hub.spawn("linus", profile="small")
     assert pod_of(api, "ada")["metadata"]["uid"] == before
     for user in ("ada", "linus"):

@@ -131,8 +131,8 @@ def test_a_run_of_two_workers_ends_with_a_model(platform: Platform) -> None:
     assert [point["values"]["workers"] for point in platform.points(run)] == [2, 2, 2]
     for rank in range(2):
         assert f"worker {rank} of 2 begins at 0 with 5" in platform.log(run)
-    model = platform.service.ok("GET", "/models/alice/cnn/versions/1")
-    assert model["run_id"] == run
+    model = platform.service.ok("GET", "/models/alice/cnn")["latest"]
+    assert (model["version"], model["run_id"]) == (1, run)
     # What it said outlives its pods, which go with it.
     end = time.monotonic() + 60
     while platform.training.pods("head") or platform.training.pods("worker"):

@@ -1,0 +1,40 @@
+"""The shipped manifests, rendered as an administrator renders them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DIRECTORY = Path(__file__).parents[2] / "hub_config" / "kubernetes"
+OPTIONS = sorted(f"options/{path.name}" for path in (DIRECTORY / "options").iterdir())
+
+
+@functools.cache
+def _text(name: str) -> str:
+    command = ["kubectl", "kustomize", str(DIRECTORY / name)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def rendered(*names: str) -> list[dict[str, Any]]:
+    """What `kubectl kustomize` makes of these directories."""
+    return [one for name in names for one in yaml.safe_load_all(_text(name))]
+
+
+def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The pod template of each workload, by the workload's name."""
+    return {
+        one["metadata"]["name"]: one["spec"]["template"]
+        for one in manifests
+        if "template" in one.get("spec", {})
+    }
+
+
+def as_the_bed_has_it(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Kubernetes 1.20 has PodDisruptionBudgets, of the same fields, in policy/v1beta1 only."""
+    if manifest["kind"] == "PodDisruptionBudget":
+        return {**manifest, "apiVersion": "policy/v1beta1"}
+    return manifest
