@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 from bed.strict import faults, schema_of
 
@@ -17,6 +18,7 @@ from aiaas_hub.adapters.kubernetes.run_manifests import (
     assignment,
     owner_directory,
     rayjob,
+    stop_mark,
     token_secret,
 )
 from aiaas_hub.domain.ports import JobSubmission
@@ -84,6 +86,15 @@ def test_the_definition_of_kuberay_knows_every_field(
         ".spec.backoffLimit: 'none' is no integer",
         ".spec.rayClusterSpec.authOption: unknown field",
     ]
+
+
+@pytest.mark.parametrize("version", ["1.25", "1.37"])
+def test_kubernetes_knows_every_field(version: str) -> None:
+    for made in (token_secret(JOB, PODS, "uid-of-the-job"), stop_mark(JOB.id, PODS)):
+        kubernetes_validate.validate(made, version, strict=True)
+    for pod in pods_of(rayjob(JOB, replace(PODS, pull_secrets=["pull"]))).values():
+        whole = {"apiVersion": "v1", "kind": "Pod", **pod}
+        kubernetes_validate.validate(whole, version, strict=True)
 
 
 def test_a_run_has_a_cluster_of_its_own_that_goes_with_it() -> None:
