@@ -25,6 +25,8 @@ from aiaas_hub.loopback import free_ports
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 LONG = 150
+STEPS = 120
+"""Of half a second: more than an outage of 30 s takes."""
 CELL = """
 import time
 import torch
@@ -144,7 +146,7 @@ def test_a_run_of_two_workers_ends_with_a_model(platform: Platform) -> None:
 def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
     platform: Platform,
 ) -> None:
-    run = platform.submit(steps=60, pause=0.5, retries=1)
+    run = platform.submit(steps=STEPS, pause=0.5, retries=1)
     platform.until(run, lambda run: len(platform.points(run["id"])) > 3)
     plane = platform.training.plane
     plane.stop("kube-apiserver")
@@ -159,6 +161,7 @@ def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
         assert len(platform.points(run)) > before
     finally:
         plane.start("kube-apiserver")
+    assert platform.run(run)["state"] == "running"
     worker = platform.training.pods("worker")[0]["metadata"]["name"]
     path = f"{CORE}/namespaces/{platform.training.namespace}/pods/{worker}"
     plane.api.delete(path, gracePeriodSeconds=0)
@@ -171,7 +174,7 @@ def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
         if "begins at " in line
     }
     assert len(starts) == 2, starts
-    assert sorted({point["step"] for point in platform.points(run)}) == list(range(60))
+    assert sorted({point["step"] for point in platform.points(run)}) == list(range(STEPS))
 
 
 def test_a_head_that_is_deleted_costs_an_attempt_and_a_cancelled_run_leaves_nothing(
