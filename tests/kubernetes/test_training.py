@@ -175,22 +175,3 @@ def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
     }
     assert len(starts) == 2, starts
     assert sorted({point["step"] for point in platform.points(run)}) == list(range(STEPS))
-
-
-def test_a_head_that_is_deleted_costs_an_attempt_and_a_cancelled_run_leaves_nothing(
-    platform: Platform,
-) -> None:
-    run = platform.submit(steps=1000, pause=0.5, retries=1)
-    platform.until(run, lambda run: len(platform.points(run["id"])) > 3)
-    (head,) = platform.training.pods("head")
-    path = f"{CORE}/namespaces/{platform.training.namespace}/pods/{head['metadata']['name']}"
-    platform.training.plane.api.delete(path, gracePeriodSeconds=0)
-    platform.until(run, lambda run: run["attempt"] == 2)
-    platform.until(run, lambda run: run["state"] == "running")
-    log = platform.log(run)
-    (first, *_, last) = [line for line in log.splitlines() if "worker 0 of 2 begins at" in line]
-    assert "begins at 0" in first
-    assert "begins at 0" not in last
-    platform.service.ok("POST", f"/runs/{run}/cancel")
-    platform.until_over(run, "cancelled")
-    assert platform.training.pods("head") == platform.training.pods("worker") == []
