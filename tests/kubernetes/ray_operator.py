@@ -181,7 +181,8 @@ class RayOperator:
             self._make_pod(cluster, f"{name}-head", "head", group, self._head_command(ports, group))
             return False
         ip = self._heads[name] = head["status"].get("podIP", "")
-        if not _ready(head) or not _listens(ip, ports[0]):
+        # Not whether it is ready: while a node is silent, none of its pods is.
+        if head["status"]["phase"] != "Running" or not _listens(ip, ports[0]):
             return False
         (group,) = spec["workerGroupSpecs"]
         for number in range(group["replicas"]):

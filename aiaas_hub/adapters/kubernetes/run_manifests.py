@@ -266,6 +266,8 @@ def _pod(job: JobSubmission, pods: RunPods, name: str, resources: dict[str, str]
             # A directory in the volume: that itself belongs to root.
             "AIAAS_NODE_CACHE": str(_CACHE / "node"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # A pod that takes another's place may wait for a node, and that for the image.
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
             **pods.environment,
         }.items()
     ]
