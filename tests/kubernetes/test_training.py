@@ -1,5 +1,4 @@
-"""Runs submitted to the service, on pods: the service's own application, real Ray, and what happens
-to them when pods and the API server go."""
+"""Runs submitted to the service, on pods: the service's own application and real Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 from api_world import PREFIX, World, serving
-from bed.api import CORE
 from bed.control_plane import ControlPlane
 from training_pods import Training, run_pods, training
 
@@ -25,8 +23,6 @@ from aiaas_hub.loopback import free_ports
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 LONG = 150
-STEPS = 120
-"""Of half a second: more than an outage of 30 s takes."""
 CELL = """
 import time
 import torch
@@ -141,37 +137,3 @@ def test_a_run_of_two_workers_ends_with_a_model(platform: Platform) -> None:
         assert time.monotonic() < end, platform.training.pods()
         time.sleep(0.3)
     assert "begins at 0" in platform.log(run)
-
-
-def test_a_run_goes_on_without_the_api_server_and_without_one_of_its_workers(
-    platform: Platform,
-) -> None:
-    run = platform.submit(steps=STEPS, pause=0.5, retries=1)
-    platform.until(run, lambda run: len(platform.points(run["id"])) > 3)
-    plane = platform.training.plane
-    plane.stop("kube-apiserver")
-    try:
-        until = time.monotonic() + 30
-        said = platform.until(run, lambda run: "API server does not answer" in run["reason"], 30)
-        assert said["state"] == "running"
-        before = len(platform.points(run))
-        while time.monotonic() < until:
-            platform.service.tick()
-            time.sleep(0.5)
-        assert len(platform.points(run)) > before
-    finally:
-        plane.start("kube-apiserver")
-    assert platform.run(run)["state"] == "running"
-    worker = platform.training.pods("worker")[0]["metadata"]["name"]
-    path = f"{CORE}/namespaces/{platform.training.namespace}/pods/{worker}"
-    plane.api.delete(path, gracePeriodSeconds=0)
-    platform.until_over(run, "succeeded")
-    # It began anew where its last checkpoint was, and no step is missing.
-    assert "begins at 0" in platform.log(run)
-    starts = {
-        int(line.partition("begins at ")[2].split()[0])
-        for line in platform.log(run).splitlines()
-        if "begins at " in line
-    }
-    assert len(starts) == 2, starts
-    assert sorted({point["step"] for point in platform.points(run)}) == list(range(STEPS))
