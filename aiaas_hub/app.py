@@ -136,8 +136,12 @@ def compose(
     admission = Admission(run_records, engines.training, rules, config.max_queued_per_user, budgets)
 
     def workers_environment(packages: Iterable[str]) -> Environment | None:
-        # What a cluster of others has installed, only its operator knows.
-        return None if config.ray_address else own_environment(packages)
+        # What a cluster of others, or an image, has installed, only its operator knows.
+        elsewhere = config.ray_address or config.kubernetes_namespace
+        return None if elsewhere else own_environment(packages)
+
+    def submissions() -> set[str]:
+        return {live.submission_id for live in run_records.started()}
 
     runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
@@ -184,7 +188,7 @@ def compose(
         baking,
         watching,
         endpoint_records,
-        tend=engines.training.tend,
+        tend=lambda: engines.training.tend(submissions),
         background={"profiles": profiling.work, "garbage": collecting.work},
     )
     services = Services(

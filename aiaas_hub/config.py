@@ -117,6 +117,64 @@ class ServiceConfig(Configurable):
         3600, help="After so long without a run they end, until the next one."
     ).tag(config=True)
 
+    kubernetes_namespace = Unicode(
+        "",
+        help="Namespace in which runs become RayJobs of KubeRay, each with a Ray cluster of its "
+        "own; empty: runs are not on Kubernetes.",
+    ).tag(config=True)
+
+    kubernetes_kubeconfig = Unicode(
+        "", help="A kubeconfig file; empty: the account of the pod that the service runs in."
+    ).tag(config=True)
+
+    kubernetes_platform = Unicode(
+        "aiaas", help="Names this platform in labels: several may share a namespace."
+    ).tag(config=True)
+
+    kubernetes_api_url = Unicode(
+        "", help="Address of this service as pods reach it, up to …/api/v1."
+    ).tag(config=True)
+
+    kubernetes_image = Unicode("", help="Image of the pods of runs: images/ray.").tag(config=True)
+
+    kubernetes_ray_version = Unicode(
+        "", help="Version of Ray in that image; empty: the one installed beside the service."
+    ).tag(config=True)
+
+    kubernetes_storage_claim = Unicode(
+        "", help="A ReadWriteMany PersistentVolumeClaim of that namespace, for checkpoints."
+    ).tag(config=True)
+
+    kubernetes_worker_memory = Unicode("4Gi", help="Memory of a worker's pod.").tag(config=True)
+
+    kubernetes_head_memory = Unicode("4Gi", help="Memory of the pod of a run's Ray head.").tag(
+        config=True
+    )
+
+    kubernetes_queue = Unicode(
+        "", help="A LocalQueue of Kueue in which runs wait for their turn; empty: no Kueue."
+    ).tag(config=True)
+
+    kubernetes_gpu_profile = Unicode(
+        "",
+        help="Slug of the profile whose kind of GPU, node selector and tolerations the workers "
+        "with GPUs have; empty: runs get no GPUs.",
+    ).tag(config=True)
+
+    kubernetes_pull_secrets = List(
+        Unicode(), help="Secrets of that namespace with which images are pulled."
+    ).tag(config=True)
+
+    kubernetes_environment = Dict(
+        value_trait=Unicode(),
+        key_trait=Unicode(),
+        help="Variables of runs' pods, such as HTTPS_PROXY. Not for secrets.",
+    ).tag(config=True)
+
+    kubernetes_keep_seconds = Int(3600, min=0, help="How long a RayJob that is over is kept.").tag(
+        config=True
+    )
+
     query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
 
     query_memory_bytes = Int(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes, RunPods
     from aiaas_hub.adapters.supervisor import Supervisor
 
 
@@ -44,6 +46,13 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
 def _training(
     home: Home, supervisor: Supervisor, api_url: str, config: ServiceConfig
 ) -> TrainingEngine:
+    if config.kubernetes_namespace:
+        from aiaas_hub.adapters.kubernetes.client import Cluster
+        from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
+
+        kubeconfig = config.kubernetes_kubeconfig
+        cluster = Cluster(config.kubernetes_namespace, Path(kubeconfig) if kubeconfig else None)
+        return RayKubernetes(cluster, run_pods(config))
     if config.ray_address:
         from aiaas_hub.adapters.ray_cluster import RayCluster
         from aiaas_hub.adapters.ray_jobs import RayJobs
@@ -66,3 +75,66 @@ def _training(
 
     reserve = Reserve(config.waiting_drivers, config.waiting_workers, config.waiting_seconds)
     return RayLocal(home, supervisor, api_url, reserve)
+
+
+def run_pods(config: ServiceConfig) -> RunPods:
+    """What the pods of runs are made of. Raises `InvalidInput` for settings that are missing."""
+    from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+
+    for name in ("kubernetes_api_url", "kubernetes_image", "kubernetes_storage_claim"):
+        if not getattr(config, name):
+            raise InvalidInput(
+                f"Runs on Kubernetes need {name}, which is not set.",
+                remedy=f"Set c.ServiceConfig.{name} in aiaas_config.py: see docs/training.md.",
+            )
+    return RunPods(
+        namespace=config.kubernetes_namespace,
+        platform=config.kubernetes_platform,
+        image=config.kubernetes_image,
+        ray_version=config.kubernetes_ray_version or _installed_ray(),
+        api_url=config.kubernetes_api_url,
+        storage_claim=config.kubernetes_storage_claim,
+        worker_memory=config.kubernetes_worker_memory,
+        head_memory=config.kubernetes_head_memory,
+        keep_seconds=config.kubernetes_keep_seconds,
+        queue=config.kubernetes_queue,
+        gpus=_gpu_nodes(config),
+        pull_secrets=config.kubernetes_pull_secrets,
+        environment=config.kubernetes_environment,
+    )
+
+
+def _installed_ray() -> str:
+    try:
+        return version("ray")
+    except PackageNotFoundError as error:
+        raise InvalidInput(
+            "The version of Ray in the pods of runs is not known.",
+            remedy="Set c.ServiceConfig.kubernetes_ray_version in aiaas_config.py.",
+        ) from error
+
+
+def _gpu_nodes(config: ServiceConfig) -> GpuNodes | None:
+    slug = config.kubernetes_gpu_profile
+    if not slug:
+        return None
+    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes
+    from aiaas_hub.spawner.kubernetes import gpu_resource
+    from aiaas_hub.spawner.profiles import load_profiles
+
+    if not config.profiles_file:
+        raise InvalidInput(
+            f"No file of profiles is named, in which {slug!r} would be.",
+            remedy="Set c.ServiceConfig.profiles_file in aiaas_config.py.",
+        )
+    for profile in load_profiles(Path(config.profiles_file)).profiles:
+        if profile.slug == slug and profile.gpus:
+            return GpuNodes(
+                resource=gpu_resource(profile),
+                node_selector=profile.node_selector,
+                tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
+            )
+    raise InvalidInput(
+        f"{config.profiles_file} has no profile {slug!r} with GPUs.",
+        remedy="Name one in c.ServiceConfig.kubernetes_gpu_profile.",
+    )

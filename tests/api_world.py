@@ -31,6 +31,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.api.services import Services
 from aiaas_hub.app import PYTHON, compose
 from aiaas_hub.config import ServiceConfig
+from aiaas_hub.domain.ports import TrainingEngine
 from aiaas_hub.engines import Engines
 from aiaas_hub.home import Home
 from aiaas_hub.page.sessions import OAuthClient
@@ -142,16 +143,28 @@ class World:
 
 
 @contextmanager
-def serving(home: Home, url: str, browser: OAuthClient | None = None) -> Iterator[World]:
-    """The application behind a real server on a free port of loopback."""
+def serving(
+    home: Home,
+    url: str,
+    browser: OAuthClient | None = None,
+    real: TrainingEngine | None = None,
+    port: int = 0,
+) -> Iterator[World]:
+    """The application behind a real server on a port of loopback, a free one by default; with a
+    `real` engine for its runs, where there is one."""
     home.prepare()
     training, engine, gateway = StandInTraining(), StandInServing(), StandInGateway()
     identity = StandInIdentity()
     config = ServiceConfig(records_url=url, artifacts_url=str(home.artifacts / "blobs"))
     app, reconciler, database = compose(
-        home, config, Engines(training, engine, gateway, StandInSigner()), identity, PREFIX, browser
+        home,
+        config,
+        Engines(real or training, engine, gateway, StandInSigner()),
+        identity,
+        PREFIX,
+        browser,
     )
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

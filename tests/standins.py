@@ -64,7 +64,7 @@ class StandInTraining:
     def capacity(self) -> Capacity:
         return self.has
 
-    def tend(self) -> None: ...
+    def tend(self, live: object) -> None: ...
 
     def warm(self, resources: Resources) -> bool:
         return resources.workers <= self.waiting

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from aiaas_hub.adapters import assigned
@@ -67,7 +68,7 @@ class RayCluster:
         # Others use it too, and it may grow: Ray says itself what a job waits for.
         return Capacity(cpus=math.inf, gpus=math.inf)
 
-    def tend(self) -> None:
+    def tend(self, live: Callable[[], Collection[str]]) -> None:
         """Nothing: no workers are kept waiting on a cluster of others."""
 
     def warm(self, resources: Resources) -> bool:

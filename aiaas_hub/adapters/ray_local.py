@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Collection
 
 from aiaas_hub.adapters import assigned, ray_head, run_directory
 from aiaas_hub.adapters.ray_drivers import RayDrivers, Reserve
@@ -90,7 +91,7 @@ class RayLocal:
     def capacity(self) -> Capacity:
         return ray_head.capacity()
 
-    def tend(self) -> None:
+    def tend(self, live: Callable[[], Collection[str]]) -> None:
         if self.health().state is EngineState.READY:
             self._drivers.tend(self._environment())
 

@@ -6,7 +6,7 @@ Each port has an adapter per world (local, Kubernetes) and one contract suite in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,9 +98,10 @@ class TrainingEngine(Engine, Protocol):
         """Infinite where the engine is not ours alone: it then says itself what a job waits
         for."""
 
-    def tend(self) -> None:
-        """Have workers ready for the runs to come, where this engine keeps any in reserve;
-        called every few seconds."""
+    def tend(self, live: Callable[[], Collection[str]]) -> None:
+        """Have workers ready for the runs to come, where this engine keeps any in reserve, and
+        end old jobs that are none of `live`, the submissions of runs that are not over, where
+        jobs outlive the engine's service; called every few seconds."""
 
     def warm(self, resources: Resources) -> bool:
         """Whether workers wait that suit such a run, and enough of them for it."""

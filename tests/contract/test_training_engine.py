@@ -7,16 +7,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
+from bed.control_plane import ControlPlane, missing
+from bed.definitions import define
+from job_service import JobService
+from training_pods import Training, run_pods, training
 
 from aiaas_hub.adapters import ray_head
+from aiaas_hub.adapters.kubernetes.client import Cluster
 from aiaas_hub.adapters.ray_cluster import RayCluster
 from aiaas_hub.adapters.ray_jobs import RayJobs
+from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
 from aiaas_hub.adapters.ray_local import RayLocal
 from aiaas_hub.adapters.run_directory import path_of, remove
 from aiaas_hub.adapters.supervisor import Supervisor
@@ -50,8 +57,10 @@ def silent_url() -> Iterator[str]:
     server.server_close()
 
 
-class Cluster:
+class Head:
     """A Ray cluster that exists already: a head with its dashboard, started by nobody's service."""
+
+    forgets = True
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -66,6 +75,7 @@ class Cluster:
         self._spec = replace(
             spec, argv=[*argv, f"--dashboard-port={port}"], env={**spec.env, "PATH": path}
         )
+        self.mark = str(home.root)
         self.address = f"http://127.0.0.1:{port}"
         self._engines: list[RayCluster] = []
 
@@ -77,6 +87,12 @@ class Cluster:
     def start(self) -> None:
         self._supervisor.start(self._spec)
 
+    def lose(self) -> None:
+        kill_head(self._home)
+
+    def tokens(self) -> list[str]:
+        return token_files(self._home)
+
     def shutdown(self) -> None:
         for engine in self._engines:
             engine.close()
@@ -87,8 +103,11 @@ class Cluster:
 class Own:
     """The platform's own Ray on this machine."""
 
+    forgets = True
+
     def __init__(self, home: Home) -> None:
         self._home = home
+        self.mark = str(home.root)
         self._engine: RayLocal | None = None
 
     def engine(self, api_url: str) -> RayLocal:
@@ -100,27 +119,102 @@ class Own:
         assert self._engine is not None
         self._engine.start()
 
+    def lose(self) -> None:
+        kill_head(self._home)
+
+    def tokens(self) -> list[str]:
+        return token_files(self._home)
+
     def shutdown(self) -> None:
         assert self._engine is not None
         self._engine.shutdown()
 
 
-@pytest.fixture(scope="module", params=[Own, Cluster])
-def world(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Own | Cluster:
+class Kubernetes:
+    """A control plane of its own, with an operator in KubeRay's place. Its API server comes up
+    with `start`."""
+
+    forgets = False
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._plane = ControlPlane(home.root / "plane")
+        self._service = JobService()
+        self._ends = ExitStack()
+        self._training: Training | None = None
+
+    @property
+    def mark(self) -> str:
+        return self._service.url
+
+    def engine(self, api_url: str) -> RayKubernetes:
+        """Pods ask for their code before they start, so the service is one that has some."""
+        if self._training is None:
+            self._ends.enter_context(self._service)
+            for name in ("run-a", "run-b", "run-c"):
+                run = self._service.add(name, "import time\ndef train(ctx): time.sleep(600)")
+                run.token = "token"
+            self._ends.callback(self._plane.down)
+            self._plane.up()
+            define(self._plane)
+            pods = run_pods(self._plane.namespace("runs"), self._service.url)
+            self._training = self._ends.enter_context(training(self._plane, pods))
+            self._plane.stop("kube-apiserver")
+            return self._training.engine
+        later = RayKubernetes(
+            Cluster("runs", self._plane.kubeconfig), run_pods("runs", self._service.url)
+        )
+        self._ends.callback(later.close)
+        return later
+
+    def start(self) -> None:
+        self._plane.start("kube-apiserver")
+
+    def lose(self) -> None:
+        self._plane.stop("kube-apiserver")
+
+    def tokens(self) -> list[str]:
+        secrets = self._plane.api.items(
+            "/api/v1/namespaces/runs/secrets",
+            labelSelector="app.kubernetes.io/managed-by=aiaas-hub",
+        )
+        return [secret["metadata"]["name"] for secret in secrets]
+
+    def shutdown(self) -> None:
+        self._ends.close()
+
+
+World = Own | Head | Kubernetes
+
+
+@pytest.fixture(scope="module", params=[Own, Head, Kubernetes])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    if request.param is Kubernetes and (reason := missing()):
+        pytest.skip(reason)
     home = Home(tmp_path_factory.mktemp("engine") / "home")
     home.prepare()
-    made: Own | Cluster = request.param(home)
+    made: World = request.param(home)
     return made
 
 
 @pytest.fixture(scope="module")
-def home(world: Own | Cluster) -> Home:
+def home(world: World) -> Home:
     return world._home
 
 
-def ready(engine: TrainingEngine, world: Own | Cluster) -> None:
+def kill_head(home: Home) -> None:
+    process = Supervisor(home.processes, home.logs).process("ray")
+    assert process is not None
+    psutil.Process(process.pid).kill()
+
+
+def token_files(home: Home) -> list[str]:
+    """Submissions whose tokens lie about."""
+    files = home.runs.glob("*/token-*")
+    return [f"{file.parent.name}-{file.name.removeprefix('token-')}" for file in files]
+
+
+def ready(engine: TrainingEngine, world: World) -> None:
     deadline = time.monotonic() + LONG
     while engine.health().state is not EngineState.READY:
         if engine.health().state is EngineState.UNAVAILABLE and isinstance(world, Own):
@@ -131,7 +225,7 @@ def ready(engine: TrainingEngine, world: Own | Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(world: Own | Cluster, home: Home, silent_url: str) -> Iterator[TrainingEngine]:
+def engine(world: World, home: Home, silent_url: str) -> Iterator[TrainingEngine]:
     engine: TrainingEngine = world.engine(silent_url)
     job = JobSubmission("run-a-1", "ada", Resources(), "token")
     with pytest.raises(Unavailable):
@@ -156,10 +250,10 @@ def processes_with(text: str) -> Iterator[psutil.Process]:
             continue
 
 
-def drivers(home: Home) -> Iterator[psutil.Process]:
+def drivers(world: World) -> Iterator[psutil.Process]:
     for process in processes_with("aiaas_magics.runtime.driver"):
         told = process.environ()
-        if str(home.root) in told.get("AIAAS_DRIVER", told.get("AIAAS_ASSIGNMENT", "")):
+        if world.mark in told.get("AIAAS_DRIVER", told.get("AIAAS_ASSIGNMENT", "")):
             yield process
 
 
@@ -174,7 +268,7 @@ def test_an_unknown_job_is_unknown_and_stopping_it_does_nothing(engine: Training
 
 
 def test_a_job_is_submitted_once_adopted_and_stopped(
-    engine: TrainingEngine, world: Own | Cluster, home: Home, silent_url: str
+    engine: TrainingEngine, world: World, silent_url: str
 ) -> None:
     job = JobSubmission("run-a-1", "ada", Resources(), "token")
     engine.submit(job)
@@ -203,17 +297,17 @@ def test_a_job_is_submitted_once_adopted_and_stopped(
     # The token of a job that is over does not lie about.
     other = JobSubmission("run-b-1", "ada", Resources(), "token")
     later.submit(other)
-    assert [str(path.relative_to(home.runs)) for path in home.runs.glob("*/token-*")] == [
-        "run-b/token-1"
-    ]
+    while world.tokens() != [other.id]:
+        assert time.monotonic() < deadline + LONG
+        time.sleep(0.2)
     later.stop(other.id)
 
 
-def test_a_job_whose_driver_was_killed_failed(engine: TrainingEngine, home: Home) -> None:
+def test_a_job_whose_driver_was_killed_failed(engine: TrainingEngine, world: World) -> None:
     job = JobSubmission("run-c-1", "ada", Resources(), "token")
     engine.submit(job)
     deadline = time.monotonic() + LONG
-    while not (found := list(drivers(home))):
+    while not (found := list(drivers(world))):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     # One that had not begun with the run yet is started again, some times.
@@ -222,15 +316,13 @@ def test_a_job_whose_driver_was_killed_failed(engine: TrainingEngine, home: Home
         for process in found:
             process.kill()
         time.sleep(0.2)
-        found = list(drivers(home))
+        found = list(drivers(world))
 
 
-def test_a_head_that_died_is_started_again_and_knows_no_jobs(
-    engine: TrainingEngine, world: Own | Cluster, home: Home
+def test_a_head_that_died_is_unavailable_until_it_is_there_again(
+    engine: TrainingEngine, world: World
 ) -> None:
-    process = Supervisor(home.processes, home.logs).process("ray")
-    assert process is not None
-    psutil.Process(process.pid).kill()
+    world.lose()
     deadline = time.monotonic() + 20
     while engine.health().state is not EngineState.UNAVAILABLE:
         assert time.monotonic() < deadline
@@ -239,4 +331,5 @@ def test_a_head_that_died_is_started_again_and_knows_no_jobs(
         engine.status("run-a-1")
     world.start()
     ready(engine, world)
-    assert engine.status("run-a-1") is None
+    # A Ray head knows no jobs of the one before; Kubernetes keeps what it was told.
+    assert state(engine, "run-a-1") is (None if world.forgets else JobState.STOPPED)

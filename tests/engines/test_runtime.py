@@ -155,7 +155,7 @@ def test_a_run_begins_on_workers_that_wait_and_these_are_used_once(
     ray_local: RayLocal, job_service: JobService
 ) -> None:
     def waits() -> bool:
-        ray_local.tend()
+        ray_local.tend(list)
         return ray_local.warm(Resources())
 
     told = (
@@ -201,7 +201,7 @@ def test_a_waiting_worker_that_died_costs_the_run_nothing(
     ray_local: RayLocal, ray_home: Home, job_service: JobService
 ) -> None:
     def waits() -> bool:
-        ray_local.tend()
+        ray_local.tend(list)
         return ray_local.warm(Resources())
 
     until(waits)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 from bed.api import KubeApi
 from bed.control_plane import ControlPlane, missing
+from bed.definitions import define
 from manifests import as_the_bed_has_it, rendered
-
-CRDS = Path(__file__).parent / "crds"
 
 
 @pytest.fixture(scope="session")
@@ -32,19 +29,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 @pytest.fixture(scope="session")
 def crds(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with the definitions of KubeRay and KServe."""
-    # Created: an applied object carries itself in an annotation, which these are too large for.
-    # Not validated: a 1.20 server does not know their CEL rules.
-    done = control_plane.kubectl("create", "--validate=false", "--filename", str(CRDS))
-    assert done.returncode == 0, done.stderr
-    done = control_plane.kubectl(
-        "wait", "--for=condition=Established", "--timeout=60s", "--filename", str(CRDS)
-    )
-    assert done.returncode == 0, done.stderr
-    # kubectl checks against what the server publishes, which comes some seconds later.
-    end = time.monotonic() + 60
-    while '"io.ray.v1.RayJob"' not in control_plane.api.text("/openapi/v2"):
-        assert time.monotonic() < end, "the definitions' schemas were not published"
-        time.sleep(1)
+    define(control_plane)
     return control_plane
 
 
