@@ -60,7 +60,8 @@ function Resume(props: ViewProps & { run: Run }): JSX.Element | null {
   const { run, platform, actions, trans } = props;
   const [busy, setBusy] = React.useState(false);
   const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
-  if (!isOver(run) || run.state === 'succeeded') {
+  // A sweep has no checkpoint of its own: its trials have.
+  if (!isOver(run) || run.state === 'succeeded' || run.kind === 'sweep') {
     return null;
   }
   const resume = async (): Promise<void> => {
