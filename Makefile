@@ -5,6 +5,7 @@
 #   make test     every test that can run here
 #   make test-tensorflow   the tests that need TensorFlow (1.2 GB), in an environment beside .venv
 #   make test-kubernetes   the tests on a Kubernetes control plane (KUBEBUILDER_ASSETS=)
+#   make pictures the README's screenshots anew, as the browser tests see the pages
 #   make check    format, lint, types, import layers, docs in step, locks current
 #   make bench    measurements, written to benchmarks.json
 #   make lock     resolve the dependencies anew (UPGRADE=1: to their newest versions)
@@ -24,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:
-	@sed -n '3,11s/^# *//p' Makefile
+	@sed -n '3,12s/^# *//p' Makefile
 
 $(BIN)/python:
 	@python="$$(.ci/find_python $(PYTHON))" && "$$python" .ci/make_venv.py $(VENV)
@@ -47,7 +48,8 @@ $(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labexten
     $(VENV)/installed-local
 	@$(BIN)/python .ci/labextension.py build $@
 
-.PHONY: up demo test test-tensorflow test-kubernetes check bench lock docs labextension format clean
+.PHONY: up demo test test-tensorflow test-kubernetes check bench lock docs pictures labextension
+.PHONY: format clean
 up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
 
@@ -59,6 +61,10 @@ test: $(VENV)/installed-test $(VENV)/labextension
 
 test-kubernetes: $(VENV)/installed-test
 	@exec $(BIN)/python -m pytest tests/kubernetes
+
+pictures: $(VENV)/installed-test $(VENV)/labextension
+	@AIAAS_PICTURES=docs/images exec $(BIN)/python -m pytest \
+	  tests/browser/test_side_panel.py tests/browser/test_panels.py
 
 # Beside .venv, which it sees and does not change: Keras takes TensorFlow for its own where that is.
 TENSORFLOW := build/tensorflow

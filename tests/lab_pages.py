@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Error, Locator, Page, expect
 from running_platform import RunningPlatform
 
@@ -30,6 +32,23 @@ def look(page: Page, name: str) -> None:
     shots = Path(os.environ.get("AIAAS_SCREENSHOTS", "build/screenshots"))
     shots.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=shots / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower())}.png")
+
+
+def picture(page: Page, name: str) -> None:
+    """What the README shows, where `AIAAS_PICTURES` says so (`make pictures`): a window of a usual
+    size, in few enough colours to be small."""
+    directory = os.environ.get("AIAAS_PICTURES")
+    if directory is None:
+        return
+    usual = page.viewport_size
+    page.set_viewport_size({"width": 1280, "height": 800})
+    # Laid out anew before it is taken.
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+    taken = Image.open(BytesIO(page.screenshot(animations="disabled", caret="hide")))
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    taken.convert("RGB").quantize(128).save(Path(directory) / f"{name}.png", optimize=True)
+    if usual is not None:
+        page.set_viewport_size(usual)
 
 
 def sign_in(page: Page, platform: RunningPlatform, user: str) -> None:

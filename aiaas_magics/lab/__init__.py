@@ -19,6 +19,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(server: ServerApp) -> None:
     from aiaas_magics.lab.activity import watch_kernels
     from aiaas_magics.lab.proxy import add_handlers
+    from aiaas_magics.lab.trying import add_trial
 
     add_handlers(server.web_app)
+    add_trial(server.web_app)
     watch_kernels(server.web_app.settings)

@@ -1,8 +1,8 @@
 """`{server}/aiaas/api/v1/…` → the service's `/api/v1/…`, for the paths that a page needs.
 
-The upstream is fixed, and its paths are made here from ids and names that have been checked:
-nothing else of what a browser sends (path, headers, cookies, body) is passed on, and of the answer
-nothing but status and body.
+The upstream is fixed, and its paths are made here from ids and names that have been checked. Of
+a body only those fields are passed on that the service knows for this path; nothing else of what a
+browser sends (path, headers, cookies) is, and of the answer nothing but status and body.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 
 import httpx
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
+from pydantic import BaseModel, ValidationError
 from tornado import web
 from tornado.iostream import StreamClosedError
 
+from aiaas_hub.schemas.endpoints import KeyCreate, TrafficRequest
 from aiaas_hub.schemas.errors import (
     AiaasError,
     Forbidden,
     InvalidInput,
     NotFound,
+    TooLarge,
     Unavailable,
     to_body,
 )
@@ -41,6 +45,8 @@ from aiaas_magics.client.transport import (
     segment,
 )
 
+LONGEST_BODY = 1 << 20
+"""Bytes of what a page says of a change, or types as rows."""
 MOST_STREAMS = 64
 LONGEST_STREAM_SECONDS = 600.0
 """Whoever watches for longer comes back by offsets, and shows again that they may."""
@@ -50,6 +56,7 @@ _SEGMENTS = {
     "run_id": r"(?P<run_id>[a-z0-9][a-z0-9-]{0,63})",
     "owner": r"(?P<owner>[^/?#]{1,1024})",
     "name": r"(?P<name>[A-Za-z0-9._-]{1,64})",
+    "key_id": r"(?P<key_id>[a-z0-9]{1,64})",
 }
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _CURSOR = re.compile(r"[A-Za-z0-9_=-]{1,512}")
@@ -82,7 +89,7 @@ class Upstream:
 
     @asynccontextmanager
     async def answer(
-        self, route: Route, place: Mapping[str, str], query: dict[str, str]
+        self, route: Route, place: Mapping[str, str], query: dict[str, str], body: bytes
     ) -> AsyncIterator[httpx.Response]:
         """The answer, its body yet to be read. Raises `AiaasError`, also for an error's answer."""
         connection = Connection.from_environment()
@@ -96,9 +103,9 @@ class Upstream:
                     "Accept": route.kind,
                     "Accept-Encoding": "identity",
                     "User-Agent": f"aiaas-lab/{__version__}",
-                    **({"Content-Type": "application/json"} if route.body else {}),
+                    **({"Content-Type": "application/json"} if body else {}),
                 },
-                content=route.body or None,
+                content=body or None,
                 timeout=STREAM_TIMEOUT if route.stream else TIMEOUT,
             ) as response:
                 if not response.is_success:
@@ -113,11 +120,13 @@ class Route:
 
     method: str
     path: str
-    """Below `/api/v1`, with `{run_id}`, or `{owner}` and `{name}`."""
+    """Below `/api/v1`, with `{run_id}`, or `{owner}` and `{name}`, and `{key_id}` of that."""
     query: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     """Arguments that are passed on, and what each must look like; others are Jupyter's own."""
     body: bytes = b""
     """What is sent, whatever the page sends."""
+    takes: type[BaseModel] | None = None
+    """What a page sends instead, read as this and written again."""
     stream: bool = False
 
     @property
@@ -139,6 +148,30 @@ class Route:
             check_name(name)
         return self.path.format(**{key: segment(text) for key, text in place.items()})
 
+    def body_of(self, sent: bytes) -> bytes:
+        """What is passed on of a page's body. Raises `InvalidInput` or `TooLarge`."""
+        if self.takes is None:
+            return self.body
+        return read_body(self.takes, sent).model_dump_json().encode()
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_body(kind: type[M], sent: bytes) -> M:
+    """Raises `InvalidInput`, which repeats nothing of what was sent, or `TooLarge`."""
+    if len(sent) > LONGEST_BODY:
+        raise TooLarge("That is more than a page may send.", remedy="Send less at once.")
+    try:
+        return kind.model_validate_json(sent)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidInput(
+            f"{where or 'What was sent'} is not what it can be: {first['msg']}.",
+            remedy="Change it, then send it again.",
+        ) from None
+
 
 def _numbers(*names: str) -> dict[str, re.Pattern[str]]:
     return dict.fromkeys(names, _NUMBER)
@@ -159,6 +192,9 @@ ROUTES = (
     Route("GET", "/runs/{run_id}/metrics", _numbers("since", "points")),
     Route("GET", "/runs/{run_id}/events", _numbers("metrics_since", "log_offset"), stream=True),
     Route("POST", "/runs/{run_id}/cancel"),
+    # From its last checkpoint, with nothing changed.
+    Route("POST", "/runs/{run_id}/resume", body=b"{}"),
+    Route("GET", "/runs/{run_id}/lineage"),
     Route("GET", "/models", _PAGE),
     Route("GET", "/models/{owner}/{name}", _numbers("version")),
     Route("GET", "/endpoints", _PAGE),
@@ -168,6 +204,11 @@ ROUTES = (
     Route("POST", "/endpoints/{owner}/{name}/promote", body=b"{}"),
     Route("POST", "/endpoints/{owner}/{name}/rollback", body=b"{}"),
     Route("DELETE", "/endpoints/{owner}/{name}"),
+    Route("POST", "/endpoints/{owner}/{name}/traffic", takes=TrafficRequest),
+    Route("GET", "/endpoints/{owner}/{name}/lineage", _numbers("version")),
+    Route("GET", "/endpoints/{owner}/{name}/keys", _PAGE),
+    Route("POST", "/endpoints/{owner}/{name}/keys", takes=KeyCreate),
+    Route("DELETE", "/endpoints/{owner}/{name}/keys/{key_id}"),
 )
 
 
@@ -190,6 +231,15 @@ def add_handlers(app: web.Application) -> Upstream:
         ],
     )
     return upstream
+
+
+def refuse_visitors(handler: APIHandler) -> None:
+    """The token is the owner's: somebody whom they let in to this server has another."""
+    owner = os.environ.get("JUPYTERHUB_USER")
+    if owner and handler.current_user.username != owner:
+        raise Forbidden(
+            f"This server belongs to {owner}.", remedy="Open the notebook in your own server."
+        )
 
 
 class Passing(APIHandler):
@@ -239,10 +289,12 @@ class Passing(APIHandler):
 
     async def _answer(self, route: Route, place: Mapping[str, str]) -> None:
         try:
-            self._refuse_visitors()
+            refuse_visitors(self)
             async with (
                 self._room(route),
-                self._upstream.answer(route, place, self._query(route)) as response,
+                self._upstream.answer(
+                    route, place, self._query(route), route.body_of(self.request.body)
+                ) as response,
             ):
                 await self._copy(route, response)
         except AiaasError as error:
@@ -251,14 +303,6 @@ class Passing(APIHandler):
                 await self.finish(to_body(error, error.request_id).model_dump_json())
         except StreamClosedError:
             pass  # the browser went away in the middle
-
-    def _refuse_visitors(self) -> None:
-        """The token is the owner's: somebody whom they let in to this server has another."""
-        owner = os.environ.get("JUPYTERHUB_USER")
-        if owner and self.current_user.username != owner:
-            raise Forbidden(
-                f"This server belongs to {owner}.", remedy="Open the notebook in your own server."
-            )
 
     def _query(self, route: Route) -> dict[str, str]:
         query = {}

@@ -9,7 +9,6 @@ from itertools import islice
 from traitlets import Bool, Int, List, Unicode, observe
 
 from aiaas_hub.schemas import endpoints as wire
-from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature
 from aiaas_magics import canary, display
 from aiaas_magics.canary import traffic_line
@@ -160,7 +159,7 @@ class Operation(Asking, Attended):
             return
 
         def ask() -> _Answer:
-            return _Answer(_asked(endpoint, text, version or None))
+            return _Answer(rows.ask(endpoint, text, version or None).html())
 
         def show(answer: _Answer) -> None:
             self.asking_model = False
@@ -283,20 +282,3 @@ class Operation(Asking, Attended):
 
 
 _WHY = "in the deploy panel"
-
-
-def _asked(endpoint: Endpoint, text: str, version: int | None) -> str:
-    """The answer as safe HTML. Raises `AiaasError`."""
-    signature = endpoint._record.signature
-    if version is not None:
-        signature = endpoint._signature_of(version)
-    if signature is None:
-        raise InvalidInput(
-            f"Endpoint {endpoint.name} answers nothing yet.", remedy="Publish a model to it."
-        )
-    given = rows.parse_rows(text, signature)
-    found = endpoint.predict(given, version=version)
-    outputs = found if isinstance(found, dict) else {signature.outputs[0].name: found}
-    answered = endpoint.last_version
-    labels = endpoint._signature_of(answered).labels if answered is not None else None
-    return rows.answer_html(outputs, labels, answered)

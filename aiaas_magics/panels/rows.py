@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas.errors import InvalidInput
@@ -14,6 +15,8 @@ from aiaas_magics import display
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from aiaas_magics.endpoint import Endpoint
 
 MOST_ROWS = 100
 _LINE = 100
@@ -57,26 +60,65 @@ def takes(signature: Signature) -> str:
     return _how(signature)
 
 
-def answer_html(
-    outputs: dict[str, NDArray[np.generic]], labels: list[str] | None, version: int | None
-) -> str:
-    """A row for each row that was sent: its label, if the model has them, and its numbers."""
-    rows = next(iter(outputs.values())).shape[0]
-    first = next(iter(outputs.values()))
-    titles = ["row", *(["label"] if labels else []), *outputs]
-    lines = []
-    for row in range(min(rows, _SHOWN_ROWS)):
-        cells = [str(row + 1)]
-        if labels:
-            place = int(first[row].argmax())
-            known = labels[place] if place < len(labels) else f"number {place}"
-            cells.append(f"<b>{display.escape(known)}</b>")
-        cells += [display.code(_values(array[row])) for array in outputs.values()]
-        lines.append(cells)
-    said = f"answered by version {version}" if version is not None else ""
-    if rows > _SHOWN_ROWS:
-        said += f"; the first {_SHOWN_ROWS} of {rows} rows"
-    return display.table(titles, lines) + display.muted(said)
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to rows that somebody typed."""
+
+    outputs: dict[str, NDArray[np.generic]]
+    labels: list[str] | None
+    version: int | None
+
+    @property
+    def titles(self) -> list[str]:
+        return ["row", *(["label"] if self.labels else []), *self.outputs]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """A line for each row that was sent, at most `_SHOWN_ROWS`: its label, if the model has
+        them, and its numbers."""
+        first = next(iter(self.outputs.values()))
+        lines = []
+        for row in range(min(first.shape[0], _SHOWN_ROWS)):
+            cells = [str(row + 1)]
+            if self.labels:
+                place = int(first[row].argmax())
+                known = self.labels
+                cells.append(known[place] if place < len(known) else f"number {place}")
+            lines.append(cells + [_values(array[row]) for array in self.outputs.values()])
+        return lines
+
+    @property
+    def said(self) -> str:
+        said = f"answered by version {self.version}" if self.version is not None else ""
+        rows = next(iter(self.outputs.values())).shape[0]
+        return said if rows <= _SHOWN_ROWS else f"{said}; the first {_SHOWN_ROWS} of {rows} rows"
+
+    def html(self) -> str:
+        """The same as safe HTML."""
+        shown = []
+        for number, *cells in self.lines:
+            label = [f"<b>{display.escape(cells.pop(0))}</b>"] if self.labels else []
+            shown.append([number, *label, *map(display.code, cells)])
+        return display.table(self.titles, shown) + display.muted(self.said)
+
+
+def ask(endpoint: Endpoint, text: str, version: int | None = None) -> Answer:
+    """Send rows that somebody typed, to an exact version or (None) as any caller's.
+
+    Raises `AiaasError`.
+    """
+    signature = endpoint.signature
+    if version is not None:
+        signature = endpoint._signature_of(version)
+    if signature is None:
+        raise InvalidInput(
+            f"Endpoint {endpoint.name} answers nothing yet.", remedy="Publish a model to it."
+        )
+    found = endpoint.predict(parse_rows(text, signature), version=version)
+    outputs = found if isinstance(found, dict) else {signature.outputs[0].name: found}
+    answered = endpoint.last_version
+    labels = endpoint._signature_of(answered).labels if answered is not None else None
+    return Answer(outputs, labels, answered)
 
 
 def _from_json(text: str, signature: Signature) -> dict[str, NDArray[np.generic]]:

@@ -60,9 +60,6 @@ export const model = (name: string): string => `%aiaas model ${word(name)}`;
 export const predict = (endpoint: string): string =>
   `%aiaas predict ${word(endpoint)} x`;
 
-export const endpointSnippet = (endpoint: string, language: string): string =>
-  `%aiaas endpoint ${word(endpoint)} --snippet ${word(language)}`;
-
 /** Code as it goes in between what stands before and after the cursor: a magic has its own line. */
 export function placed(code: string, before: string, after: string): string {
   return [before.trim() ? '\n' : '', code, after.trim() ? '\n' : ''].join('');

@@ -5,12 +5,16 @@ import * as React from 'react';
 
 import * as code from './code';
 import { digits, Panel } from './curves';
+import { Keys } from './endpointKeys';
+import { TrafficSlider } from './endpointTraffic';
+import { TrialForm } from './endpointTrial';
 import { shares } from './kinds';
+import { EndpointLineage } from './lineageView';
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
 import { Plots } from './plot';
 import { count, day } from './readable';
-import { ServiceError } from './serviceError';
+import { asServiceError, ServiceError } from './serviceError';
 import { Trouble } from './trouble';
 import { Codes, Facts, Link, Reading, Table, ViewProps } from './viewParts';
 import {
@@ -50,27 +54,31 @@ export function EndpointView(props: ViewProps): JSX.Element {
     () => setSeconds(settled ? IDLE_SECONDS : SECONDS),
     [settled]
   );
-  const change = async (what: Change, now: Endpoint): Promise<void> => {
-    if (!(await confirmed(what, now, props))) {
+  const change = async (
+    make: () => Promise<Endpoint>,
+    isWanted: () => Promise<boolean>
+  ): Promise<void> => {
+    if (!(await isWanted())) {
       return;
     }
     setBusy(true);
     setRefusal(null);
     try {
-      const changed = await platform.service.change(owner, name, what);
+      const changed = await make();
       endpoint.set(changed);
       platform.endpoints.put(changed, false);
     } catch (error) {
-      setRefusal(
-        error instanceof ServiceError
-          ? error
-          : new ServiceError('The answer was not understood.', '', 0)
-      );
+      setRefusal(asServiceError(error));
       // Perhaps it went through: what is true is seen.
       endpoint.again();
     }
     setBusy(false);
   };
+  const become = (what: Change, now: Endpoint): Promise<void> =>
+    change(
+      () => platform.service.change(owner, name, what),
+      () => confirmed(what, now, props)
+    );
   return (
     <Reading loaded={endpoint} trans={trans}>
       {now => {
@@ -90,7 +98,7 @@ export function EndpointView(props: ViewProps): JSX.Element {
                 <button
                   className="jp-mod-styled jp-mod-accept"
                   disabled={busy}
-                  onClick={() => void change('promote', now)}
+                  onClick={() => void become('promote', now)}
                 >
                   {trans.__('Promote')}
                 </button>
@@ -98,14 +106,14 @@ export function EndpointView(props: ViewProps): JSX.Element {
               <button
                 className="jp-mod-styled"
                 disabled={busy || isRetired || !Object.keys(now.former).length}
-                onClick={() => void change('rollback', now)}
+                onClick={() => void become('rollback', now)}
               >
                 {trans.__('Roll back')}
               </button>
               <button
                 className="jp-mod-styled jp-mod-warn"
                 disabled={busy || isRetired}
-                onClick={() => void change('retire', now)}
+                onClick={() => void become('retire', now)}
               >
                 {trans.__('Retire')}
               </button>
@@ -134,14 +142,20 @@ export function EndpointView(props: ViewProps): JSX.Element {
                 [trans.__('Changed'), day(now.updated_at)]
               ]}
             />
+            <TrafficSlider
+              endpoint={now}
+              busy={busy}
+              set={traffic =>
+                void change(
+                  () => platform.service.setTraffic(owner, name, traffic),
+                  async () => true
+                )
+              }
+              trans={trans}
+            />
             <Codes
               codes={[
                 [trans.__('Predict'), code.predict(ref)],
-                [
-                  trans.__('A program that calls it'),
-                  code.endpointSnippet(ref, 'python')
-                ],
-                [trans.__('With curl'), code.endpointSnippet(ref, 'curl')],
                 [trans.__('Its address'), now.url]
               ]}
               actions={actions}
@@ -183,6 +197,9 @@ export function EndpointView(props: ViewProps): JSX.Element {
             <Reading loaded={statistics} trans={trans}>
               {({ versions }) => <Requests versions={versions} {...props} />}
             </Reading>
+            {!isRetired && <TrialForm {...props} endpoint={now} />}
+            <Keys {...props} />
+            <EndpointLineage {...props} />
           </>
         );
       }}

@@ -2,7 +2,7 @@
 
 import * as React from 'react';
 
-import { ServiceError } from './serviceError';
+import { asServiceError, ServiceError } from './serviceError';
 
 export interface Loaded<T> {
   value: T | null;
@@ -43,14 +43,7 @@ export function useLoaded<T>(
       },
       (error: unknown) => {
         if (!left.signal.aborted) {
-          const trouble =
-            error instanceof ServiceError
-              ? error
-              : new ServiceError(
-                  'The answer was not understood.',
-                  'Try again.',
-                  0
-                );
+          const trouble = asServiceError(error);
           // What was read before stays in sight.
           setState(old => ({
             of: what,

@@ -4,8 +4,11 @@ import * as React from 'react';
 
 import * as code from './code';
 import { useLoaded } from './loaded';
-import { Codes, Facts, Link, Reading, ViewProps } from './viewParts';
-import { isOver } from './wire';
+import { RunLineage } from './lineageView';
+import { asServiceError, ServiceError } from './serviceError';
+import { Trouble } from './trouble';
+import { Codes, Reading, ViewProps } from './viewParts';
+import { isOver, Run } from './wire';
 
 const SECONDS = 10;
 
@@ -21,7 +24,6 @@ export function RunFacts(props: ViewProps): JSX.Element {
   );
   const over = loaded.value !== null && isOver(loaded.value);
   React.useEffect(() => setLive(!over), [over]);
-  const me = platform.me?.user ?? null;
   return (
     <Reading loaded={loaded} trans={trans}>
       {run => {
@@ -43,49 +45,54 @@ export function RunFacts(props: ViewProps): JSX.Element {
         }
         return (
           <>
-            <Facts
-              facts={[
-                [
-                  trans.__('Data'),
-                  run.datasets?.length ? (
-                    <>
-                      {run.datasets.map(one => (
-                        <Link
-                          key={`${one.owner}/${one.name}`}
-                          thing={{
-                            kind: 'datasets',
-                            owner: one.owner,
-                            name: one.name
-                          }}
-                          actions={actions}
-                        >
-                          {`${code.reference(one, me)}@${one.version}`}
-                        </Link>
-                      ))}
-                    </>
-                  ) : null
-                ],
-                [
-                  trans.__('Model'),
-                  run.model ? (
-                    <Link
-                      thing={{
-                        kind: 'models',
-                        owner: run.model.owner,
-                        name: run.model.name
-                      }}
-                      actions={actions}
-                    >
-                      {`${run.model.name}@${run.model.version}`}
-                    </Link>
-                  ) : null
-                ]
-              ]}
-            />
+            <Resume {...props} run={run} />
             <Codes codes={codes} actions={actions} trans={trans} />
+            <RunLineage {...props} key={run.model?.version ?? 0} />
           </>
         );
       }}
     </Reading>
+  );
+}
+
+/** For a run that did not succeed: another one, from its last checkpoint on. */
+function Resume(props: ViewProps & { run: Run }): JSX.Element | null {
+  const { run, platform, actions, trans } = props;
+  const [busy, setBusy] = React.useState(false);
+  const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
+  // A sweep has no checkpoint of its own: its trials have.
+  if (!isOver(run) || run.state === 'succeeded' || run.kind === 'sweep') {
+    return null;
+  }
+  const resume = async (): Promise<void> => {
+    setBusy(true);
+    setRefusal(null);
+    try {
+      const next = await platform.service.resume(run.id);
+      platform.runs.put(next, true);
+      actions.open({ kind: 'runs', owner: next.owner, name: next.id });
+    } catch (error) {
+      setRefusal(asServiceError(error));
+    }
+    setBusy(false);
+  };
+  return (
+    <>
+      <div className="jp-aiaas-actions">
+        <button
+          className="jp-mod-styled jp-mod-accept"
+          disabled={busy}
+          onClick={() => void resume()}
+        >
+          {trans.__('Resume')}
+        </button>
+        <span className="jp-aiaas-muted">
+          {trans.__('A new run goes on from its last checkpoint.')}
+        </span>
+      </div>
+      {refusal && (
+        <Trouble trouble={refusal} again={() => void resume()} trans={trans} />
+      )}
+    </>
   );
 }

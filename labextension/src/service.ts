@@ -9,6 +9,8 @@ import {
   Dataset,
   DatasetVersion,
   Endpoint,
+  Key,
+  Lineage,
   LogChunk,
   Me,
   Metrics,
@@ -17,6 +19,8 @@ import {
   Preview,
   ProfileStatus,
   Run,
+  Trial,
+  TrialAnswer,
   VersionStatistics
 } from './wire';
 
@@ -57,6 +61,15 @@ export class Service {
 
   cancel(id: string): Promise<Run> {
     return this._json<Run>(`${path(id)}/cancel`, { method: 'POST' });
+  }
+
+  /** A new run, from the last checkpoint of this one. */
+  resume(id: string): Promise<Run> {
+    return this._json<Run>(`${path(id)}/resume`, { method: 'POST' });
+  }
+
+  runLineage(id: string, signal?: AbortSignal): Promise<Lineage> {
+    return this._json<Lineage>(`${path(id)}/lineage`, { signal });
   }
 
   me(signal?: AbortSignal): Promise<Me> {
@@ -159,6 +172,67 @@ export class Service {
       : this._json<Endpoint>(`${at}/${what}`, { method: 'POST' });
   }
 
+  /** Version → percent of the requests, together 100. */
+  setTraffic(
+    owner: string,
+    name: string,
+    traffic: Record<string, number>
+  ): Promise<Endpoint> {
+    const at = place('endpoints', owner, name);
+    return this._json<Endpoint>(`${at}/traffic`, posted({ traffic }));
+  }
+
+  endpointLineage(
+    owner: string,
+    name: string,
+    signal?: AbortSignal
+  ): Promise<Lineage> {
+    const at = place('endpoints', owner, name);
+    return this._json<Lineage>(`${at}/lineage`, { signal });
+  }
+
+  keys(
+    owner: string,
+    name: string,
+    query: Query,
+    signal?: AbortSignal
+  ): Promise<Page<Key>> {
+    const at = place('endpoints', owner, name);
+    return this._json<Page<Key>>(`${at}/keys${asked(query)}`, { signal });
+  }
+
+  createKey(
+    owner: string,
+    name: string,
+    key: { note: string; expires_in_days: number }
+  ): Promise<Key> {
+    const at = place('endpoints', owner, name);
+    return this._json<Key>(`${at}/keys`, posted(key));
+  }
+
+  revokeKey(owner: string, name: string, id: string): Promise<Key> {
+    const at = `${place('endpoints', owner, name)}/keys`;
+    return this._json<Key>(`${at}/${encodeURIComponent(id)}`, {
+      method: 'DELETE'
+    });
+  }
+
+  trial(owner: string, name: string, signal?: AbortSignal): Promise<Trial> {
+    const at = place('endpoints', owner, name);
+    return this._json<Trial>(`${at}/trial`, { signal });
+  }
+
+  /** Send rows as somebody typed them; to a version, or where the traffic leads. */
+  ask(
+    owner: string,
+    name: string,
+    text: string,
+    version: number | null
+  ): Promise<TrialAnswer> {
+    const at = place('endpoints', owner, name);
+    return this._json<TrialAnswer>(`${at}/trial`, posted({ text, version }));
+  }
+
   /** What happens to a run from there on. That it ends says nothing about the run. */
   async *events(
     id: string,
@@ -240,6 +314,14 @@ async function refusal(response: Response): Promise<ServiceError> {
     typeof remedy === 'string' ? remedy : '',
     response.status
   );
+}
+
+function posted(body: unknown): RequestInit {
+  return {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(body)
+  };
 }
 
 function path(id: string): string {

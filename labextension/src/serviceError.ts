@@ -14,3 +14,10 @@ export class ServiceError extends Error {
     return this.status >= 400 && this.status < 500 && this.status !== 429;
   }
 }
+
+/** Whatever was thrown, as a refusal. */
+export function asServiceError(error: unknown): ServiceError {
+  return error instanceof ServiceError
+    ? error
+    : new ServiceError('The answer was not understood.', 'Try again.', 0);
+}

@@ -251,6 +251,43 @@ export interface Sample {
   p95_ms: number | null;
 }
 
+/** Its token is in the answer to its creation, and nowhere else. */
+export interface Key {
+  id: string;
+  note: string;
+  scope: string;
+  created_at: string;
+  expires_at: string;
+  revoked_at: string | null;
+  token: string | null;
+}
+
+/** What a thing came from: endpoint ← model ← run ← data. */
+export interface Lineage {
+  endpoint: string | null;
+  endpoint_version: number | null;
+  model: Pinned | null;
+  run: Run | null;
+  datasets: Pinned[];
+}
+
+/** How an endpoint is called; empty while it answers nothing. */
+export interface Trial {
+  /** What its model takes, in a sentence. */
+  takes: string;
+  /** A row to be typed over. */
+  sample: string;
+  /** Language → a program that calls it. */
+  programs: Record<string, string>;
+}
+
+/** What it said to rows that somebody typed. */
+export interface TrialAnswer {
+  titles: string[];
+  lines: string[][];
+  said: string;
+}
+
 const SETTLED: ReadonlySet<EndpointState> = new Set([
   'serving',
   'failed',

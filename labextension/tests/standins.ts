@@ -9,11 +9,15 @@ import { ServiceError } from '../src/serviceError';
 import type {
   Dataset,
   Endpoint,
+  Key,
+  Lineage,
   Me,
   Model,
   Page,
   Preview,
   Run,
+  Trial,
+  TrialAnswer,
   VersionStatistics
 } from '../src/wire';
 
@@ -138,6 +142,19 @@ export function endpoint(name: string, more: Partial<Endpoint> = {}): Endpoint {
   };
 }
 
+export function key(id: string, more: Partial<Key> = {}): Key {
+  return {
+    id,
+    note: '',
+    scope: 'infer',
+    created_at: AT,
+    expires_at: '2999-01-01T00:00:00Z',
+    revoked_at: null,
+    token: null,
+    ...more
+  };
+}
+
 interface Asked {
   search?: string;
   cursor?: string;
@@ -158,6 +175,16 @@ export class StandInService {
     offset: 0,
     truncated: false
   };
+  keys_: Key[] = [];
+  lineage_: Lineage = {
+    endpoint: null,
+    endpoint_version: null,
+    model: null,
+    run: null,
+    datasets: []
+  };
+  trial_: Trial = { takes: '', sample: '', programs: {} };
+  answer_: TrialAnswer = { titles: [], lines: [], said: '' };
   /** What was asked for, in order. */
   asked: string[] = [];
   /** What everything is answered with instead. */
@@ -205,6 +232,40 @@ export class StandInService {
       `${what} ${name}`,
       this.endpoints_.find(one => one.name === name)!
     );
+
+  setTraffic = (_: string, name: string, traffic: unknown): Promise<Endpoint> =>
+    this._answer(
+      `traffic ${JSON.stringify(traffic)}`,
+      this.endpoints_.find(one => one.name === name)!
+    );
+  keys = (): Promise<Page<Key>> =>
+    this._answer('keys', { items: this.keys_, next_cursor: null });
+  createKey = (
+    _: string,
+    __: string,
+    asked: { note: string }
+  ): Promise<Key> => {
+    const made = key('new', { note: asked.note });
+    this.keys_ = [made, ...this.keys_];
+    return this._answer(`key ${JSON.stringify(asked)}`, {
+      ...made,
+      token: 'the-secret'
+    });
+  };
+  revokeKey = (_: string, __: string, id: string): Promise<Key> => {
+    this.keys_ = this.keys_.map(one =>
+      one.id === id ? { ...one, revoked_at: AT } : one
+    );
+    return this._answer(`revoke ${id}`, key(id));
+  };
+  trial = (): Promise<Trial> => this._answer('trial', this.trial_);
+  ask = (_: string, __: string, text: string, version: number | null) =>
+    this._answer(`ask ${version}: ${text}`, this.answer_);
+  endpointLineage = (): Promise<Lineage> =>
+    this._answer('lineage', this.lineage_);
+  runLineage = (): Promise<Lineage> => this._answer('lineage', this.lineage_);
+  resume = (id: string): Promise<Run> =>
+    this._answer(`resume ${id}`, run('run-next'));
 
   private async _page<T>(
     kind: 'runs' | 'datasets' | 'models' | 'endpoints',

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 from lab_pages import START_MS, find_wrong, look, needs_extension, open_panel, row
+from language_pack import make_language_pack
 from playwright.sync_api import Page, expect
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -43,6 +44,7 @@ def lab(home: Path, **environ: str) -> Iterator[str]:
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
     }
     log = home / "server.log"
@@ -149,6 +151,24 @@ def test_ten_thousand_rows_are_scrolled_through(
         # By what can be typed, too.
         section.get_by_role("searchbox").fill("trial-7777")
         expect(rows).to_have_count(1)
+
+
+def test_it_speaks_chinese_where_jupyterlab_does(page: Page, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    chosen = tmp_path / "settings" / "@jupyterlab" / "translation-extension"
+    chosen.mkdir(parents=True)
+    (chosen / "plugin.jupyterlab-settings").write_text('{"locale": "zh_CN"}')
+    with lab(tmp_path, PYTHONPATH=str(make_language_pack(pack, "zh_CN"))) as url:
+        page.set_viewport_size({"width": 1200, "height": 800})
+        page.goto(url)
+        tab = page.get_by_role("tab", name="AIaaS Hub", exact=True)
+        tab.click(timeout=START_MS)
+        again = page.locator("#aiaas-panel").get_by_role("button", name="重试", exact=True)
+        expect(again).to_be_visible(timeout=START_MS)
+        # Its entry in the launcher, too.
+        expect(page.get_by_text("数据集、运行、模型和端点").first).to_be_attached()
+        look(page, "panel-in-chinese")
 
 
 SCROLL = """

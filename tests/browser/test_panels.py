@@ -13,8 +13,10 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
+    find_wrong,
     look,
     open_notebook,
+    picture,
     run_all,
 )
 from playwright.sync_api import Locator, Page, expect
@@ -28,6 +30,8 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 USER = "ivy<'&\">"
 """A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
+KINDS = ("datasets", "deploy", "runs")
+GONE = re.compile("^This panel is not connected: the kernel was restarted")
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
     f"""\
@@ -42,6 +46,12 @@ model = LogisticRegression().fit(X, [0] * 5 + [1] * 5 + [2] * 5)
 aiaas.publish(
     model, X[:2], name="by-hand", eval_input=X, labels=["cat", "{HOSTILE}", "eel"]
 )""",
+    f"""\
+%%aiaas train --name watched --detach
+def train(ctx):
+    print("a log with {HOSTILE}")
+    for step in range(1, 6):
+        ctx.report(step=step, loss=1 / step)""",
     'aiaas.panel("deploy")',
     'aiaas.panel("runs")',
 )
@@ -76,13 +86,15 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
 def test_panels_by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
-    runs = panel(page, "runs").get_by_role("button", name="Refresh")
-    expect(runs).to_be_visible(timeout=RUN_MS)
+    watch(panel(page, "runs"))
     look(page, "panels-light")
+    for kind in KINDS:
+        assert find_wrong(page, panel_of(kind)) == []
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
+    restart_kernel(page)
 
 
 def browse(page: Page, browser: Locator) -> None:
@@ -132,6 +144,8 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form).to_contain_text("20 % for version 2")
     form.get_by_role("button", name="Publish", exact=True).click()
     expect(form).to_contain_text("version 1: 80 %, version 2: 20 %", timeout=RUN_MS)
+    form.scroll_into_view_if_needed()
+    picture(page, "deploy")
 
     form.get_by_label("rows").fill("0 9 0")
     form.get_by_role("button", name="Ask", exact=True).click()
@@ -151,5 +165,32 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form.get_by_text("in the deploy panel").first).to_be_visible()
 
 
+def watch(monitor: Locator) -> None:
+    """A run as it is, and as it was when it is over."""
+    listed = monitor.get_by_role("listbox")
+    mine = listed.get_by_role("option", name=re.compile("watched"))
+    expect(mine).to_have_count(1, timeout=RUN_MS)
+    listed.select_option(index=0)
+    expect(mine).to_contain_text("succeeded", timeout=RUN_MS)
+    expect(monitor).to_contain_text(f"a log with {HOSTILE}")
+    expect(monitor.locator("svg").first).to_be_visible()
+    expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
+
+
+def restart_kernel(page: Page) -> None:
+    """What a panel can no longer do it says, and what to do."""
+    for kind in KINDS:
+        expect(panel(page, kind).get_by_text(GONE)).to_be_hidden()
+    choose(page, "Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog").get_by_role("button", name="Restart", exact=True).click()
+    for kind in KINDS:
+        expect(panel(page, kind).get_by_text(GONE)).to_be_visible()
+    look(page, "panels-without-their-kernel")
+
+
+def panel_of(kind: str) -> str:
+    return f""".jp-CodeCell:has-text('aiaas.panel("{kind}")') :is(.aiaas-panel, .aiaas-data)"""
+
+
 def panel(page: Page, kind: str) -> Locator:
-    return page.locator(".jp-CodeCell", has_text=f'aiaas.panel("{kind}")').locator(".aiaas-panel")
+    return page.locator(panel_of(kind))

@@ -18,6 +18,7 @@ from lab_pages import (
     needs_extension,
     open_notebook,
     open_panel,
+    picture,
     row,
     run_all,
     sign_in,
@@ -25,6 +26,7 @@ from lab_pages import (
 )
 from playwright.sync_api import Locator, Page, expect
 from running_platform import RunningPlatform
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from aiaas_hub.spawner.notebook_home import directory_name
 
@@ -49,13 +51,24 @@ from pathlib import Path
 
 def train(ctx):
     print("a log with {HOSTILE}", flush=True)
-    ctx.report(step=1, loss=0.5)
+    for step in range(1, 61):
+        ctx.report(step=step, loss=2.5 * 0.93**step, accuracy=1 - 0.9 * 0.95**step)
     while not Path(ctx.params["go"]).exists():
         time.sleep(0.1)
 """
+FAILING = """\
+%%aiaas train --name fails-once --detach
+def train(ctx):
+    if ctx.restore() is None:
+        ctx.checkpoint(step=1)
+        raise RuntimeError("as it was told to")
+"""
 PUBLISHING = """\
 import torch
-aiaas.publish(torch.nn.Linear(2, 1).eval(), torch.zeros(4, 2), name="panel-endpoint")
+for canary in (None, 10):
+    aiaas.publish(
+        torch.nn.Linear(2, 1).eval(), torch.zeros(4, 2), name="panel-endpoint", canary=canary
+    )
 """
 DONE = "assert not print('all is done')"
 
@@ -72,7 +85,7 @@ def notebook(page: Page, platform: RunningPlatform, go: Path) -> Iterator[str]:
     sign_in(page, platform, USER)
     choose_profile(page)
     start_server(page)
-    sources = (DATA, TRAINING.format(go=go), PUBLISHING, DONE, "")
+    sources = (DATA, TRAINING.format(go=go), FAILING, PUBLISHING, DONE, "")
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     file = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
@@ -106,7 +119,7 @@ def test_a_new_user_finds_what_there_is(
     expect(flowers).to_be_visible()
     search.fill("")
     expect(row(panel, "Models", "panel-endpoint")).to_be_visible()
-    expect(row(panel, "Endpoints", "panel-endpoint").get_by_text("serving")).to_be_visible()
+    expect(row(panel, "Endpoints", "panel-endpoint").get_by_text("canary")).to_be_visible()
 
     # Code of a row goes where the cursor is, by button and by hand.
     cells = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
@@ -130,6 +143,7 @@ def test_a_new_user_finds_what_there_is(
     dataset.get_by_role("button", name="After").click()
     expect(dataset.get_by_text("51 to 100 of 120")).to_be_visible()
     look(page, "panel-dataset-light")
+    picture(page, "dataset")
     assert find_wrong(page, ".jp-aiaas-view:visible") == []
 
     view = open_view(page, run, "View of run")
@@ -142,13 +156,26 @@ def test_a_new_user_finds_what_there_is(
         timeout=START_MS
     )
     look(page, "panel-run-light")
+    picture(page, "run")
+
+    expect(view.get_by_role("list", name="Lineage").get_by_role("button")).to_have_text(
+        [re.compile("^seen-live · "), re.compile("^flowers@1$")]
+    )
+    expect(view.get_by_role("button", name="Resume")).to_have_count(0)
+    go_on(page, row(panel, "Runs", "fails-once"))
 
     model = open_view(page, row(panel, "Models", "panel-endpoint"), "Model panel-endpoint")
     expect(model.get_by_role("cell", name="float32").first).to_be_visible()
 
     # By keyboard, and with a second thought.
     endpoint = open_view(page, row(panel, "Endpoints", "panel-endpoint"), "Endpoint panel-endpoint")
-    expect(endpoint.get_by_text(re.compile("^differs by"))).to_be_visible()
+    expect(endpoint.get_by_text(re.compile("^differs by"))).to_have_count(2)
+    share_out(endpoint)
+    try_rows(endpoint)
+    make_a_key(page, endpoint)
+    lineage = endpoint.get_by_role("list", name="Lineage")
+    expect(lineage.get_by_role("button", name="panel-endpoint, version 2")).to_be_visible()
+    expect(lineage.get_by_role("button", name="panel-endpoint@2", exact=True)).to_be_visible()
     look(page, "panel-endpoint-light")
     assert find_wrong(page, ".jp-aiaas-view:visible") == []
     choose(page, "Settings", "Theme", "JupyterLab Dark")
@@ -156,10 +183,10 @@ def test_a_new_user_finds_what_there_is(
     expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
     look(page, "panel-endpoint-dark")
     assert find_wrong(page, "#aiaas-panel") == []
-    retire = endpoint.get_by_role("button", name="Retire")
+    retire = endpoint.get_by_role("button", name="Retire", exact=True)
     retire.press("Enter")
     page.locator(".jp-Dialog").get_by_role("button", name="Leave it").press("Enter")
-    expect(endpoint.get_by_role("status").first).to_have_text("serving")
+    expect(endpoint.get_by_role("status").first).to_have_text("canary")
     retire.press("Enter")
     page.locator(".jp-Dialog").get_by_role("button", name="Retire it").press("Enter")
     expect(endpoint.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
@@ -171,6 +198,80 @@ def test_a_new_user_finds_what_there_is(
     again = page.get_by_role("region", name="Endpoint panel-endpoint")
     expect(again.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
     expect(page.locator("img[src='x']")).to_have_count(0)
+
+
+def go_on(page: Page, failed: Locator) -> None:
+    """A click on a run that failed makes one that begins where it stopped."""
+    view = open_view(page, failed, "View of run")
+    expect(view.get_by_role("status").first).to_have_text("failed", timeout=RUN_MS)
+    title = view.get_by_role("heading").first.inner_text()
+    view.get_by_role("button", name="Resume").press("Enter")
+    next_one = page.get_by_role("region", name=re.compile("^View of run")).filter(visible=True)
+    expect(next_one.get_by_role("heading").first).not_to_have_text(title, timeout=START_MS)
+    expect(next_one.get_by_role("status").first).to_have_text("succeeded", timeout=RUN_MS)
+
+
+def share_out(endpoint: Locator) -> None:
+    """By the slider, from a tenth for the canary to a fifth."""
+    expect(endpoint.get_by_role("status").first).to_have_text("canary")
+    slider = endpoint.get_by_role("slider", name="Share of v2")
+    expect(slider).to_have_value("10")
+    change = endpoint.get_by_role("button", name="Set the traffic")
+    expect(change).to_be_disabled()
+    slider.focus()
+    for _ in range(10):
+        slider.press("ArrowRight")
+    expect(endpoint.get_by_text("v1 80 %, v2 20 %", exact=True)).to_be_visible()
+    change.press("Enter")
+    expect(endpoint.get_by_text("v1 80 % · v2 20 %", exact=True)).to_be_visible(timeout=START_MS)
+    expect(change).to_be_disabled()
+
+
+def try_rows(endpoint: Locator) -> None:
+    rows = endpoint.get_by_role("textbox", name="Rows")
+    expect(rows).to_have_value("0 0", timeout=START_MS)
+    ask = endpoint.get_by_role("button", name="Ask it", exact=True)
+    rows.fill("1 2 3")
+    ask.click()
+    expect(endpoint.get_by_role("alert")).to_contain_text("A row has 2 numbers", timeout=START_MS)
+    rows.fill("1 2\n3 4")
+    endpoint.get_by_role("combobox", name="Ask", exact=True).select_option("version 1")
+    ask.click()
+    answer = endpoint.get_by_role("region", name="Answer", exact=True)
+    expect(answer.locator("tbody tr")).to_have_count(2, timeout=START_MS)
+    expect(endpoint.get_by_text("answered by version 1", exact=True)).to_be_visible()
+    program = endpoint.get_by_role("region", name="Program", exact=True)
+    expect(program).to_contain_text("/v2/models/panel-endpoint/infer")
+
+
+def make_a_key(page: Page, endpoint: Locator) -> None:
+    """It opens the endpoint to somebody outside until it is revoked."""
+    endpoint.get_by_role("textbox", name="For whom").fill(HOSTILE)
+    endpoint.get_by_role("button", name="Make a key").click()
+    made = endpoint.locator(".jp-aiaas-made")
+    expect(made).to_be_visible(timeout=START_MS)
+    token = made.locator("code").inner_text()
+    address = endpoint.locator("dd").filter(has_text="http").inner_text()
+
+    def status() -> int:
+        answer = page.request.get(
+            f"{address}/v2/models/panel-endpoint/ready",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        return answer.status
+
+    assert status() == 200
+    made.get_by_role("button", name="I have it").click()
+    expect(made).to_be_hidden()
+    keys = endpoint.get_by_role("region", name="Keys", exact=True)
+    expect(keys.get_by_role("cell", name=HOSTILE, exact=True)).to_be_visible()
+    expect(keys).not_to_contain_text(token)
+    keys.get_by_role("button", name=re.compile("^Revoke key ")).click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Revoke it").click()
+    expect(keys.get_by_text("revoked", exact=True)).to_be_visible(timeout=START_MS)
+    for attempt in Retrying(stop=stop_after_delay(10), wait=wait_fixed(0.1)):
+        with attempt:
+            assert status() == 403
 
 
 def open_view(page: Page, row: Locator, name: str) -> Locator:

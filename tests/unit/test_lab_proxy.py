@@ -259,6 +259,8 @@ def test_only_numbers_that_a_path_knows_are_passed_on(
         ("endpoints?limit=50", "endpoints?limit=50"),
         ("endpoints/eve/flowers", "endpoints/eve/flowers"),
         ("endpoints/eve/flowers/statistics", "endpoints/eve/flowers/statistics"),
+        ("endpoints/eve/flowers/lineage?version=2", "endpoints/eve/flowers/lineage?version=2"),
+        ("endpoints/eve/flowers/keys?limit=50&all=1", "endpoints/eve/flowers/keys?limit=50"),
     ],
 )
 def test_lists_and_objects_are_asked_for_as_they_are_called(
@@ -296,6 +298,7 @@ def test_what_cannot_be_is_refused_before_the_service_is_asked(
         ("POST", "endpoints/eve/flowers/promote", b"{}"),
         ("POST", "endpoints/eve/flowers/rollback", b"{}"),
         ("DELETE", "endpoints/eve/flowers", b""),
+        ("DELETE", "endpoints/eve/flowers/keys/0a1b2c", b""),
     ],
 )
 def test_an_endpoint_is_changed_with_no_body_of_the_pages(
@@ -305,6 +308,54 @@ def test_an_endpoint_is_changed_with_no_body_of_the_pages(
     assert visitor.request(method, f"aiaas/api/v1/{path}", content=body).is_success
     [(asked, at, _, passed_on)] = service.asked
     assert (asked, at, passed_on) == (method, f"/api/v1/{path}", sent)
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "sent"),
+    [
+        (
+            "endpoints/eve/flowers/traffic",
+            {"traffic": {"1": 80, "2": 20}, "owner": "bob"},
+            {"traffic": {"1": 80, "2": 20}, "why": ""},
+        ),
+        (
+            "endpoints/eve/flowers/keys",
+            {"note": "<b>app</b>", "expires_in_days": 7, "admin": True},
+            {"note": "<b>app</b>", "expires_in_days": 7, "scope": "infer", "rate": None},
+        ),
+    ],
+)
+def test_of_a_body_only_what_the_service_knows_is_passed_on(
+    visitor: httpx.Client,
+    service: TestService,
+    path: str,
+    given: dict[str, Any],
+    sent: dict[str, Any],
+) -> None:
+    assert visitor.post(f"aiaas/api/v1/{path}", json=given).is_success
+    [(_, at, headers, passed_on)] = service.asked
+    assert (at, json.loads(passed_on)) == (f"/api/v1/{path}", sent)
+    assert headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("traffic", b"", 400),
+        ("traffic", b'{"traffic": {"1": 101}}', 400),
+        ("traffic", b'{"traffic": {"canary-of-what-is-sent": 1}}', 400),
+        ("keys", b'{"scope": "everything"}', 400),
+        ("keys", b'{"note": "' + b"a" * (1 << 20) + b'"}', 413),
+        ("trial", b'{"rows": 1}', 400),
+    ],
+)
+def test_a_body_that_cannot_be_is_refused_here(
+    visitor: httpx.Client, service: TestService, path: str, body: bytes, status: int
+) -> None:
+    answer = visitor.post(f"aiaas/api/v1/endpoints/eve/flowers/{path}", content=body)
+    assert answer.status_code == status
+    assert error_of(answer)["remedy"]
+    assert not service.asked
 
 
 def test_no_answer_becomes_a_page_of_the_notebook_server(
@@ -335,7 +386,9 @@ def test_no_answer_becomes_a_page_of_the_notebook_server(
         "aiaas/api/v1/datasets/eve%00/flowers",
         "aiaas/api/v1/models/eve/flowers/onnx",
         "aiaas/api/v1/endpoints/eve/flowers/token",
-        "aiaas/api/v1/endpoints/eve/flowers/keys",
+        "aiaas/api/v1/endpoints/eve/flowers/keys/%2e%2e",
+        "aiaas/api/v1/endpoints/eve/flowers/keys/a/b",
+        "aiaas/api/v1/endpoints/eve/flowers/publish",
         "aiaas/api/v1/http://example.org/x",
         "aiaas",
     ],
@@ -362,6 +415,11 @@ def test_no_other_path_reaches_the_service(
         ("DELETE", "models/eve/flowers"),
         ("POST", "endpoints/eve/flowers"),
         ("GET", "endpoints/eve/flowers/rollback"),
+        ("GET", "endpoints/eve/flowers/traffic"),
+        ("DELETE", "endpoints/eve/flowers/keys"),
+        ("GET", "endpoints/eve/flowers/keys/0a1b2c"),
+        ("GET", f"runs/{RUN}/resume"),
+        ("PUT", "endpoints/eve/flowers/trial"),
     ],
 )
 def test_no_other_method_reaches_the_service(
@@ -378,6 +436,9 @@ def test_who_is_not_signed_in_gets_nothing(visitor: httpx.Client, service: TestS
             ("POST", f"runs/{RUN}/cancel"),
             ("GET", "datasets"),
             ("DELETE", "endpoints/eve/flowers"),
+            ("POST", "endpoints/eve/flowers/keys"),
+            ("POST", "endpoints/eve/flowers/trial"),
+            ("GET", "endpoints/eve/flowers/trial"),
         ):
             url = f"{visitor.base_url}aiaas/api/v1/{path}"
             assert httpx.request(method, url, headers=headers).status_code == 403
@@ -459,7 +520,10 @@ def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
 ) -> None:
     served.asked.clear()
     with notebook_server(tmp_path, AIAAS_URL=served.url, JUPYTERHUB_USER="eve") as client:
-        for path in (f"runs/{RUN}", "runs", "me", "datasets/eve/flowers"):
+        for path in (
+            *(f"runs/{RUN}", "runs", "me", "datasets/eve/flowers"),
+            *("endpoints/eve/flowers/keys", "endpoints/eve/flowers/trial"),
+        ):
             answer = client.get(f"aiaas/api/v1/{path}")
             assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
         answer = client.delete("aiaas/api/v1/endpoints/eve/flowers")

@@ -7,7 +7,7 @@ import pytest
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature
-from aiaas_magics.panels.rows import answer_html, example_rows, parse_rows
+from aiaas_magics.panels.rows import Answer, example_rows, parse_rows
 
 
 def signature(*shapes: list[int | None], dtype: str = "float32") -> Signature:
@@ -85,7 +85,7 @@ def test_the_example_can_be_sent(shapes: tuple[list[int | None], ...]) -> None:
 
 def test_an_answer_is_escaped_and_cut() -> None:
     outputs = {"<out>": np.tile(np.array([[0.25, 0.75]]), (30, 10))}
-    shown = answer_html(outputs, ["cat", "<b>dog</b>"], 3)
+    shown = Answer(outputs, ["cat", "<b>dog</b>"], 3).html()
     assert "&lt;b&gt;dog&lt;/b&gt;" in shown
     assert "&lt;out&gt;" in shown
     assert "version 3; the first 20 of 30 rows" in shown
