@@ -207,7 +207,7 @@ def compose(
         models=models,
         endpoints=endpoints,
         watching=watching,
-        lineages=Lineages(endpoints, models, runs),
+        lineages=Lineages(endpoints, models, runs, datasets),
         audit=audit,
         usage=usage,
         members=members,

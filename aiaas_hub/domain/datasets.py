@@ -72,6 +72,11 @@ class Datasets:
             raise _absent(name, version)
         return found
 
+    def find(self, pinned: PinnedDataset, asker: Asker) -> DatasetVersion | None:
+        """An exact version, a retired one too; None if it is not the asker's to read."""
+        found = self._records.get(pinned.owner, pinned.name, pinned.version)
+        return None if found is None or not readable(found, asker) else found.latest
+
     def versions(
         self, owner: str, name: str, asker: Asker, cursor: str | None, limit: int
     ) -> Page[DatasetVersion]:
