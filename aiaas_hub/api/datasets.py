@@ -185,7 +185,14 @@ async def add_dataset_version(
                 remedy="Give the query alone.",
             )
         return api.querying.save(
-            owner, name, body.query, caller, body.description, idempotency_key, cancelled
+            owner,
+            name,
+            body.query,
+            body.engine,
+            caller,
+            body.description,
+            idempotency_key,
+            cancelled,
         )
 
     return await while_waited_for(request, add)

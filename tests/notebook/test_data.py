@@ -82,7 +82,6 @@ def test_lineage_of_a_dataset(world: World, notebook: Notebook, sales: Any) -> N
         ("%%aiaas sql\nSELEC", "syntax error"),
         ("%%aiaas sql\nDROP TABLE sales", "a DROP"),
         ("%%aiaas sql\nSELECT * FROM read_text('/etc/passwd')", "read_text may not be used"),
-        ("%%aiaas sql --engine spark\nSELECT 1", "not in this release"),
         ("%%aiaas sql --save a@2\nSELECT 1", "has a version"),
         ("%%aiaas sql --save a --limit 3\nSELECT 1", "write LIMIT"),
         ("%aiaas preview sales --where 'nope > 1'", "nope"),
@@ -94,6 +93,23 @@ def test_a_query_that_cannot_be(
     world: World, notebook: Notebook, sales: Any, cell: str, says: str
 ) -> None:
     assert says in notebook.refuses(cell)
+
+
+def test_a_query_on_spark(world: World, notebook: Notebook, sales: Any) -> None:
+    pytest.importorskip("pyspark", reason="needs Spark: pip install 'aiaas-hub[spark]'")
+    query = "SELECT city, sum(price) AS total FROM {{sales}} GROUP BY city ORDER BY city"
+    notebook.run(f"%%aiaas sql --engine spark --into ours\n{query}")
+    notebook.run(f"%%aiaas sql --into theirs\n{query}")
+    assert notebook.run("ours.equals(theirs)")
+    saved = notebook.run("%%aiaas sql --engine spark --save cheap\nFROM sales WHERE price < 1")
+    assert saved.rows == 30
+    assert saved.origin.engine == "spark"
+    refused = notebook.refuses('%%aiaas sql --engine spark\nSELECT * FROM text."/etc/passwd"')
+    assert "/etc/passwd" in refused
+    refused = notebook.refuses(
+        "%%aiaas sql --engine spark\nSELECT reflect('java.lang.System', 'x')"
+    )
+    assert "reflect may not be used" in refused
 
 
 def test_a_preview_is_filtered_sorted_and_paged(
