@@ -33,6 +33,7 @@ _KEYWORDS = _words(
 """Words after which a parenthesis is not a call."""
 _TYPES = _words("array binary char decimal map struct timestamp varchar ")
 _SQL_ONLY = _words(
+    "percentile_cont percentile_disc "
     "cast div extract if mod now position substring timestampadd timestampdiff trim try_cast "
     "char_length date timestamp string int bigint double float boolean day month year "
 )
@@ -124,8 +125,12 @@ def _require_plain(tree: exp.Expr) -> None:
 
 
 def _called(tokens: list[Token], aliases: Collection[str]) -> Iterator[str]:
-    """What stands before a parenthesis, in small letters, without names of tables' columns."""
-    for token, following in pairwise(tokens):
+    """What stands before a parenthesis, in small letters, without names of tables' columns; and
+    what is refused, which some of it needs no parenthesis for."""
+    for token, following in pairwise([*tokens, Token(TokenType.SENTINEL, "")]):
+        quoted = token.token_type in (TokenType.IDENTIFIER, TokenType.STRING)
+        if not quoted and token.text.lower() in _REFUSED:
+            yield token.text.lower()
         if following.token_type is not TokenType.L_PAREN:
             continue
         if token.token_type is TokenType.IDENTIFIER:
