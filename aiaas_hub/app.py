@@ -34,6 +34,7 @@ from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.adapters.run_logs import FileRunLogs
+from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
 from aiaas_hub.api import metrics
@@ -198,6 +199,7 @@ def compose(
             datasets,
             blobs,
             queries,
+            SparkQueries(home.queries, _query_limits(config), config.spark_address),
             Turns(config.max_queries_per_user, config.max_queries, "queries"),
             ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
         ),
@@ -211,7 +213,7 @@ def compose(
         models=models,
         endpoints=endpoints,
         watching=watching,
-        lineages=Lineages(endpoints, models, runs),
+        lineages=Lineages(endpoints, models, runs, datasets),
         audit=audit,
         usage=usage,
         members=members,

@@ -208,6 +208,14 @@ class ServiceConfig(Configurable):
         4, help="Queries of one user that run or wait; more are refused."
     ).tag(config=True)
 
+    spark_address = Unicode(
+        os.environ.get("AIAAS_SPARK_ADDRESS", ""),
+        help="Address of a Spark Connect server for '%%aiaas sql --engine spark', sc://HOST:PORT. "
+        "It has to see the artifacts' directory at the same path as the service, and what it may "
+        "do is its own operator's to confine. Empty (and no AIAAS_SPARK_ADDRESS): each query has "
+        "a Spark of its own on this machine.",
+    ).tag(config=True)
+
     retired_hours = Int(
         168,
         help="How long the content of a retired dataset version is kept, for whoever takes it "

@@ -13,6 +13,7 @@ from aiaas_hub.schemas import datasets as wire
 from aiaas_hub.schemas.datasets import DatasetVersionCreate
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import check_name
+from aiaas_hub.schemas.queries import Engine
 from aiaas_magics import display
 from aiaas_magics.arrow_tables import to_arrow
 from aiaas_magics.client import Client, current_client
@@ -137,20 +138,24 @@ class Datasets:
         )
         return Dataset(client, client.datasets.create_version(client.user, name, request))
 
-    def sql(self, query: str, *, limit: int | None = None) -> QueryResult:
+    def sql(
+        self, query: str, *, limit: int | None = None, engine: Engine = "duckdb"
+    ) -> QueryResult:
         """The result of one SELECT over datasets, at most `limit` rows of it.
 
         Tables are `name` (mine), `owner.name`, or `{{name@3}}` with a version. Raises
         `InvalidInput` for anything but a SELECT of datasets, `NotFound` for a dataset that I may
         not read, `TooLarge` for a query that takes more than one may here.
         """
-        return QueryResult.of(current_client(), query, limit)
+        return QueryResult.of(current_client(), query, limit, engine)
 
-    def save_sql(self, name: str, query: str, *, description: str = "") -> Dataset:
+    def save_sql(
+        self, name: str, query: str, *, description: str = "", engine: Engine = "duckdb"
+    ) -> Dataset:
         """All of a query's result, however many rows, as a new version of `name`."""
         name = _own_name(name)
         client = current_client()
-        request = DatasetVersionCreate(query=query, description=description)
+        request = DatasetVersionCreate(query=query, engine=engine, description=description)
         return Dataset(client, client.datasets.create_version(client.user, name, request))
 
     def _upload_images(self, name: str, path: Path, description: str) -> Dataset:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiaas_hub.schemas import datasets as wire
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
+from aiaas_hub.schemas.lineage import LineageStep
 from aiaas_magics import display
 from aiaas_magics.client import Client
 from aiaas_magics.dataset_diff import Diff
@@ -121,6 +122,13 @@ class Dataset(Rich):
         """All versions, newest first, with what made each."""
         found = self._client.datasets.versions(self.owner, self.name)
         return Listing(found, HISTORY, empty="No versions.")
+
+    def lineage(self) -> Rich:
+        """What made this version, and all that it was made of."""
+        # That module knows this one.
+        from aiaas_magics.dataset_lineage import DatasetLineage
+
+        return DatasetLineage(self._client.datasets.lineage(self.owner, self.name, self.version))
 
     def tag(self, tag: str) -> Dataset:
         """Call this version `NAME@tag`, and no other one."""
@@ -290,7 +298,7 @@ class Dataset(Rich):
         return display.text_card(f"Dataset {self}", None, self._facts())
 
 
-def made_by(version: wire.DatasetVersion) -> str:
+def made_by(version: wire.DatasetVersion | LineageStep) -> str:
     """What made a version, in a line."""
     origin = version.origin
     if origin is None:

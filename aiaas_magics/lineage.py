@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiaas_hub.schemas import runs as wire
+from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import NotFound
-from aiaas_hub.schemas.names import parse_model
+from aiaas_hub.schemas.names import ALIAS, parse_model
 from aiaas_magics import display
 from aiaas_magics.client import Client, current_client
+from aiaas_magics.dataset_lineage import DatasetLineage
 from aiaas_magics.display import Rich
 
 
@@ -73,36 +77,64 @@ class Lineage(Rich):
         return display.text_card("Lineage", None, self._steps())
 
 
-def lineage_of(thing: str, client: Client | None = None) -> Lineage:
-    """Lineage of a run's id, an endpoint or a model, tried in this order.
+def lineage_of(thing: str, client: Client | None = None) -> Lineage | DatasetLineage:
+    """Lineage of a run's id, an endpoint, a model or a dataset, tried in this order.
 
-    `endpoint:NAME` and `model:NAME` say which is meant where both have the name.
+    `endpoint:NAME`, `model:NAME` and `dataset:NAME` say which is meant where several have the name.
     """
     client = client or current_client()
-    kind, colon, rest = thing.partition(":")
+    kind, _, rest = thing.partition(":")
+    if kind in _WAYS and rest:
+        return _WAYS[kind](rest, client)
     if thing.startswith("run-") and "/" not in thing:
         try:
             return Lineage(client.runs.lineage(thing))
         except NotFound:
-            # A model or an endpoint may have a name that begins like a run's id.
+            # Something else may have a name that begins like a run's id.
             pass
-    known = kind in ("endpoint", "model") and bool(colon)
-    reference, alias = parse_model(rest if known else thing)
+    tag = thing.partition("@")[2]
+    if tag and not tag.removeprefix("v").isdigit() and not ALIAS.fullmatch(tag):
+        # Versions of datasets alone have such names.
+        return _of_dataset(thing, client)
+    for way in _WAYS.values():
+        try:
+            return way(thing, client)
+        except NotFound:
+            continue
+    raise NotFound(
+        f"There is no run, endpoint, model or dataset {thing!r}.",
+        remedy="'%aiaas runs', '%aiaas endpoints', '%aiaas models' and '%aiaas datasets' list "
+        "them.",
+    )
+
+
+def _of_endpoint(thing: str, client: Client) -> Lineage:
+    reference, alias = parse_model(thing)
+    if alias is not None:
+        raise NotFound(
+            f"Versions of endpoints have no names such as {alias!r}.",
+            remedy="Say its number: NAME@2.",
+        )
+    owner = reference.owner or client.user
+    return Lineage(client.endpoints.lineage(owner, reference.name, reference.version))
+
+
+def _of_model(thing: str, client: Client) -> Lineage:
+    reference, alias = parse_model(thing)
     owner, name, version = reference.owner or client.user, reference.name, reference.version
     if alias is not None:
-        # Only models' versions have other names.
         version = client.models.get(owner, name, alias=alias).latest.version
-        return Lineage(client.models.lineage(owner, name, version))
-    if kind != "model" or not known:
-        try:
-            return Lineage(client.endpoints.lineage(owner, name, version))
-        except NotFound:
-            if known:
-                raise
-    try:
-        return Lineage(client.models.lineage(owner, name, version))
-    except NotFound:
-        raise NotFound(
-            f"There is no run, endpoint or model {thing!r}.",
-            remedy="'%aiaas runs', '%aiaas endpoints' and '%aiaas models' list them.",
-        ) from None
+    return Lineage(client.models.lineage(owner, name, version))
+
+
+def _of_dataset(thing: str, client: Client) -> DatasetLineage:
+    reference = parse_dataset_reference(thing)
+    owner = reference.owner or client.user
+    return DatasetLineage(client.datasets.lineage(owner, reference.name, reference.version))
+
+
+_WAYS: dict[str, Callable[[str, Client], Lineage | DatasetLineage]] = {
+    "endpoint": _of_endpoint,
+    "model": _of_model,
+    "dataset": _of_dataset,
+}

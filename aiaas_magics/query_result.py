@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiaas_hub.schemas.queries import QueryRequest
+from aiaas_hub.schemas.queries import Engine, QueryRequest
 from aiaas_magics import display
 from aiaas_magics.client import Client
 from aiaas_magics.display import Rich
@@ -28,10 +28,12 @@ class QueryResult(Rich):
         """The exact versions that were read."""
 
     @classmethod
-    def of(cls, client: Client, query: str, limit: int | None) -> QueryResult:
+    def of(
+        cls, client: Client, query: str, limit: int | None, engine: Engine = "duckdb"
+    ) -> QueryResult:
         import pyarrow.parquet as pq
 
-        request = QueryRequest(sql=query, limit=limit)
+        request = QueryRequest(sql=query, limit=limit, engine=engine)
         with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
             path = Path(directory) / "result.parquet"
             answer = client.datasets.query(request, path)

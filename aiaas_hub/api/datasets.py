@@ -26,6 +26,7 @@ from aiaas_hub.schemas.datasets import (
     parse_dataset_reference,
 )
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.lineage import DatasetLineage
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import ProfileStatus
 from aiaas_hub.schemas.queries import MAX_QUERY
@@ -151,6 +152,15 @@ def diff_dataset_versions(
     return api.comparing.diff(owner, name, before, after, caller)
 
 
+@router.get("/datasets/{owner}/{name}/lineage")
+def dataset_lineage(
+    owner: str, name: str, caller: Caller, api: Api, version: VersionOrTag = None
+) -> DatasetLineage:
+    """What made a version, the versions that it was made of, and what made those. Of a version
+    that the caller may not read only the name is told."""
+    return api.lineages.of_dataset(owner, name, version, caller)
+
+
 @router.post("/datasets/{owner}/{name}/versions", status_code=201)
 async def add_dataset_version(
     owner: str,
@@ -175,7 +185,14 @@ async def add_dataset_version(
                 remedy="Give the query alone.",
             )
         return api.querying.save(
-            owner, name, body.query, caller, body.description, idempotency_key, cancelled
+            owner,
+            name,
+            body.query,
+            body.engine,
+            caller,
+            body.description,
+            idempotency_key,
+            cancelled,
         )
 
     return await while_waited_for(request, add)

@@ -27,7 +27,9 @@ async def query(
 
     def answer(cancelled: Cancelled) -> StreamingResponse:
         def write(target: Path) -> dict[str, str]:
-            outcome = api.querying.query(body.sql, caller, target, body.limit, cancelled)
+            outcome = api.querying.query(
+                body.sql, body.engine, caller, target, body.limit, cancelled
+            )
             read = [f"{one.owner}/{one.name}@{one.version}" for one in outcome.datasets]
             headers = {ROWS_HEADER: str(outcome.rows), DATASETS_HEADER: json.dumps(read)}
             return {**headers, CUT_HEADER: outcome.cut} if outcome.cut else headers

@@ -24,6 +24,7 @@ from aiaas_hub.schemas.datasets import (
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.queries import Engine
 from aiaas_hub.schemas.runs import PinnedDataset
 
 MAX_PREVIEW_ROWS = 1000
@@ -71,6 +72,11 @@ class Datasets:
         if found is None or not readable(found, asker) or found.latest.retired:
             raise _absent(name, version)
         return found
+
+    def find(self, pinned: PinnedDataset, asker: Asker) -> DatasetVersion | None:
+        """An exact version, a retired one too; None if it is not the asker's to read."""
+        found = self._records.get(pinned.owner, pinned.name, pinned.version)
+        return None if found is None or not readable(found, asker) else found.latest
 
     def versions(
         self, owner: str, name: str, asker: Asker, cursor: str | None, limit: int
@@ -157,13 +163,14 @@ class Datasets:
         name: str,
         digest: str,
         sql: str,
+        engine: Engine,
         inputs: Sequence[PinnedDataset],
         by: str,
         description: str,
         idempotency_key: str | None,
     ) -> Dataset:
         check_name(name)
-        origin = Origin(kind="query", by=by, sql=sql, inputs=list(inputs))
+        origin = Origin(kind="query", by=by, sql=sql, engine=engine, inputs=list(inputs))
         return self.add(
             owner, name, digest, "parquet", "query", origin, description, idempotency_key
         )

@@ -1,20 +1,32 @@
-"""Lineage: endpoint ← model ← run ← code and data, as far as the asker may read."""
+"""Lineage: endpoint ← model ← run ← code and data ← what that was made of, as far as the asker
+may read."""
 
 from __future__ import annotations
 
-from aiaas_hub.domain.datasets import MayRead
+from collections import deque
+
+from aiaas_hub.domain.access import Asker
+from aiaas_hub.domain.datasets import Datasets, MayRead
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.schemas.datasets import Origin
 from aiaas_hub.schemas.errors import NotFound
-from aiaas_hub.schemas.runs import Lineage
+from aiaas_hub.schemas.lineage import DatasetLineage, LineageStep
+from aiaas_hub.schemas.runs import Lineage, PinnedDataset, Run
+
+MAX_STEPS = 200
+"""Versions in the lineage of one."""
 
 
 class Lineages:
-    def __init__(self, endpoints: Endpoints, models: Models, runs: Runs) -> None:
+    def __init__(
+        self, endpoints: Endpoints, models: Models, runs: Runs, datasets: Datasets
+    ) -> None:
         self._endpoints = endpoints
         self._models = models
         self._runs = runs
+        self._datasets = datasets
 
     def of_run(self, run_id: str) -> Lineage:
         run = self._runs.get(run_id)
@@ -45,3 +57,42 @@ class Lineages:
         raise NotFound(
             f"Endpoint {name} has no version {wanted}.", remedy=f"See %aiaas endpoint {name}."
         )
+
+    def of_dataset(
+        self, owner: str, name: str, version: int | str | None, asker: Asker
+    ) -> DatasetLineage:
+        """Raises `NotFound` for a version that the asker may not read."""
+        number = self._datasets.get(owner, name, asker, version).latest.version
+        first = PinnedDataset(owner=owner, name=name, version=number)
+        # The nearest first, and each once: two parts of a split have one source.
+        waiting, seen = deque([first]), {str(first)}
+        steps: list[LineageStep] = []
+        while waiting and len(steps) < MAX_STEPS:
+            step = self._step(waiting.popleft(), asker)
+            steps.append(step)
+            for one in step.origin.inputs if step.origin is not None else ():
+                if str(one) not in seen:
+                    seen.add(str(one))
+                    waiting.append(one)
+        return DatasetLineage(steps=steps, truncated=bool(waiting))
+
+    def _step(self, pinned: PinnedDataset, asker: Asker) -> LineageStep:
+        found = self._datasets.find(pinned, asker)
+        if found is None:
+            return LineageStep(dataset=pinned, readable=False)
+        return LineageStep(
+            dataset=pinned,
+            rows=found.rows,
+            created_at=found.created_at,
+            retired=found.retired,
+            source=found.source,
+            origin=found.origin,
+            run=self._run(found.origin, asker),
+        )
+
+    def _run(self, origin: Origin | None, asker: Asker) -> Run | None:
+        """A dataset may be shared; the code that made it stays its owner's."""
+        if origin is None or origin.run is None:
+            return None
+        run = self._runs.get(origin.run)
+        return run if asker.may_read(run.owner) else None

@@ -15,6 +15,7 @@ from aiaas_hub.domain.ports import BlobStore, QueryEngine, TableName, Written
 from aiaas_hub.domain.turns import Turns
 from aiaas_hub.schemas.datasets import Column, Dataset, Preview
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge
+from aiaas_hub.schemas.queries import Engine
 from aiaas_hub.schemas.runs import PinnedDataset
 
 _BRACED = re.compile(r"\{\{\s*([^{}\s]+)\s*\}\}")
@@ -64,22 +65,31 @@ class Querying:
         datasets: Datasets,
         blobs: BlobStore,
         engine: QueryEngine,
+        spark: QueryEngine,
         turns: Turns,
         limits: ResultLimits,
     ) -> None:
         self._datasets = datasets
         self._blobs = blobs
         self._engine = engine
+        self._engines: dict[Engine, QueryEngine] = {"duckdb": engine, "spark": spark}
         self._turns = turns
         self._limits = limits
 
     def query(
-        self, sql: str, asker: Asker, target: Path, limit: int | None, cancelled: Cancelled
+        self,
+        sql: str,
+        engine: Engine,
+        asker: Asker,
+        target: Path,
+        limit: int | None,
+        cancelled: Cancelled,
     ) -> Outcome:
         """Write the result to `target` as Parquet, at most `limit` rows of it and never more
         than the platform answers. Raises `NotFound` for a dataset that the asker cannot read."""
         rows = min(limit or self._limits.rows, self._limits.rows)
-        written, pinned = self._run(sql, asker, target, rows, self._limits.size, cancelled)
+        size = self._limits.size
+        written, pinned = self._run(sql, engine, asker, target, rows, size, cancelled)
         # What was asked for is not a cut.
         cut = "" if written.cut == "rows" and rows == limit else written.cut
         return Outcome(written.rows, cut, pinned)
@@ -89,6 +99,7 @@ class Querying:
         owner: str,
         name: str,
         sql: str,
+        engine: Engine,
         asker: Asker,
         description: str,
         idempotency_key: str | None,
@@ -98,7 +109,7 @@ class Querying:
         with tempfile.TemporaryDirectory(prefix="aiaas-query-") as directory:
             result = Path(directory) / "result.parquet"
             size = self._datasets.max_bytes
-            written, pinned = self._run(sql, asker, result, None, size, cancelled)
+            written, pinned = self._run(sql, engine, asker, result, None, size, cancelled)
             if written.cut:
                 raise TooLarge(
                     "The result is larger than a dataset may be here.",
@@ -107,7 +118,7 @@ class Querying:
             with result.open("rb") as stream:
                 digest, _ = self._blobs.put(stream, limit=size)
         return self._datasets.add_query_result(
-            owner, name, digest, sql, pinned, asker.user, description, idempotency_key
+            owner, name, digest, sql, engine, pinned, asker.user, description, idempotency_key
         )
 
     def preview(self, dataset: Dataset, page: Page, asker: Asker, cancelled: Cancelled) -> Preview:
@@ -168,6 +179,7 @@ class Querying:
     def _run(
         self,
         sql: str,
+        engine: Engine,
         asker: Asker,
         target: Path,
         rows: int | None,
@@ -176,7 +188,7 @@ class Querying:
     ) -> tuple[Written, list[PinnedDataset]]:
         expanded = expand(sql)
         turn: AbstractContextManager[None] = self._turns.turn(asker.user, cancelled)
-        with turn, self._engine.session(cancelled) as running:
+        with turn, self._engines[engine].session(cancelled) as running:
             tables = list(running.tables(expanded))
             _require_distinct(tables)
             references = [name if owner is None else f"{owner}/{name}" for owner, name in tables]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from aiaas_hub.schemas.blobs import Digest
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import Name, parse_reference
-from aiaas_hub.schemas.queries import MAX_QUERY
+from aiaas_hub.schemas.queries import MAX_QUERY, Engine
 from aiaas_hub.schemas.runs import PinnedDataset
 
 Format = Literal["parquet", "csv", "jsonl", "arrow", "orc", "text", "delta", "iceberg"]
@@ -110,6 +110,8 @@ class DatasetVersionCreate(BaseModel):
     uri: str | None = Field(default=None, max_length=4096)
     query: str | None = Field(default=None, min_length=1, max_length=MAX_QUERY)
     """One SELECT, as in `POST /queries`; all of its result is kept."""
+    engine: Engine = "duckdb"
+    """What runs the query."""
     format: Format | None = None
     """None: taken from the file's name, or from what is in a folder."""
     types: dict[
@@ -133,6 +135,8 @@ class Origin(BaseModel):
     """Which version of a Delta or Iceberg table was copied."""
     sql: str | None = None
     """The query as it was asked."""
+    engine: Engine | None = None
+    """What ran the query; of versions from before there was a choice nothing is said."""
     inputs: list[PinnedDataset] = []
     """The exact versions that it was made of."""
     run: str | None = None

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+Engine = Literal["duckdb", "spark"]
+
 MAX_QUERY = 100_000
 """Characters of SQL."""
 
@@ -22,4 +24,5 @@ class QueryRequest(BaseModel):
     sql: str = Field(min_length=1, max_length=MAX_QUERY)
     limit: int | None = Field(default=None, ge=1, le=2**53)
     """Most rows to answer; never more than the platform's own limit."""
-    engine: Literal["duckdb"] = "duckdb"
+    engine: Engine = "duckdb"
+    """`spark` runs the same SQL, translated, where the platform has a Spark."""

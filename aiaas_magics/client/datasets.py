@@ -17,6 +17,7 @@ from aiaas_hub.schemas.datasets import (
     TagVersion,
     VersionUpdate,
 )
+from aiaas_hub.schemas.lineage import DatasetLineage
 from aiaas_hub.schemas.profiles import ProfileStatus
 from aiaas_hub.schemas.queries import CUT_HEADER, DATASETS_HEADER, ROWS_HEADER, QueryRequest
 from aiaas_magics.client.transport import Transport, segment
@@ -68,6 +69,11 @@ class DatasetsClient:
     def diff(self, owner: str, name: str, before: int, after: int) -> Diff:
         query = {"before": before, "after": after}
         return self._transport.call("GET", f"{_path(owner, name)}/diff", Diff, query=query)
+
+    def lineage(self, owner: str, name: str, version: int | str | None = None) -> DatasetLineage:
+        """What made the version, and all that it was made of."""
+        path = f"{_path(owner, name)}/lineage"
+        return self._transport.call("GET", path, DatasetLineage, query={"version": version})
 
     def preview(
         self,

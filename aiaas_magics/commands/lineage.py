@@ -8,7 +8,9 @@ from aiaas_magics.commands.command import Call, Command, completed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    thing = parser.add_argument("thing", metavar="THING", help="a run's id, an endpoint or a model")
+    thing = parser.add_argument(
+        "thing", metavar="THING", help="a run's id, an endpoint, a model or a dataset"
+    )
     completed(thing, "endpoint")
 
 
@@ -26,5 +28,7 @@ COMMAND = Command(
     examples=(
         "%aiaas lineage digits",
         "%aiaas lineage cnn@2",
+        "%aiaas lineage clean-train@1",
+        "%aiaas lineage dataset:digits",
     ),
 )

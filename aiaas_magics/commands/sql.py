@@ -19,27 +19,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=["duckdb", "spark"],
         default="duckdb",
-        help="what runs it",
+        help="what runs it: spark, where the platform has one, takes longer to begin",
     )
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
-    from aiaas_magics import not_yet
     from aiaas_magics.catalogue import datasets
     from aiaas_magics.display import Note
 
-    if args.engine == "spark":
-        not_yet.refuse("The engine spark", "Leave --engine out: DuckDB runs the same SQL.")
     if not call.cell or not call.cell.strip():
         raise UsageError("There is no query: write a SELECT below '%%aiaas sql'.")
     if args.save is not None:
         if args.limit is not None:
             raise UsageError("--save keeps all of the result: write LIMIT into the query instead.")
-        saved = datasets.save_sql(args.save, call.cell)
+        saved = datasets.save_sql(args.save, call.cell, engine=args.engine)
         if args.into is not None:
             call.bind(args.into, saved)
         return saved
-    result = datasets.sql(call.cell, limit=args.limit)
+    result = datasets.sql(call.cell, limit=args.limit, engine=args.engine)
     if args.into is None:
         return result
     call.bind(args.into, result.to_pandas())
@@ -58,5 +55,6 @@ COMMAND = Command(
     examples=(
         "%%aiaas sql --into top\nSELECT city, sum(price) AS total FROM sales GROUP BY city",
         "%%aiaas sql --save cheap\nSELECT * FROM sales WHERE price < 10",
+        "%%aiaas sql --engine spark\nSELECT city, sum(price) AS total FROM sales GROUP BY city",
     ),
 )

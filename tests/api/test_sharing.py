@@ -14,7 +14,7 @@ def reads(world: World, token: str) -> list[int]:
     answers = [
         world.call("GET", f"{base}{way}", token)
         for way in ("", "/preview", "/preview?where=x>0", "/data", "/data?where=x>0", "/profile",
-                    "/versions", "/diff", "?version=latest")
+                    "/versions", "/lineage", "/diff", "?version=latest")
     ]  # fmt: skip
     sql = {"sql": "SELECT * FROM alice.shared"}
     answers.append(world.call("POST", "/queries", token, json=sql))

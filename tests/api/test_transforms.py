@@ -7,8 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from api_world import World
 
+SOURCE = "def train(ctx): ..."
+"""Of `World.submit`."""
 SPLIT = {"target": "clean", "split": {"train": 0.8, "test": 0.2}}
 
 
@@ -63,6 +66,64 @@ def test_a_split_is_committed_all_at_once_with_its_lineage(world: World) -> None
         ("clean-train", 1),
         ("clean-test", 1),
     ]
+
+
+def steps(world: World, path: str, token: str = "user:alice") -> list[tuple[str, str, bool]]:
+    """(version, what made it, whether its run is told) of a lineage."""
+    found = world.ok("GET", f"/datasets/{path}/lineage", token)
+    return [
+        (
+            f"{step['dataset']['owner']}/{step['dataset']['name']}@{step['dataset']['version']}",
+            step["origin"]["kind"] if step["readable"] else "unreadable",
+            step["run"] is not None,
+        )
+        for step in found["steps"]
+    ]
+
+
+def test_lineage_goes_up_through_queries_and_runs_to_the_upload(world: World) -> None:
+    run = submit(world)
+    token = world.run_token(run)
+    commit(world, run, token, {"clean": world.upload(parquet(8), token)})
+    for sql in ("SELECT y FROM clean", "SELECT a.y FROM clean a JOIN digits d ON a.y = d.x"):
+        world.ok("POST", "/datasets/alice/few/versions", json={"query": sql})
+    # What became of a source does not change what something was made of.
+    world.dataset(rows=9)
+    world.ok("PATCH", "/datasets/alice/digits/versions/1", json={"retired": True})
+    made = [("alice/clean@1", "run", True), ("alice/digits@1", "upload", False)]
+    assert steps(world, "alice/clean") == made
+    few, *others = steps(world, "alice/few")
+    assert (few, sorted(others)) == (("alice/few@2", "query", False), made)
+    step = world.ok("GET", "/datasets/alice/few/lineage?version=1")["steps"][1]
+    assert (step["run"]["id"], step["run"]["snapshot"]["source"]) == (run["id"], SOURCE)
+    # The whole of it is answered, or it is said that it is not.
+    assert world.ok("GET", "/datasets/alice/few/lineage")["truncated"] is False
+
+
+def test_a_long_lineage_says_that_there_is_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiaas_hub.domain.lineage.MAX_STEPS", 1)
+    world.dataset()
+    world.ok("POST", "/datasets/alice/few/versions", json={"query": "SELECT x FROM digits"})
+    found = world.ok("GET", "/datasets/alice/few/lineage")
+    assert (len(found["steps"]), found["truncated"]) == (1, True)
+
+
+def test_who_reads_a_dataset_reads_neither_its_code_nor_its_sources(world: World) -> None:
+    run = submit(world)
+    token = world.run_token(run)
+    commit(world, run, token, {"clean": world.upload(parquet(8), token)})
+    path = "/datasets/alice/clean"
+    assert world.call("GET", f"{path}/lineage", "user:bob").status_code == 404
+    world.ok("PATCH", path, json={"visibility": "everyone"})
+    assert steps(world, "alice/clean", "user:bob") == [
+        ("alice/clean@1", "run", False),
+        ("alice/digits@1", "unreadable", False),
+    ]
+    seen = world.call("GET", f"{path}/lineage", "user:bob").text
+    assert SOURCE not in seen
+    assert SOURCE in world.call("GET", f"{path}/lineage", "admin:root").text
 
 
 def test_a_repeat_makes_no_second_version_even_of_other_content(world: World) -> None:

@@ -46,6 +46,33 @@ def test_sql(world: World, notebook: Notebook, sales: Any, monkeypatch: pytest.M
     assert "Cut at 7 rows" in shown._repr_mimebundle_()["text/html"]
 
 
+def test_lineage_of_a_dataset(world: World, notebook: Notebook, sales: Any) -> None:
+    notebook.run("%%aiaas sql --save cheap\nSELECT * FROM sales WHERE price < 1")
+    notebook.run("%%aiaas sql --save few\nSELECT c.id FROM sales s JOIN cheap c USING (id)")
+    lineage = notebook.run("%aiaas lineage few")
+    assert (lineage.dataset, lineage.run) == ("alice/few@1", None)
+    assert lineage.inputs == ["alice/cheap@1", "alice/sales@1"]
+    assert lineage.datasets == lineage.inputs
+    assert lineage.source.strip() == "SELECT c.id FROM sales s JOIN cheap c USING (id)"
+    assert lineage.is_whole
+    assert repr(lineage).splitlines() == [
+        "Lineage",
+        "  alice/few@1: query of alice/cheap@1, alice/sales@1 by alice: "
+        "SELECT c.id FROM sales s JOIN cheap c USING (id) · 30 rows",
+        "     ← alice/cheap@1: query of alice/sales@1 by alice: "
+        "SELECT * FROM sales WHERE price < 1 · 30 rows",
+        "        ← alice/sales@1: upload by alice · 100 rows",
+        "     ← alice/sales@1: see above",
+    ]
+    assert "alice/cheap@1" in lineage._repr_mimebundle_()["text/html"]
+    aiaas.datasets.get("cheap").tag("Golden.1")
+    for thing in ("cheap@Golden.1", "dataset:cheap@1", "alice/cheap@latest"):
+        assert notebook.run(f"%aiaas lineage {thing}").dataset == "alice/cheap@1"
+    assert aiaas.datasets.get("cheap").lineage().inputs == ["alice/sales@1"]
+    assert "no dataset cheap@7" in notebook.refuses("%aiaas lineage dataset:cheap@7")
+    assert "no endpoint" in notebook.refuses("%aiaas lineage endpoint:cheap").lower()
+
+
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
@@ -55,7 +82,6 @@ def test_sql(world: World, notebook: Notebook, sales: Any, monkeypatch: pytest.M
         ("%%aiaas sql\nSELEC", "syntax error"),
         ("%%aiaas sql\nDROP TABLE sales", "a DROP"),
         ("%%aiaas sql\nSELECT * FROM read_text('/etc/passwd')", "read_text may not be used"),
-        ("%%aiaas sql --engine spark\nSELECT 1", "not in this release"),
         ("%%aiaas sql --save a@2\nSELECT 1", "has a version"),
         ("%%aiaas sql --save a --limit 3\nSELECT 1", "write LIMIT"),
         ("%aiaas preview sales --where 'nope > 1'", "nope"),
@@ -67,6 +93,23 @@ def test_a_query_that_cannot_be(
     world: World, notebook: Notebook, sales: Any, cell: str, says: str
 ) -> None:
     assert says in notebook.refuses(cell)
+
+
+def test_a_query_on_spark(world: World, notebook: Notebook, sales: Any) -> None:
+    pytest.importorskip("pyspark", reason="needs Spark: pip install 'aiaas-hub[spark]'")
+    query = "SELECT city, sum(price) AS total FROM {{sales}} GROUP BY city ORDER BY city"
+    notebook.run(f"%%aiaas sql --engine spark --into ours\n{query}")
+    notebook.run(f"%%aiaas sql --into theirs\n{query}")
+    assert notebook.run("ours.equals(theirs)")
+    saved = notebook.run("%%aiaas sql --engine spark --save cheap\nFROM sales WHERE price < 1")
+    assert saved.rows == 30
+    assert saved.origin.engine == "spark"
+    refused = notebook.refuses('%%aiaas sql --engine spark\nSELECT * FROM text."/etc/passwd"')
+    assert "/etc/passwd" in refused
+    refused = notebook.refuses(
+        "%%aiaas sql --engine spark\nSELECT reflect('java.lang.System', 'x')"
+    )
+    assert "reflect may not be used" in refused
 
 
 def test_a_preview_is_filtered_sorted_and_paged(

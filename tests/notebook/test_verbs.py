@@ -235,7 +235,7 @@ def test_publish_keys_and_retire(working: World, notebook: Notebook) -> None:
     assert "no such key" in notebook.refuses("%aiaas keys digits revoke nothing").lower()
 
     assert notebook.run("%aiaas lineage digits").model == "alice/cnn@1"
-    assert "no run, endpoint or model" in notebook.refuses("%aiaas lineage nothing")
+    assert "no run, endpoint, model or dataset" in notebook.refuses("%aiaas lineage nothing")
     assert notebook.run("%aiaas retire digits").state == "retired"
 
 

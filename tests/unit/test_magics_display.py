@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from aiaas_hub.schemas import datasets, endpoints, models, platform, runs
-from aiaas_magics import display, plot
+from aiaas_hub.schemas.lineage import DatasetLineage, LineageStep
+from aiaas_magics import dataset_lineage, display, plot
 from aiaas_magics.curves import MOST_POINTS, Curves, spans_decades
 from aiaas_magics.dataset import Dataset
 from aiaas_magics.display import Column, Listing, Note, Rich, Text
@@ -122,6 +123,15 @@ def things() -> list[Any]:
         id=EVIL, endpoint=EVIL, note=EVIL, created_at=NOW, expires_at=NOW, token="canary"
     )
     lineage = runs.Lineage(endpoint=EVIL, endpoint_version=1, run=a_run(), datasets=[])
+    made_of = DatasetLineage(
+        steps=[
+            LineageStep(
+                dataset=runs.PinnedDataset(owner=EVIL, name="d", version=1),
+                source=EVIL,
+                origin=datasets.Origin(kind="query", by=EVIL, sql=EVIL),
+            )
+        ]
+    )
     column: Column[str] = Column(EVIL, str)
     return [
         Dataset(CLIENT, dataset),
@@ -130,6 +140,7 @@ def things() -> list[Any]:
         card,
         Key(key),
         Lineage(lineage),
+        dataset_lineage.DatasetLineage(made_of),
         Note(EVIL),
         Text(EVIL),
         Listing([EVIL], [column], empty=EVIL),

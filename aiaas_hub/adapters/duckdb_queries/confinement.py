@@ -21,8 +21,10 @@ _RULE_PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
-_TCP = 3
-"""Bind and connect."""
+_RULE_PORT = 2
+_SYSTEM = ("/usr", "/lib", "/lib64", "/sys/fs")
+_BIND, _CONNECT = 1, 2
+_TCP = _BIND | _CONNECT
 
 
 class _Ruleset(ctypes.Structure):
@@ -32,6 +34,10 @@ class _Ruleset(ctypes.Structure):
 class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
+
+
+class _Port(ctypes.Structure):
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
 
 
 def _libc() -> ctypes.CDLL:
@@ -52,10 +58,19 @@ def limit(cpu_seconds: int, file_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def confine(readable: Sequence[Path], directory: Path) -> bool:
-    """Read nothing but `readable` files and folders and what Python consists of, write nothing but
-    below `directory`, and open no connection. False where this kernel has no Landlock, and then
-    nothing has changed: the queries' other limits hold without it.
+def confine(
+    readable: Sequence[Path],
+    directory: Path,
+    *,
+    programs: Sequence[Path] = (),
+    listening: Sequence[int] = (),
+    connecting: Sequence[int] = (),
+) -> bool:
+    """Read nothing but `readable` files and folders, what Python consists of and `programs`, write
+    nothing but below `directory`, and open no TCP connection: listen on no port but these (0: one
+    that the kernel chooses) and connect to none but those. False where this kernel has no Landlock,
+    and then nothing has changed: the queries' other limits hold without it. Before Landlock's
+    version 4 (Linux 6.7) ports are not confined.
     """
     libc = _libc()
     version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION_FLAG)
@@ -76,11 +91,16 @@ def confine(readable: Sequence[Path], directory: Path) -> bool:
         # A folder is a table of many files.
         _allow(libc, ruleset, path, _READ_FILE | (_READ_DIR if path.is_dir() else 0))
     # Modules and libraries are loaded when they are first needed.
-    for code in {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/sys/fs"}:
+    for code in {*sys.path, sys.prefix, sys.base_prefix, *_SYSTEM, *map(str, programs)}:
         if code:
             _allow(libc, ruleset, Path(code), reading & handled)
     for device in ("/dev/null", "/dev/urandom", "/proc/meminfo", "/proc/self/cgroup"):
         _allow(libc, ruleset, Path(device), _READ_FILE | (_WRITE_FILE if "null" in device else 0))
+    if version >= 4:
+        for port in {*listening, *connecting}:
+            rights = (_BIND if port in listening else 0) | (_CONNECT if port in connecting else 0)
+            rule = _Port(rights, port)
+            libc.syscall(_ADD_RULE, ruleset, _RULE_PORT, ctypes.byref(rule), 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     confined: bool = libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     os.close(ruleset)

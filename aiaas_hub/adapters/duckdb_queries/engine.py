@@ -25,6 +25,7 @@ from aiaas_hub.schemas.errors import InvalidInput, TooLarge, Unavailable
 
 log = logging.getLogger(__name__)
 
+_WORKER = "aiaas_hub.adapters.duckdb_queries.worker"
 _LOOK_SECONDS = 0.1
 _SLACK_BYTES = 768 << 20
 """What Python, Arrow and a result's batches take beside DuckDB's own limit."""
@@ -70,13 +71,23 @@ class Misfit(InvalidInput):
 
 
 class DuckDbSession:
-    def __init__(self, directory: Path, limits: QueryLimits, cancelled: Callable[[], bool]) -> None:
+    """`settings` are what a worker of another kind has to know besides the limits."""
+
+    slack_bytes = _SLACK_BYTES
+
+    def __init__(
+        self,
+        directory: Path,
+        limits: QueryLimits,
+        cancelled: Callable[[], bool],
+        worker: str = _WORKER,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self._directory = directory
         self._limits = limits
         self._cancelled = cancelled
         self._until = time.monotonic() + limits.seconds
         self._said = (directory / "stderr").open("wb")
-        worker = "aiaas_hub.adapters.duckdb_queries.worker"
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             # Isolated, and with an environment that holds no secret.
             [sys.executable, "-I", "-m", worker, str(os.getpid())],
@@ -96,6 +107,7 @@ class DuckDbSession:
                 "spill_bytes": limits.spill_bytes,
                 "cpu_seconds": limits.seconds * limits.threads + 10,
                 "file_bytes": max(limits.spill_bytes, 1 << 30) + (1 << 20),
+                **(settings or {}),
             }
         )
 
@@ -217,11 +229,14 @@ class DuckDbSession:
                 remedy="Ask for less: fewer rows or columns, or a condition that skips most rows.",
             )
         try:
-            if self._seen.memory_info().rss > self._limits.memory_bytes + _SLACK_BYTES:
+            if self._memory() > self._limits.memory_bytes + self.slack_bytes:
                 raise self._too_much_memory()
         except psutil.NoSuchProcess:
             # Its answer, or the end of it, is about to be read.
             return
+
+    def _memory(self) -> int:
+        return int(self._seen.memory_info().rss)
 
     def _too_much_memory(self) -> TooLarge:
         return TooLarge(

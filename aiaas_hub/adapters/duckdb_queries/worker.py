@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,7 @@ class Worker:
         """Write the result as Parquet, and stop at the first limit that it reaches."""
         reader = self._reader(sql)
         schema = reader.schema if like is None else _like(reader.schema, pq.read_schema(like))
-        names = schema.names
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise Refused(f"Two columns of the result are called {twice!r}: name one with AS.")
+        refuse_doubles(schema.names)
         written = taken = 0
         cut = ""
         with pa.OSFile(target, "wb") as sink, pq.ParquetWriter(sink, schema) as writer:
@@ -148,12 +145,24 @@ class Worker:
             )
         return relation.to_arrow_reader(_BATCH_ROWS)
 
-    def say(self, error: Exception) -> str:
-        """DuckDB's text without the paths of files, which are none of the user's business."""
+    def explain(self, error: Exception) -> dict[str, str]:
+        """The answer to a request that failed: DuckDB's text without the paths of files, which are
+        none of the user's business."""
+        if isinstance(error, duckdb.OutOfMemoryException | MemoryError | pa.ArrowMemoryError):
+            return {"exceeded": "memory"}
         text = str(error)
+        if isinstance(error, Refused):
+            return {"refused": text}
         for path, name in self._names.items():
             text = text.replace(path, name)
-        return text.replace(str(self._directory), "…")
+        return {"refused": text.replace(str(self._directory), "…")}
+
+
+def refuse_doubles(names: Sequence[str]) -> None:
+    """Raise `Refused` if two columns of a result have one name."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Refused(f"Two columns of the result are called {twice!r}: name one with AS.")
 
 
 def _like(schema: pa.Schema, original: pa.Schema) -> pa.Schema:
@@ -176,7 +185,10 @@ def _requests() -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def main() -> None:
+def answer_requests(make: Callable[..., Any], expected: tuple[type[Exception], ...]) -> None:
+    """Serve what comes in with the worker that `make` makes; each of the `expected` errors is an
+    answer, as the worker explains it."""
+    expected = (Refused, MemoryError, *expected)
     confinement.die_with(int(sys.argv[1]))
     # Answers go where nothing else in this process writes.
     answers = os.fdopen(os.dup(1), "w")
@@ -184,19 +196,19 @@ def main() -> None:
     requests = _requests()
     start = next(requests)
     confinement.limit(start.pop("cpu_seconds"), start.pop("file_bytes"))
-    worker = Worker(Path(start.pop("directory")), **start)
+    worker = make(Path(start.pop("directory")), **start)
     for request in requests:
         answer: dict[str, Any]
         try:
             answer = {"answer": getattr(worker, request.pop("verb"))(**request)}
-        except Refused as error:
-            answer = {"refused": str(error)}
-        except (duckdb.OutOfMemoryException, MemoryError, pa.ArrowMemoryError):
-            answer = {"exceeded": "memory"}
-        except (duckdb.Error, pa.ArrowException, OSError, ValueError) as error:
-            answer = {"refused": worker.say(error)}
+        except expected as error:
+            answer = worker.explain(error)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def main() -> None:
+    answer_requests(Worker, (duckdb.Error, pa.ArrowException, OSError, ValueError))
 
 
 if __name__ == "__main__":
