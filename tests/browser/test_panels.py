@@ -88,13 +88,13 @@ def test_panels_by_hand(page: Page) -> None:
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
     look(page, "panels-light")
-    for kind in KINDS:
-        assert find_wrong(page, panel_of(kind)) == []
+    wrong = {kind: find_wrong(page, panel_of(kind)) for kind in KINDS}
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
     restart_kernel(page)
+    assert wrong == {kind: [] for kind in KINDS}
 
 
 def browse(page: Page, browser: Locator) -> None:
@@ -144,8 +144,7 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form).to_contain_text("20 % for version 2")
     form.get_by_role("button", name="Publish", exact=True).click()
     expect(form).to_contain_text("version 1: 80 %, version 2: 20 %", timeout=RUN_MS)
-    form.scroll_into_view_if_needed()
-    picture(page, "deploy")
+    picture(page, "deploy", form.get_by_text("Plan", exact=True))
 
     form.get_by_label("rows").fill("0 9 0")
     form.get_by_role("button", name="Ask", exact=True).click()
@@ -173,7 +172,7 @@ def watch(monitor: Locator) -> None:
     listed.select_option(index=0)
     expect(mine).to_contain_text("succeeded", timeout=RUN_MS)
     expect(monitor).to_contain_text(f"a log with {HOSTILE}")
-    expect(monitor.locator("svg").first).to_be_visible()
+    expect(monitor.get_by_role("img", name=re.compile("loss"))).to_be_visible()
     expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
 
 
