@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from PIL import Image
 from playwright.sync_api import Error, Locator, Page, expect
 from running_platform import RunningPlatform
 
@@ -34,19 +32,20 @@ def look(page: Page, name: str) -> None:
     page.screenshot(path=shots / f"{re.sub(r'[^a-z0-9-]+', '-', name.lower())}.png")
 
 
-def picture(page: Page, name: str) -> None:
+def picture(page: Page, name: str, top: Locator | None = None) -> None:
     """What the README shows, where `AIAAS_PICTURES` says so (`make pictures`): a window of a usual
-    size, in few enough colours to be small."""
+    size, scrolled to `top`."""
     directory = os.environ.get("AIAAS_PICTURES")
     if directory is None:
         return
     usual = page.viewport_size
     page.set_viewport_size({"width": 1280, "height": 800})
+    if top is not None:
+        top.evaluate("node => node.scrollIntoView({block: 'start'})")
     # Laid out anew before it is taken.
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-    taken = Image.open(BytesIO(page.screenshot(animations="disabled", caret="hide")))
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    taken.convert("RGB").quantize(128).save(Path(directory) / f"{name}.png", optimize=True)
+    path = Path(directory) / f"{name}.png"
+    page.screenshot(path=path, animations="disabled", caret="hide")
     if usual is not None:
         page.set_viewport_size(usual)
 

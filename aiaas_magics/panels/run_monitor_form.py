@@ -41,7 +41,7 @@ def run_monitor_form(monitor: RunMonitor) -> Any:
 
 
 def _list(monitor: RunMonitor) -> Any:
-    shown = widgets.Select(rows=8, layout={"width": "auto"}, description="", tooltip="Runs")
+    shown = widgets.Select(rows=8, layout={"width": "auto"}, description="runs", tooltip="Runs")
 
     controls.choices(shown, monitor, "runs", "chosen", lambda run: monitor.choose(run or ""))
     controls.shown_if(monitor, "runs", shown)

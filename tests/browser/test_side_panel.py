@@ -84,6 +84,7 @@ def notebook(page: Page, platform: RunningPlatform, go: Path) -> Iterator[str]:
     """A new notebook of a user who is signed in, and whose server runs."""
     sign_in(page, platform, USER)
     choose_profile(page)
+    picture(page, "spawn")
     start_server(page)
     sources = (DATA, TRAINING.format(go=go), FAILING, PUBLISHING, DONE, "")
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
@@ -143,7 +144,6 @@ def test_a_new_user_finds_what_there_is(
     dataset.get_by_role("button", name="After").click()
     expect(dataset.get_by_text("51 to 100 of 120")).to_be_visible()
     look(page, "panel-dataset-light")
-    picture(page, "dataset")
     assert find_wrong(page, ".jp-aiaas-view:visible") == []
 
     view = open_view(page, run, "View of run")
