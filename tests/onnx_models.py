@@ -50,6 +50,46 @@ def identity(path: Path, dtype: int, shape: list[int | str]) -> Path:
     return _save(graph, path)
 
 
+SLOW_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="x", dtype="float32", shape=[3])],
+    outputs=[TensorSpec(name="y", dtype="float32", shape=[3])],
+)
+
+
+def slow(path: Path, rounds: int) -> Path:
+    """y = x, after `rounds` multiplications by one: about a microsecond each."""
+    true = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    rows = ["batch", 3]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["go_on"]),
+            helper.make_node("Mul", ["y_in", "one"], ["y_out"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y_in", TensorProto.FLOAT, rows),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y_out", TensorProto.FLOAT, rows),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["rounds", "true", "x"], ["y"], body=body)],
+        "slow",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, rows)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, rows)],
+        [
+            true,
+            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+            helper.make_tensor("rounds", TensorProto.INT64, [], [rounds]),
+        ],
+    )
+    return _save(graph, path)
+
+
 def external(path: Path, location: str) -> Path:
     """A model whose weights lie in another file, as an attacker would name it."""
     weights = TensorProto(
