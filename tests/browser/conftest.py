@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from lab_pages import look
-from playwright.sync_api import Browser, Dialog, Page, sync_playwright
+from lab_pages import START_MS, look
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -26,6 +26,14 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
         browser.close()
+
+
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """Most of what is expected comes by way of a kernel, or once in ten seconds."""
+    expect.set_options(timeout=START_MS)
+    yield
+    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture

@@ -54,14 +54,6 @@ def train(ctx):
 )
 
 
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    """Most of what is expected here comes by way of a kernel and the platform."""
-    expect.set_options(timeout=START_MS)
-    yield
-    expect.set_options(timeout=5_000)
-
-
 @pytest.fixture
 def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     """It is open, and its cells have run."""
@@ -160,6 +152,8 @@ def deploy(page: Page, form: Locator) -> None:
 
 def watch(monitor: Locator) -> None:
     """A run as it is, and as it was when it is over."""
+    # What nobody sees asks for nothing.
+    monitor.scroll_into_view_if_needed()
     listed = monitor.get_by_role("listbox")
     mine = listed.get_by_role("option", name=re.compile("watched"))
     expect(mine).to_have_count(1, timeout=RUN_MS)

@@ -168,7 +168,7 @@ def test_a_file_that_unfolds_to_more_than_fits_is_refused(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few kilobytes of Arrow that hold half a gigabyte of zeros in one batch."""
-    monkeypatch.setattr(engine, "_SLACK_BYTES", 200 << 20)
+    monkeypatch.setattr(engine.DuckDbSession, "slack_bytes", 200 << 20)
     limits = engine.QueryLimits(memory_bytes=64 << 20)
     monkeypatch.setattr(world.services.bringing._engine, "_limits", limits)
     file = tmp_path / "bomb.arrow"

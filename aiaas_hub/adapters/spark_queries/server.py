@@ -2,8 +2,8 @@
 
 The process confines itself and becomes the JVM, whose rules are these then: it reads the given
 files, what Java and Spark consist of, and the names of users and hosts in /etc (Hadoop's libraries
-ask who they run as); it writes below its own directory; it listens on two ports of this machine and
-connects to one of them, which is its own. Without Landlock (Linux 6.7 for the ports) Spark's own
+ask who they run as); it writes below its own directory; it listens on three ports of this machine
+and connects to two of them, which are its own. Without Landlock (Linux 6.7 for the ports) Spark's own
 settings and the check of the statement hold alone. UDP is not confined by any of it.
 """
 
@@ -55,9 +55,10 @@ def find_java() -> Path | None:
 
 
 def settings(
-    directory: Path, port: int, own_port: int, threads: int, memory: int
+    directory: Path, port: int, own_ports: Sequence[int], threads: int, memory: int
 ) -> dict[str, str]:
-    """Of the server; `own_port` is the one at which Spark talks to itself."""
+    """Of the server; at `own_ports` Spark talks to itself, and gives itself larger results."""
+    own_port, block_port = own_ports
     return {
         "spark.master": f"local[{threads}]",
         "spark.app.name": "query",
@@ -65,6 +66,7 @@ def settings(
         "spark.driver.bindAddress": ADDRESS,
         "spark.driver.host": ADDRESS,
         "spark.driver.port": str(own_port),
+        "spark.driver.blockManager.port": str(block_port),
         "spark.driver.maxResultSize": str(memory // 2),
         "spark.connect.grpc.binding.address": ADDRESS,
         "spark.connect.grpc.binding.port": str(port),
@@ -112,15 +114,15 @@ def main() -> None:
     confinement.die_with(int(sys.argv[1]))
     start = json.loads(sys.argv[2])
     directory, java = Path(start["directory"]), Path(start["java"])
-    port, own_port = start["ports"]
-    given = settings(directory, port, own_port, start["threads"], start["memory_bytes"])
+    port, *own_ports = start["ports"]
+    given = settings(directory, port, own_ports, start["threads"], start["memory_bytes"])
     Path(given["spark.local.dir"]).mkdir(exist_ok=True)
     confinement.confine(
         [Path(path) for path in start["files"]],
         directory,
         programs=_java_files(java),
-        listening=(0, port, own_port),
-        connecting=(own_port,),
+        listening=(0, port, *own_ports),
+        connecting=own_ports,
     )
     arguments = command(java, Path(start["spark"]), start["memory_bytes"], given)
     os.execv(java, arguments)  # noqa: S606 - a program of our own choice, without a shell

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from aiaas_hub.adapters.duckdb_queries.statement import Refused, tables_of
 from aiaas_hub.adapters.duckdb_queries.worker import answer_requests, refuse_doubles
 from aiaas_hub.adapters.spark_queries.translation import spark_functions, translate
-from aiaas_hub.loopback import free_ports, is_free
+from aiaas_hub.loopback import ADDRESS, free_ports, is_free
 
 _START_SECONDS = 120
 _OUT_OF_MEMORY = ("OutOfMemory", "maxResultSize", "Java heap space", "UNABLE_TO_ACQUIRE_MEMORY")
@@ -78,13 +78,13 @@ class Worker:
 
     def _serve(self, paths: list[str]) -> str:
         token = secrets.token_urlsafe(32)
-        port, own_port = free_ports(2)
+        port, *own_ports = free_ports(3)
         start = {
             "directory": str(self._directory),
             "files": paths,
             "java": self._java,
             "spark": self._spark,
-            "ports": [port, own_port],
+            "ports": [port, *own_ports],
             "threads": self._threads,
             "memory_bytes": self._memory_bytes,
         }
@@ -93,7 +93,13 @@ class Worker:
             [sys.executable, "-I", "-m", module, str(os.getpid()), json.dumps(start)],
             stdin=subprocess.DEVNULL,
             # Other users of this machine reach the port, and not what is behind it.
-            env={**os.environ, "SPARK_CONNECT_AUTHENTICATE_TOKEN": token},
+            env={
+                **os.environ,
+                "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
+                # Else it gives itself the address of the machine's name, which it may not reach.
+                "SPARK_LOCAL_IP": ADDRESS,
+                "SPARK_LOCAL_HOSTNAME": ADDRESS,
+            },
         )
         threading.Thread(target=_end_with, args=(server,), daemon=True).start()
         until = time.monotonic() + _START_SECONDS
