@@ -3,8 +3,8 @@
 The process confines itself and becomes the JVM, whose rules are these then: it reads the given
 files, what Java and Spark consist of, and the names of users and hosts in /etc (Hadoop's libraries
 ask who they run as); it writes below its own directory; it listens on three ports of this machine
-and connects to two of them, which are its own. Without Landlock (Linux 6.7 for the ports) Spark's own
-settings and the check of the statement hold alone. UDP is not confined by any of it.
+and connects to two of them, which are its own. Without Landlock (Linux 6.7 for the ports) Spark's
+own settings and the check of the statement hold alone. UDP is not confined by any of it.
 """
 
 from __future__ import annotations
