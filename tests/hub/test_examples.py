@@ -52,7 +52,7 @@ def test_an_example_runs_from_top_to_bottom(
     [
         ("edsger", "training.md", 8, "epochs"),
         ("frances", "serving.md", 12, "Lineage"),
-        ("radia", "data.md", 12, "alcohol"),
+        ("radia", "data.md", 13, "alcohol"),
     ],
 )
 def test_a_page_for_someone_new_works_as_typed(
