@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
-from tornado import web
 from traitlets import Unicode
 
 from aiaas_hub.adapters.hub_events import HubEvent, HubEvents, ServerSpan
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.audit import Outcome
 from aiaas_hub.schemas.errors import AiaasError, Forbidden
+from aiaas_hub.spawner.choosing import chosen, offered
 from aiaas_hub.spawner.gpus import nvidia_gpus
 from aiaas_hub.spawner.limits import (
     Held,
@@ -44,8 +44,7 @@ from aiaas_hub.spawner.profiles import (
     load_profiles,
     offers,
 )
-from aiaas_hub.spawner.quota_left import quota_left
-from aiaas_hub.spawner.refusing import refusal, require_gpu_hours
+from aiaas_hub.spawner.refusing import refusal
 from aiaas_hub.spawner.spawn_page import form_options, options_form
 
 _REMEMBERED_STARTS = 20
@@ -244,31 +243,14 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
 
 
 async def _form(spawner: LocalSpawner) -> str:
-    try:
-        offered = spawner.offers()
-    except Forbidden as error:
-        raise refusal(error) from error
-    except AiaasError as error:
-        spawner.log.error("%s", error)
-        raise web.HTTPError(
-            503, "The profiles file is broken; the hub's log says where."
-        ) from error
-    allowances = None
-    if spawner.service_api_url:
-        allowances = await quota_left(spawner.user, spawner.service_api_url)
+    offers, allowances = await offered(spawner)
     times: Sequence[float] = LocalSpawner.start_seconds
-    return options_form(offered, allowances or (), statistics.median(times) if times else None)
+    return options_form(offers, allowances, statistics.median(times) if times else None)
 
 
 async def _apply(spawner: LocalSpawner, options: Mapping[str, Any]) -> None:
     """Check spawn options, wherever they come from, and keep what they mean."""
     spawner._chosen = spawner._limits = None
-    try:
-        chosen = choose(spawner.offers(), options)
-        if chosen.profile.gpus and spawner.service_api_url:
-            require_gpu_hours(await quota_left(spawner.user, spawner.service_api_url))
-    except AiaasError as error:
-        raise refusal(error) from error
-    spawner._chosen = chosen
-    spawner.cpu_limit = chosen.profile.cpus
-    spawner.mem_limit = chosen.profile.memory
+    spawner._chosen = found = await chosen(spawner, options)
+    spawner.cpu_limit = found.profile.cpus
+    spawner.mem_limit = found.profile.memory

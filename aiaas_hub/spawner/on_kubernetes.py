@@ -22,10 +22,10 @@ from traitlets import Int, Unicode
 
 from aiaas_hub.schemas.errors import AiaasError, Forbidden, Unavailable
 from aiaas_hub.spawner import pod_troubles
+from aiaas_hub.spawner.choosing import chosen, offered
 from aiaas_hub.spawner.kubernetes import CLUSTER, overrides
 from aiaas_hub.spawner.profiles import Chosen, Offer, choose, load_profiles, offers
-from aiaas_hub.spawner.quota_left import quota_left
-from aiaas_hub.spawner.refusing import refusal, require_gpu_hours
+from aiaas_hub.spawner.refusing import refusal
 from aiaas_hub.spawner.spawn_page import form_options, options_form
 
 _LOOK_SECONDS = 1.0
@@ -246,31 +246,14 @@ def _join(base: Any, more: Any) -> Any:
 
 
 async def _form(spawner: ProfileSpawner) -> str:
-    try:
-        offered = spawner.offers()
-    except Forbidden as error:
-        raise refusal(error) from error
-    except AiaasError as error:
-        spawner.log.error("%s", error)
-        raise web.HTTPError(
-            503, "The profiles file is broken; the hub's log says where."
-        ) from error
-    allowances = None
-    if spawner.service_api_url:
-        allowances = await quota_left(spawner.user, spawner.service_api_url)
+    offers, allowances = await offered(spawner)
     why = spawner.last_words.get(spawner._key)
     alert = f"Your last server ended: {why}. Files in your home are kept." if why else ""
     shown = f'<div class="alert alert-warning" role="status">{html.escape(alert)}</div>'
-    return (shown if alert else "") + options_form(offered, allowances or ())
+    return (shown if alert else "") + options_form(offers, allowances)
 
 
 async def _apply(spawner: ProfileSpawner, options: Mapping[str, Any]) -> None:
     """Check spawn options, wherever they come from, and keep what they mean."""
     spawner._chosen = None
-    try:
-        chosen = choose(spawner.offers(), options)
-        if chosen.profile.gpus and spawner.service_api_url:
-            require_gpu_hours(await quota_left(spawner.user, spawner.service_api_url))
-    except AiaasError as error:
-        raise refusal(error) from error
-    spawner._chosen = chosen
+    spawner._chosen = await chosen(spawner, options)

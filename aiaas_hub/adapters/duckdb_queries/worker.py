@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,31 @@ _BATCH_ROWS = 65_536
 _CASTS = {"HUGEINT": "BIGINT", "UHUGEINT": "UBIGINT", "INTERVAL": "VARCHAR", "BIT": "VARCHAR",
           "UUID": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "VARIANT": "VARCHAR",
           "JSON": "VARCHAR", "BIGNUM": "VARCHAR"}  # fmt: skip
+
+
+def write_parquet(
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    target: str,
+    rows: int | None,
+    size: int,
+    memory: int,
+) -> dict[str, Any]:
+    """Write batches to a file until the first limit: rows, bytes of file, bytes in memory."""
+    written = taken = 0
+    cut = ""
+    with pa.OSFile(target, "wb") as sink, pq.ParquetWriter(sink, schema) as writer:
+        for batch in batches:
+            if rows is not None and written + batch.num_rows > rows:
+                batch, cut = batch.slice(0, rows - written), "rows"
+            writer.write(batch.cast(schema))
+            written += batch.num_rows
+            taken += batch.nbytes
+            if sink.tell() > size or taken > memory:
+                cut = "size"
+            if cut:
+                break
+    return {"rows": written, "cut": cut}
 
 
 class Worker:
@@ -107,21 +132,9 @@ class Worker:
         reader = self._reader(sql)
         schema = reader.schema if like is None else _like(reader.schema, pq.read_schema(like))
         refuse_doubles(schema.names)
-        written = taken = 0
-        cut = ""
-        with pa.OSFile(target, "wb") as sink, pq.ParquetWriter(sink, schema) as writer:
-            for batch in reader:
-                if rows is not None and written + batch.num_rows > rows:
-                    batch, cut = batch.slice(0, rows - written), "rows"
-                writer.write_batch(batch.cast(schema))
-                written += batch.num_rows
-                taken += batch.nbytes
-                if sink.tell() > size or taken > memory:
-                    cut = "size"
-                if cut:
-                    break
+        written = write_parquet(schema, reader, target, rows, size, memory)
         reader.close()
-        return {"rows": written, "cut": cut}
+        return written
 
     def _reader(self, sql: str) -> Any:
         if self._reading:

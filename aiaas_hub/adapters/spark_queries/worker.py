@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from aiaas_hub.adapters.duckdb_queries.statement import Refused, tables_of
-from aiaas_hub.adapters.duckdb_queries.worker import answer_requests, refuse_doubles
+from aiaas_hub.adapters.duckdb_queries.worker import (
+    answer_requests,
+    refuse_doubles,
+    write_parquet,
+)
 from aiaas_hub.adapters.spark_queries.translation import spark_functions, translate
 from aiaas_hub.loopback import ADDRESS, free_ports, is_free
 
@@ -120,20 +123,7 @@ class Worker:
             # One more than may be answered tells whether there are more.
             frame = frame.limit(rows + 1)
         schema, batches = _stream(frame)
-        written = taken = 0
-        cut = ""
-        with pa.OSFile(target, "wb") as sink, pq.ParquetWriter(sink, schema) as writer:
-            for batch in batches:
-                if rows is not None and written + batch.num_rows > rows:
-                    batch, cut = batch.slice(0, rows - written), "rows"
-                writer.write_table(batch.cast(schema))
-                written += batch.num_rows
-                taken += batch.nbytes
-                if sink.tell() > size or taken > memory:
-                    cut = "size"
-                if cut:
-                    break
-        return {"rows": written, "cut": cut}
+        return write_parquet(schema, batches, target, rows, size, memory)
 
     def _frame(self, sql: str) -> Any:
         frame = self._session.sql(translate(sql, self._views, spark_functions()))
