@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import text_models
 import torch
 from contexts import LocalRun, local_run
 from sklearn.datasets import load_diabetes, load_digits
@@ -273,27 +274,7 @@ def sentences(rows: int = 96) -> pd.DataFrame:
 
 @pytest.fixture
 def tiny_bert(tmp_path: Path) -> Path:
-    """A BERT of random weights with a tokenizer of whole words, as a folder."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    words = sorted({word for text in sentences()["text"] for word in text.split()})
-    (folder / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
-    )
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words) + 5,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return text_models.tiny_bert(tmp_path / "bert", sentences()["text"])
 
 
 def test_texts_are_classified_from_token_ids(tmp_path: Path, tiny_bert: Path) -> None:
