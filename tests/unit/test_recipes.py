@@ -18,6 +18,7 @@ from torch import nn
 from two_workers import in_two_workers
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.runs import EarlyStop
 from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.recipes import RECIPES, find, optimisers, schedules
@@ -284,6 +285,12 @@ def test_texts_are_classified_from_token_ids(tmp_path: Path, tiny_bert: Path) ->
     with local_run(tmp_path, {"likes": sentences()}, params) as run:
         execute(run, "text-classifier")
         assert run.values("accuracy")[-1] > 0.8
+        handed_over = run.recorded.model
+        assert handed_over is not None
+        # The endpoint takes texts; the model in the file takes what the tokenizer makes of them.
+        signature = Signature.model_validate(handed_over["signature"])
+        assert signature.takes_text
+        assert [spec.kind for spec in signature.outputs] == [None, "label"]
         tokens = AutoTokenizer.from_pretrained(tiny_bert)(
             ["i like violin and choir", "i like rice"], padding=True, return_tensors="np"
         )

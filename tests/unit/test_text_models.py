@@ -137,6 +137,20 @@ def test_a_step_that_cannot_be_is_refused_before_it_serves(
         served(step_module, tmp_path / "m.onnx")
 
 
+def test_an_encoder_gives_the_mean_of_its_tokens(
+    likes: tuple[Any, Any], tmp_path: Path, step_module: Any
+) -> None:
+    model, tokenizer = likes
+    exported = export(model.bert, text_models.LIKES, tokenizer=tokenizer, directory=tmp_path)
+    assert [(spec.name, spec.shape) for spec in exported.signature.outputs] == [("embedding", [32])]
+    texts = ["good", "we loved all of it"]
+    found = ask(step_module, exported.onnx_path, texts)["embedding"]
+    for text, vector in zip(texts, found, strict=True):
+        with torch.no_grad():
+            hidden = model.bert(**tokenizer(text, return_tensors="pt")).last_hidden_state
+        np.testing.assert_allclose(vector, hidden[0].mean(0), atol=1e-5)
+
+
 def test_what_cannot_take_texts_says_what_can(likes: tuple[Any, Any], tmp_path: Path) -> None:
     from transformers import BertForTokenClassification
 
