@@ -30,6 +30,8 @@ TEXT, LABEL = "text", "label"
 _STEP, _TOKENIZER = "aiaas.step", "aiaas.tokenizer"
 _TENSORS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 """What a tokenizer of transformers calls it → what the step does."""
+_EMBEDDING = "sentence_embedding"
+"""As sentence-transformers calls it; a shorter name may be that of a value in the graph."""
 _MAX_LENGTH = 512
 """Tokens, where neither tokenizer nor model say how many they take."""
 
@@ -170,7 +172,7 @@ def _module(model: Any, tokenizer: Any) -> tuple[nn.Module, list[str]]:
     if _encodes(model):
 
         def encode(module: Any, values: list[Any]) -> Any:
-            return module(dict(zip(made, values, strict=True)))["sentence_embedding"]
+            return {_EMBEDDING: module(dict(zip(made, values, strict=True)))[_EMBEDDING]}
 
         return with_named_inputs(model, made, encode), made
     takes = inspect.signature(model.forward).parameters
@@ -186,7 +188,7 @@ def _module(model: Any, tokenizer: Any) -> tuple[nn.Module, list[str]]:
         found = module(**given)
         hidden = getattr(found, "last_hidden_state", None)
         if hidden is not None:
-            return {"embedding": _mean(hidden, given.get("attention_mask"))}
+            return {_EMBEDDING: _mean(hidden, given.get("attention_mask"))}
         # What a model of transformers computes besides is not asked for.
         return {"logits": found.logits} if hasattr(found, "logits") else found
 
