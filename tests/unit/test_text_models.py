@@ -165,6 +165,8 @@ def test_what_cannot_take_texts_says_what_can(likes: tuple[Any, Any], tmp_path: 
         export(model, np.ones((2, 3)), tokenizer=tokenizer, directory=tmp_path)
     with pytest.raises(InvalidInput, match="input_ids"):
         export(torch.nn.Linear(2, 2), ["a"], tokenizer=tokenizer, directory=tmp_path)
+    with pytest.raises(InvalidInput, match="takes no text"):
+        export(torch.nn.Linear(2, 2), np.ones((2, 2)), max_length=3, directory=tmp_path)
     by_token = BertForTokenClassification(model.config)
     with pytest.raises(InvalidInput, match="for each token"):
         export(by_token, text_models.LIKES, labels=None, tokenizer=tokenizer, directory=tmp_path)
