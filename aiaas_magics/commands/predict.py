@@ -9,7 +9,7 @@ from aiaas_magics.commands.command import Call, Command, completed, variable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="NAME", help="an endpoint"), "endpoint")
-    batch = parser.add_argument("batch", metavar="VAR", help="an array, the batch first")
+    batch = parser.add_argument("batch", metavar="VAR", help="an array, the batch first, or texts")
     completed(batch, "variable")
     parser.add_argument("--into", type=variable, metavar="out", help="variable to make")
 

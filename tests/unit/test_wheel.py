@@ -45,6 +45,7 @@ def test_the_wheel_brings_every_file_that_is_not_python(tmp_path: Path) -> None:
         f"{triton}/serving.lock",
         f"{triton}/golden.onnx",
         f"{triton}/onnxruntime_backend/model.py",
+        f"{triton}/onnxruntime_backend/text_step.py",
         f"{data}/etc/jupyter/jupyter_server_config.d/aiaas_magics.json",
         f"{labextension}/install.json",
         f"{labextension}/{package['jupyterlab']['_build']['load']}",
