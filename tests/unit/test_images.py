@@ -38,6 +38,14 @@ def test_nothing_runs_as_root_and_every_base_has_a_version(file: Path) -> None:
     assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= {"${PYTHON_IMAGE}", "${TRITON_IMAGE}"}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
+def test_what_is_copied_is_there(file: Path) -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", file.read_text(), re.M)
+    assert copied
+    for source in " ".join(copied).split():
+        assert (ROOT / source).exists(), source
+
+
 def test_the_requirements_are_in_step_with_the_locks() -> None:
     check = [sys.executable, str(ROOT / ".ci" / "images.py"), "check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
