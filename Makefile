@@ -56,11 +56,24 @@ up: $(VENV)/installed-local $(VENV)/labextension
 demo: $(VENV)/installed-local
 	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
 
+# Three times, as engines run until a pytest ends: those that start none two at a time, then those
+# with engines of this machine, then those on Kubernetes.
+SIDE_BY_SIDE := tests/unit tests/api tests/notebook
+PYTEST := $(BIN)/python -m pytest
+
 test: $(VENV)/installed-test $(VENV)/labextension
-	@exec $(BIN)/python -m pytest $(TESTS)
+ifdef TESTS
+	@exec $(PYTEST) $(TESTS)
+else
+	@failed=0; \
+	$(PYTEST) --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) || failed=1; \
+	$(PYTEST) $(patsubst %,--ignore=%,$(SIDE_BY_SIDE) tests/kubernetes) || failed=1; \
+	$(PYTEST) tests/kubernetes || failed=1; \
+	exit $$failed
+endif
 
 test-kubernetes: $(VENV)/installed-test
-	@exec $(BIN)/python -m pytest tests/kubernetes
+	@exec $(PYTEST) tests/kubernetes
 
 pictures: $(VENV)/installed-test $(VENV)/labextension
 	@AIAAS_PICTURES=docs/images exec $(BIN)/python -m pytest \
@@ -79,7 +92,8 @@ $(TENSORFLOW)/installed: requirements.lock requirements-test.lock $(VENV)/instal
 	@touch $@
 
 test-tensorflow: $(TENSORFLOW)/installed
-	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit
+	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit \
+	  tests/engines/test_frameworks.py
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
