@@ -175,6 +175,13 @@ class ServiceConfig(Configurable):
         config=True
     )
 
+    kubernetes_node_patience_seconds = Int(
+        60,
+        min=0,
+        help="After so long a silence of their node a run's pods are given up, and others take "
+        "their place.",
+    ).tag(config=True)
+
     query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
 
     query_memory_bytes = Int(

@@ -101,6 +101,7 @@ def run_pods(config: ServiceConfig) -> RunPods:
         gpus=_gpu_nodes(config),
         pull_secrets=config.kubernetes_pull_secrets,
         environment=config.kubernetes_environment,
+        node_patience_seconds=config.kubernetes_node_patience_seconds,
     )
 
 

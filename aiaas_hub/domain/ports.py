@@ -39,13 +39,15 @@ class JobState(StrEnum):
     """The process is over with exit status 0."""
     FAILED = "failed"
     STOPPED = "stopped"
+    LOST = "lost"
+    """What ran it is gone: it did not end, and reports no more."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
     state: JobState
     message: str = ""
-    """Pending: what it waits for. Failed: the last words."""
+    """Pending: what it waits for. Failed: the last words. Lost: a sentence that says how."""
 
 
 @dataclass(frozen=True)

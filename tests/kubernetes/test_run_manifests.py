@@ -166,9 +166,15 @@ def test_a_first_step_fetches_the_snapshot_and_takes_no_gpu() -> None:
     assert SLICES.resource not in first["resources"]["limits"]
     assert worker["containers"][0]["resources"]["limits"][SLICES.resource] == "2"
     assert worker["nodeSelector"] == {"gpu": "a100"}
-    assert worker["tolerations"] == SLICES.tolerations
+    assert worker["tolerations"][2:] == SLICES.tolerations
     # The head keeps off the nodes with GPUs.
-    assert "tolerations" not in pods_of(made)["head"]["spec"]
+    head = pods_of(made)["head"]["spec"]["tolerations"]
+    assert head == worker["tolerations"][:2]
+    assert {one["key"] for one in head} == {
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    }
+    assert {one["tolerationSeconds"] for one in head} == {60}
 
 
 def test_gpus_that_no_pod_can_have_are_refused() -> None:

@@ -28,7 +28,10 @@ PLATFORM_LABEL = "aiaas.hub/platform"
 SUBMISSION_LABEL = "aiaas.hub/submission"
 RUN_LABEL = "aiaas.hub/run"
 OWNER_ANNOTATION = "aiaas.hub/owner"
+LOST_ANNOTATION = "aiaas.hub/lost"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+HEAD = "ray.io/node-type=head"
+"""How KubeRay labels the pods of heads."""
 
 TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 _TOKENS = Path("/var/run/secrets/aiaas")
@@ -76,6 +79,8 @@ class RunPods:
     gpus: GpuNodes | None = None
     pull_secrets: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    node_patience_seconds: int = 60
+    """After so long a silence of their node pods are given up, and others take their place."""
 
 
 def assignment(job: JobSubmission, pods: RunPods) -> Assignment:
@@ -147,17 +152,17 @@ def token_secret(job: JobSubmission, pods: RunPods, owner_uid: str) -> Object:
     }
 
 
-def stop_mark(submission_id: str, pods: RunPods) -> Object:
-    """Says that this job was stopped. It outlives the RayJob: the id is never used again."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name_of(submission_id),
-            "namespace": pods.namespace,
-            "labels": labels(submission_id, pods),
-        },
+def stop_mark(submission_id: str, pods: RunPods, lost: str = "") -> Object:
+    """Says that this job was stopped, or how it was `lost`. It outlives the RayJob: the id is never
+    used again."""
+    metadata: Object = {
+        "name": name_of(submission_id),
+        "namespace": pods.namespace,
+        "labels": labels(submission_id, pods),
     }
+    if lost:
+        metadata["annotations"] = {LOST_ANNOTATION: lost}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
 
 def name_of(submission_id: str) -> str:
@@ -228,8 +233,7 @@ def _workers(job: JobSubmission, pods: RunPods) -> Object:
     if nodes is not None:
         if nodes.node_selector:
             template["spec"]["nodeSelector"] = dict(nodes.node_selector)
-        if nodes.tolerations:
-            template["spec"]["tolerations"] = [dict(one) for one in nodes.tolerations]
+        template["spec"]["tolerations"] += [dict(one) for one in nodes.tolerations]
     return {
         "groupName": "workers",
         "replicas": asked.workers,
@@ -316,7 +320,25 @@ def _submitter(job: JobSubmission, pods: RunPods) -> Object:
     }
     return {
         "metadata": _pod_metadata(job, pods),
-        "spec": {**_pod_rules(pods), "containers": [container]},
+        "spec": {
+            **_pod_rules(pods),
+            "affinity": {"podAffinity": _beside_head(job, pods)},
+            "containers": [container],
+        },
+    }
+
+
+def _beside_head(job: JobSubmission, pods: RunPods) -> Object:
+    """Without what submitted it KubeRay gives a job up: where the head is, both live or neither."""
+    key, _, value = HEAD.partition("=")
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {**labels(job.id, pods), key: value}},
+    }
+    return {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 100, "podAffinityTerm": term}
+        ]
     }
 
 
@@ -328,6 +350,7 @@ def _pod_rules(pods: RunPods) -> Object:
     rules: Object = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "tolerations": _patience(pods),
         # A run has no business with the cluster's API.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -343,6 +366,19 @@ def _pod_rules(pods: RunPods) -> Object:
     if pods.pull_secrets:
         rules["imagePullSecrets"] = [{"name": name} for name in pods.pull_secrets]
     return rules
+
+
+def _patience(pods: RunPods) -> list[Object]:
+    """Else Kubernetes waits five minutes before it gives up the pods of a silent node."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{silence}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": pods.node_patience_seconds,
+        }
+        for silence in ("not-ready", "unreachable")
+    ]
 
 
 def _confined() -> Object:
