@@ -21,6 +21,7 @@ from .api import CORE, KubeApi, Object, Refused
 from .clock import now
 from .nodes import beat, lost_nodes
 from .pod import Addresses, Pod
+from .services import Services
 
 WATCH_SECONDS = 300
 
@@ -182,6 +183,8 @@ def main(kubeconfig: str, state: str, port: str, cert: str, key: str, network: s
     beats = (api, Path(state), int(port), kubelet.stop)
     threading.Thread(target=beat, args=beats, daemon=True).start()
     threading.Thread(target=kubelet.lose, daemon=True).start()
+    services = Services(api, Path(state), network)
+    threading.Thread(target=services.run, daemon=True).start()
     threading.Thread(target=kubelet.run, daemon=True).start()
     while not kubelet.stop.wait(1):
         pass
