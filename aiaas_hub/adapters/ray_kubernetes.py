@@ -22,13 +22,13 @@ from aiaas_hub.adapters.kubernetes.run_manifests import (
     LOST_ANNOTATION,
     QUEUE_LABEL,
     SUBMISSION_LABEL,
-    RunPods,
     name_of,
     rayjob,
     selector,
     stop_mark,
     token_secret,
 )
+from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 from aiaas_hub.adapters.kubernetes.waiting import pending_reason
 from aiaas_hub.domain.ports import Capacity, JobState, JobStatus, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable

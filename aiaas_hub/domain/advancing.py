@@ -137,6 +137,7 @@ class Advancing:
                     token=self._tokens.make(run.id, run.attempt),
                     resumed_from=(resumed.parent or resumed.id) if resumed else None,
                     resumed_trial=resumed.trial if resumed else None,
+                    concurrency=run.sweep.concurrency if run.sweep else 1,
                 )
             )
         except Unavailable as error:

@@ -64,6 +64,8 @@ class JobSubmission:
     """Id of the run whose last checkpoint this one begins with: of a trial its sweep's."""
     resumed_trial: int | None = None
     """The trial's number in that sweep."""
+    concurrency: int = 1
+    """A sweep's trials at a time, each of which takes `resources`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from training_pods import Training, run_pods, training
 
 from aiaas_hub.adapters import ray_kubernetes
 from aiaas_hub.adapters.kubernetes.client import Cluster
-from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
 from aiaas_hub.domain.ports import JobState, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable

@@ -1,8 +1,9 @@
 """Names and addresses of Services, as a cluster's DNS and kube-proxy give them: a hosts file that
 pods see, and on each Service's address a listener that passes connections on to a ready pod.
 
-Which pods are ready stands in the Endpoints, which the controller manager writes. While there is
-none, nothing listens: who connects is refused, as kube-proxy does it.
+Ready pods are found by the Service's selector: the controller manager cannot write Endpoints here,
+since the API server takes no addresses of loopback in them. While no pod is ready, nothing listens:
+who connects is refused, as kube-proxy does it.
 """
 
 from __future__ import annotations
@@ -42,39 +43,38 @@ class Services:
     async def _follow(self) -> None:
         while True:
             try:
-                services, endpoints = await asyncio.to_thread(self._look)
+                services, pods = await asyncio.to_thread(self._look)
             # The API server may be away: what is known goes on.
             except (httpx.HTTPError, Refused) as error:
                 print(now(), "services", repr(error)[:300], file=sys.stderr, flush=True)
             else:
-                self._name(services, endpoints)
+                self._name(services, pods)
                 await self._listen()
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _look(self) -> tuple[list[Object], dict[tuple[str, str], Object]]:
-        services = [
-            one for one in self._api.items(f"{CORE}/services") if one["spec"].get("selector")
-        ]
-        endpoints = {_key(one): one for one in self._api.items(f"{CORE}/endpoints")}
-        return services, endpoints
+    def _look(self) -> tuple[list[Object], list[Object]]:
+        services = self._api.items(f"{CORE}/services")
+        pods = self._api.items(f"{CORE}/pods", fieldSelector="status.phase=Running")
+        return [one for one in services if one["spec"].get("selector")], pods
 
-    def _name(self, services: list[Object], endpoints: dict[tuple[str, str], Object]) -> None:
+    def _name(self, services: list[Object], pods: list[Object]) -> None:
         lines = [Path("/etc/hosts").read_text()]
         self._backends = {}
         for service in services:
-            key = _key(service)
-            subsets = endpoints.get(key, {}).get("subsets") or []
+            namespace, name = key = service["metadata"]["namespace"], service["metadata"]["name"]
+            ready = [pod for pod in pods if _serves(pod, service)]
             if service["spec"].get("clusterIP") == "None":
-                ready = [one["ip"] for subset in subsets for one in subset.get("addresses") or []]
+                addresses = [pod["status"]["podIP"] for pod in ready]
             else:
-                address = self._addresses.setdefault(key, "") or next(self._free)
-                self._addresses[key] = address
-                ready = [address]
+                if key not in self._addresses:
+                    self._addresses[key] = next(self._free)
+                addresses = [self._addresses[key]]
                 for port in service["spec"]["ports"]:
-                    self._backends[address, port["port"]] = _ready(subsets, port)
-            namespace, name = key
+                    self._backends[addresses[0], port["port"]] = [
+                        (pod["status"]["podIP"], _target(pod, port["targetPort"])) for pod in ready
+                    ]
             stem = f"{name}.{namespace}"
-            lines += [f"{ip} {stem} {stem}.svc {stem}.svc.cluster.local" for ip in ready]
+            lines += [f"{ip} {stem} {stem}.svc {stem}.svc.cluster.local" for ip in addresses]
         _overwrite(self._hosts, "\n".join([*lines, ""]))
 
     async def _listen(self) -> None:
@@ -126,18 +126,23 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-def _key(found: Object) -> tuple[str, str]:
-    return found["metadata"]["namespace"], found["metadata"]["name"]
+def _serves(pod: Object, service: Object) -> bool:
+    labels = pod["metadata"].get("labels", {}).items()
+    conditions = pod["status"].get("conditions", [])
+    return (
+        pod["metadata"]["namespace"] == service["metadata"]["namespace"]
+        and service["spec"]["selector"].items() <= labels
+        and not pod["metadata"].get("deletionTimestamp")
+        and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    )
 
 
-def _ready(subsets: list[Object], port: Object) -> Backends:
-    return [
-        (one["ip"], target["port"])
-        for subset in subsets
-        for target in subset.get("ports") or []
-        if target.get("name") == port.get("name")
-        for one in subset.get("addresses") or []
-    ]
+def _target(pod: Object, port: int | str) -> int:
+    if isinstance(port, int):
+        return port
+    containers = pod["spec"]["containers"]
+    named = [one for container in containers for one in container.get("ports", [])]
+    return next(int(one["containerPort"]) for one in named if one.get("name") == port)
 
 
 def _overwrite(file: Path, text: str) -> None:
