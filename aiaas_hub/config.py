@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from traitlets import Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -161,6 +161,22 @@ class ServiceConfig(Configurable):
         "with GPUs have; empty: runs get no GPUs.",
     ).tag(config=True)
 
+    kubernetes_worker_profile = Unicode(
+        "",
+        help="Slug of the profile whose node selector and tolerations the workers without GPUs "
+        "have, such as those of spot nodes; empty: none. Heads have neither.",
+    ).tag(config=True)
+
+    kubernetes_autoscaling = Bool(
+        False,
+        help="Whether a sweep's workers come and go with its trials, by Ray's autoscaler in the "
+        "pod of its head; else they are all there from its beginning to its end.",
+    ).tag(config=True)
+
+    kubernetes_idle_seconds = Int(
+        60, min=1, help="After so long without work an autoscaled worker goes."
+    ).tag(config=True)
+
     kubernetes_pull_secrets = List(
         Unicode(), help="Secrets of that namespace with which images are pulled."
     ).tag(config=True)
@@ -174,6 +190,13 @@ class ServiceConfig(Configurable):
     kubernetes_keep_seconds = Int(3600, min=0, help="How long a RayJob that is over is kept.").tag(
         config=True
     )
+
+    kubernetes_node_patience_seconds = Int(
+        60,
+        min=0,
+        help="After so long a silence of their node a run's pods are given up, and others take "
+        "their place.",
+    ).tag(config=True)
 
     query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
 

@@ -14,8 +14,9 @@ from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes, RunPods
+    from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes, Nodes, RunPods
     from aiaas_hub.adapters.supervisor import Supervisor
+    from aiaas_hub.spawner.profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _training(
 
 def run_pods(config: ServiceConfig) -> RunPods:
     """What the pods of runs are made of. Raises `InvalidInput` for settings that are missing."""
-    from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+    from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 
     for name in ("kubernetes_api_url", "kubernetes_image", "kubernetes_storage_claim"):
         if not getattr(config, name):
@@ -99,8 +100,12 @@ def run_pods(config: ServiceConfig) -> RunPods:
         keep_seconds=config.kubernetes_keep_seconds,
         queue=config.kubernetes_queue,
         gpus=_gpu_nodes(config),
+        others=_other_nodes(config),
+        autoscaled=config.kubernetes_autoscaling,
+        idle_seconds=config.kubernetes_idle_seconds,
         pull_secrets=config.kubernetes_pull_secrets,
         environment=config.kubernetes_environment,
+        node_patience_seconds=config.kubernetes_node_patience_seconds,
     )
 
 
@@ -118,8 +123,36 @@ def _gpu_nodes(config: ServiceConfig) -> GpuNodes | None:
     slug = config.kubernetes_gpu_profile
     if not slug:
         return None
-    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes
+    from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes
     from aiaas_hub.spawner.kubernetes import gpu_resource
+
+    profile = _profile(config, "kubernetes_gpu_profile", slug)
+    if not profile.gpus:
+        raise InvalidInput(
+            f"The profile {slug!r} of {config.profiles_file} has no GPUs.",
+            remedy="Name one that has in c.ServiceConfig.kubernetes_gpu_profile.",
+        )
+    return GpuNodes(
+        resource=gpu_resource(profile),
+        node_selector=profile.node_selector,
+        tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
+    )
+
+
+def _other_nodes(config: ServiceConfig) -> Nodes:
+    from aiaas_hub.adapters.kubernetes.run_settings import Nodes
+
+    slug = config.kubernetes_worker_profile
+    if not slug:
+        return Nodes()
+    profile = _profile(config, "kubernetes_worker_profile", slug)
+    return Nodes(
+        node_selector=profile.node_selector,
+        tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
+    )
+
+
+def _profile(config: ServiceConfig, setting: str, slug: str) -> Profile:
     from aiaas_hub.spawner.profiles import load_profiles
 
     if not config.profiles_file:
@@ -128,13 +161,9 @@ def _gpu_nodes(config: ServiceConfig) -> GpuNodes | None:
             remedy="Set c.ServiceConfig.profiles_file in aiaas_config.py.",
         )
     for profile in load_profiles(Path(config.profiles_file)).profiles:
-        if profile.slug == slug and profile.gpus:
-            return GpuNodes(
-                resource=gpu_resource(profile),
-                node_selector=profile.node_selector,
-                tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
-            )
+        if profile.slug == slug:
+            return profile
     raise InvalidInput(
-        f"{config.profiles_file} has no profile {slug!r} with GPUs.",
-        remedy="Name one in c.ServiceConfig.kubernetes_gpu_profile.",
+        f"{config.profiles_file} has no profile {slug!r}.",
+        remedy=f"Name one in c.ServiceConfig.{setting}.",
     )

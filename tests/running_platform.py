@@ -42,6 +42,10 @@ class RunningPlatform:
         return str(self.facts["url"])
 
     @property
+    def gateway(self) -> str:
+        return str(self.facts["gateway"])
+
+    @property
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(self.home.platform_file.read_text())
         return facts

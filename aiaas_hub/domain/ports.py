@@ -39,13 +39,15 @@ class JobState(StrEnum):
     """The process is over with exit status 0."""
     FAILED = "failed"
     STOPPED = "stopped"
+    LOST = "lost"
+    """What ran it is gone: it did not end, and reports no more."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
     state: JobState
     message: str = ""
-    """Pending: what it waits for. Failed: the last words."""
+    """Pending: what it waits for. Failed: the last words. Lost: a sentence that says how."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class JobSubmission:
     """Id of the run whose last checkpoint this one begins with: of a trial its sweep's."""
     resumed_trial: int | None = None
     """The trial's number in that sweep."""
+    concurrency: int = 1
+    """A sweep's trials at a time, each of which takes `resources`."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(
 VERSIONS = ("1.25", "1.31", "1.37")
 WITHOUT_SCHEMA = ("ServiceMonitor",)
 """Defined by an operator, whose definitions are not here."""
-EVERYTHING = ("base", *OPTIONS)
+BESIDE = "beside-z2jh"
+EVERYTHING = ("base", BESIDE, *OPTIONS)
 PART = {"app.kubernetes.io/part-of": "aiaas-hub"}
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +55,7 @@ def test_a_misspelt_field_is_found() -> None:
 
 
 def test_a_real_api_server_accepts_them(platform_objects: ControlPlane) -> None:
-    options = [one for one in rendered(*OPTIONS) if one["kind"] not in WITHOUT_SCHEMA]
+    options = [one for one in rendered(BESIDE, *OPTIONS) if one["kind"] not in WITHOUT_SCHEMA]
     done = platform_objects.kubectl(
         "apply",
         "--validate=true",
@@ -224,6 +225,45 @@ def test_who_reaches_whom(source: Peer, target: Peer, port: int, way: bool | Non
         policies = [one for one in policies if one["metadata"]["namespace"] == source.namespace]
         way = True
     assert reaches(policies, source, target, port) is way
+
+
+def of_z2jh(component: str) -> Peer:
+    labels = {"app": "jupyterhub", "component": component}
+    return Peer("jhub", labels, {"kubernetes.io/metadata.name": "jhub"})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "way"),
+    [
+        (of_z2jh("proxy"), SERVICE, 8080, True),
+        (of_z2jh("hub"), SERVICE, 8080, True),
+        (of_z2jh("singleuser-server"), SERVICE, 8080, True),
+        (of_z2jh("image-puller"), SERVICE, 8080, False),
+        (Peer("other", {"app": "jupyterhub", "component": "proxy"}), SERVICE, 8080, False),
+        (SERVICE, of_z2jh("hub"), 8081, True),
+        (SERVICE, of_z2jh("singleuser-server"), 8888, False),
+        (RUN, SERVICE, 8080, True),
+        (STRANGER, METADATA, 80, False),
+    ],
+)
+def test_who_reaches_whom_beside_another_hub(
+    source: Peer, target: Peer, port: int, way: bool
+) -> None:
+    policies = [one for one in rendered(BESIDE, "options/runs") if one["kind"] == "NetworkPolicy"]
+    assert reaches(policies, source, target, port) is way
+
+
+def test_beside_another_hub_there_is_none() -> None:
+    made = {(one["kind"], one["metadata"]["name"]) for one in rendered(BESIDE)}
+    assert {name for kind, name in made if kind in ("Deployment", "StatefulSet", "Service")} == {
+        "service"
+    }
+    assert not {kind for kind, _ in made} & {"Role", "RoleBinding", "ServiceAccount"}
+    template = pods(rendered(BESIDE))["service"]
+    assert template["metadata"]["labels"]["hub.jupyter.org/network-access-hub"] == "true"
+    environ = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
+    assert environ["JUPYTERHUB_API_URL"] == "http://hub.jhub:8081/hub/api"
+    assert environ["JUPYTERHUB_SERVICE_PREFIX"] == "/services/aiaas/"
 
 
 def test_the_web_is_an_option_without_what_is_private() -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from bed.api import CORE, KubeApi, Object
 from bed.control_plane import ControlPlane
-from cluster_hub import USERS, ClusterHub, until
+from cluster_hub import USERS, ClusterHub, cluster_hub, until
 
 from aiaas_hub.local.hub_session import HubSession
 
@@ -45,21 +45,23 @@ PROFILES: list[dict[str, Any]] = [
 def hub(
     platform_objects: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ClusterHub]:
-    root = tmp_path_factory.mktemp("hub")
-    running = ClusterHub(platform_objects, root / "hub", PROFILES, START_SECONDS)
-    running.prepare()
-    try:
-        running.start_proxy()
-        running.start_hub()
+    root = tmp_path_factory.mktemp("hub") / "hub"
+    with cluster_hub(platform_objects, root, PROFILES, START_SECONDS) as running:
         yield running
-    finally:
-        running.stop()
 
 
 def pod_of(api: KubeApi, user: str) -> Object:
     pods = api.items(PODS, labelSelector=f"hub.jupyter.org/username={user}")
     assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
     return pods[0]
+
+
+def claims_of(api: KubeApi, user: str) -> list[Object]:
+    return [
+        claim
+        for claim in api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")
+        if claim["metadata"]["annotations"].get("hub.jupyter.org/username") == user
+    ]
 
 
 def test_a_server_runs_in_a_pod_of_its_profile_and_ends_with_it(
@@ -100,10 +102,10 @@ def test_a_home_is_claimed_once_and_outlives_its_server(hub: ClusterHub, api: Ku
     }
     api.create(f"{CORE}/persistentvolumes", volume)
     hub.spawn("grace", profile="home")
-    claims = api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")
-    assert [claim["spec"]["resources"]["requests"] for claim in claims] == [{"storage": "1Gi"}]
+    (claim,) = claims_of(api, "grace")
+    assert claim["spec"]["resources"]["requests"] == {"storage": "1Gi"}
     hub.stop_server("grace")
-    assert len(api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")) == 1
+    assert [one["metadata"]["uid"] for one in claims_of(api, "grace")] == [claim["metadata"]["uid"]]
 
 
 @pytest.mark.parametrize(

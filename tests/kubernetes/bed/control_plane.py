@@ -77,6 +77,11 @@ class ControlPlane:
         """Of the nodes: a directory per pod, by its uid."""
         return self.root / "pods"
 
+    @property
+    def bin(self) -> Path:
+        """Commands here take precedence in pods, where another cluster has them from images."""
+        return self.root / "bin"
+
     @cached_property
     def api(self) -> KubeApi:
         """The administrator's view."""
@@ -109,10 +114,12 @@ class ControlPlane:
 
     def start(self, name: str) -> None:
         """Start one of the processes, again if it was stopped."""
+        here = (self.bin, Path(sys.executable).parent, os.environ.get("PATH", os.defpath))
+        path = os.pathsep.join(map(str, here))
         with (self.root / "log" / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self._commands()[name],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": path},
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

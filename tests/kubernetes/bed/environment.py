@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from .api import CORE, KubeApi, Object, Refused
+from .services import hosts_file
 
 INHERITED = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 """What a container has from this machine where another would have it from its image."""
@@ -169,16 +170,23 @@ class Surroundings:
                 raise Missing(f"references non-existent key: {item['key']} in {name}")
             file = path / item["path"]
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data[item["key"]])
+            content = data[item["key"]]
+            if kind == "configmaps":
+                content = self.here(content.decode()).encode()
+            file.write_bytes(content)
             file.chmod(item.get("mode", source.get("defaultMode", 0o644)))
 
     def command(self, container: Object, argv: list[str]) -> list[str]:
-        """`argv` behind the container's mounts, in a mount namespace of its own (root only)."""
+        """`argv` behind the container's mounts, in a mount namespace of its own (root only), where
+        Services have names."""
         volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", [])}
         mounts = sorted(container.get("volumeMounts", []), key=lambda mount: mount["mountPath"])
-        if not mounts or os.geteuid() != 0:
+        if os.geteuid() != 0:
             return argv
-        lines = ["set -e"]
+        lines = [
+            "set -e",
+            shlex.join(["mount", "--bind", str(hosts_file(self.state)), "/etc/hosts"]),
+        ]
         for mount in mounts:
             source = self.volume(volumes[mount["name"]]) / mount.get("subPath", "")
             if not source.exists():

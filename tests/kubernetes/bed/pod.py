@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from .api import CORE, KubeApi, Object, Refused
 from .clock import now
@@ -156,6 +158,7 @@ class Pod:
 
     def _kill(self, grace: float) -> None:
         containers = [*self.init, *self.main]
+        family = [one for container in containers for one in container.family()]
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
             for container in containers:
                 container.signal(number)
@@ -166,6 +169,10 @@ class Pod:
             # Children that outlived the leader.
             container.signal(signal.SIGKILL)
             container.reap()
+        for process in family:
+            # Those in sessions of their own too: with a container all of its processes end.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _finish(self) -> None:
         if self.lost.is_set():
