@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from aiaas_hub.adapters.object_store import open_store
 from aiaas_hub.schemas.errors import TooLarge
 
 _CHUNK = 1 << 20
@@ -25,7 +25,7 @@ class FsspecBlobs:
     written there first, and what was fetched is kept there."""
 
     def __init__(self, url: str, cache: Path) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._fs, self._root = open_store(url)
         self._is_local = isinstance(self._fs, LocalFileSystem)
         # Local blobs are written beside their place: a rename does not cross file systems.
         self._cache = Path(self._root) / ".incoming" if self._is_local else cache
@@ -48,7 +48,7 @@ class FsspecBlobs:
         return digest, size
 
     def open(self, digest: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._key(digest), "rb"))
+        return self.local_path(digest).open("rb")
 
     def local_path(self, digest: str) -> Path:
         if self._is_local:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +14,7 @@ from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, Notifier, Route, RouteTarget, ServingEngine, Signer
 from aiaas_hub.domain.records import Deployment, EndpointRecords, KeyRecords
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
@@ -26,11 +25,10 @@ from aiaas_hub.schemas.endpoints import (
     KeyCreate,
     KeyScope,
     PublishRequest,
-    ServingOptions,
     TrafficRequest,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
-from aiaas_hub.schemas.models import ModelVersion, PinnedModel, Signature
+from aiaas_hub.schemas.models import ModelVersion, PinnedModel
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
 
@@ -39,24 +37,6 @@ TOKEN_LIFETIME = timedelta(minutes=10)
 
 def topic(owner: str, name: str) -> str:
     return f"endpoints/{owner}/{name}"
-
-
-def serving_name(
-    owner: str, endpoint: str, signature: Signature, options: ServingOptions | None = None
-) -> str:
-    """The Triton model behind an endpoint.
-
-    Triton keeps one configuration for all versions of a model, so each signature has a model of
-    its own, and so have other options: the versions before are served as they were. The hash keeps
-    owners apart, whatever their names hold.
-    """
-    identity = f"{owner}\0{endpoint}\0{signature.model_dump_json(exclude={'labels'})}"
-    said = options.model_dump_json(exclude={"warm_up"}, exclude_none=True) if options else "{}"
-    if said != "{}":
-        identity += f"\0{said}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
-    slug = re.sub(r"[^a-z0-9]+", "-", endpoint.lower()).strip("-")[:40]
-    return f"{slug}-{digest}"
 
 
 class Endpoints:

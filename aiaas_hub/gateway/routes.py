@@ -57,10 +57,13 @@ _BARE = "!$&'()*+,;=:@"
 _UNRESERVED = string.ascii_letters + string.digits + "-._~"
 
 
-def route_configuration(routes: Sequence[Route]) -> dict[str, Any]:
-    """What the routes file holds; `version_info` names the content."""
+def route_configuration(
+    routes: Sequence[Route], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What the routes file holds; `version_info` names the content. `headers` go to Triton with
+    each request, and no caller's own of these names; Envoy's formatters are filled in."""
     ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
-    content = {
+    content: dict[str, Any] = {
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         "virtual_hosts": [
@@ -72,6 +75,14 @@ def route_configuration(routes: Sequence[Route]) -> dict[str, Any]:
             }
         ],
     }
+    if headers:
+        content["request_headers_to_add"] = [
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers.items()
+        ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": [content]}
 

@@ -7,8 +7,8 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from aiaas_hub.adapters.triton_local.environment import ServingEnvironment
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
@@ -28,10 +28,21 @@ _ONNX_TYPES: dict[DType, str] = {
     "float64": "tensor(double)",
 }
 
+
+class Interpreter(Protocol):
+    """A Python that has onnxruntime."""
+
+    @property
+    def python(self) -> Path: ...
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that runs in it."""
+
+
 Tensors = Mapping[str, tuple[str, Sequence[int | str | None]]]
 
 
-def check(environment: ServingEnvironment, onnx: Path, signature: Signature) -> int:
+def check(environment: Interpreter, onnx: Path, signature: Signature) -> int:
     """Raise `InvalidInput` unless the file loads in the serving onnxruntime and matches; the bytes
     that a process with it takes.
 
@@ -80,7 +91,7 @@ def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
                 )
 
 
-def _inspect(environment: ServingEnvironment, onnx: Path) -> tuple[dict[str, Tensors], int]:
+def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], int]:
     argv: list[str | Path] = [
         environment.python,
         "-I",

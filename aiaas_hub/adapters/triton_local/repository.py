@@ -88,6 +88,13 @@ def configuration(
     return str(text_format.MessageToString(config))
 
 
+def scalar_tensors(text: str) -> set[str]:
+    """Names of the tensors of a configuration that have no dimensions besides the batch."""
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    tensors = [*config.input, *config.output]
+    return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
+
+
 def _batching(options: ServingOptions) -> object:
     if options.timeout_seconds is None:
         return model_config_pb2.ModelDynamicBatching()
@@ -201,6 +208,13 @@ class Repository:
         if target.is_dir():
             _delete(staged.path)
             return
+        self.sealed(staged)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        staged.path.rename(target)
+        _sync([target.parent, self.models_root, self._staging])
+
+    def sealed(self, staged: StagedVersion) -> str:
+        """The model's SHA-256 as it was sealed. Raises `Conflict` if it is another one now."""
         if not staged.path.is_dir():
             raise Conflict(
                 "This version was not staged, or its files are gone.", remedy="Publish it again."
@@ -213,9 +227,7 @@ class Repository:
                 "The staged files are damaged, perhaps by a crash or a full disk.",
                 remedy="Publish it again.",
             )
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        staged.path.rename(target)
-        _sync([target.parent, self.models_root, self._staging])
+        return str(sealed)
 
     def read_configuration(self, model: str) -> str | None:
         try:
@@ -265,13 +277,8 @@ class Repository:
         _delete(aside)
 
     def reshaped(self, model: str) -> set[str]:
-        """Names of the tensors that have no dimensions besides the batch."""
-        text = self.read_configuration(model)
-        if text is None:
-            return set()
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-        tensors = [*config.input, *config.output]
-        return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
+        """See `scalar_tensors`."""
+        return scalar_tensors(self.read_configuration(model) or "")
 
     def _model(self, model: str) -> Path:
         if not _MODEL_NAME.fullmatch(model):
