@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiaas_hub.gateway.keys import ISSUER
+from aiaas_hub.gateway.mirrors import mirror_listener
 from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
@@ -68,14 +69,22 @@ def bootstrap(
     admin: Path,
     clusters: Path,
     routes: Path,
+    mirror: Path,
+    mirrors: Path,
     jwks: Mapping[str, Any],
     address: str = "127.0.0.1",
 ) -> dict[str, Any]:
-    """The static part. `admin` is a unix socket; `clusters` and `routes` are watched files."""
+    """The static part. `admin` and `mirror` are unix sockets; `clusters`, `routes` and `mirrors`
+    are watched files."""
     return {
         "node": {"id": "gateway", "cluster": "aiaas"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {"listeners": [_listener(address, port, routes, jwks)]},
+        "static_resources": {
+            "listeners": [
+                _listener(address, port, routes, jwks),
+                mirror_listener(mirror, mirrors),
+            ]
+        },
         "dynamic_resources": {
             "cds_config": {
                 "path_config_source": {"path": str(clusters)},

@@ -1,7 +1,8 @@
 """The file of clusters (CDS): a way to Triton for each owner.
 
 They all lead to the same socket. Each has its own connections and its own limits, so that an owner
-whose models are slow or whose callers are many waits in a queue of their own.
+whose models are slow or whose callers are many waits in a queue of their own. An owner with a
+shadow has two more, for the copies of requests: see `mirrors.py`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,46 @@ def cluster_name(owner: str) -> str:
     return f"triton-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
 
-def cluster_configuration(owners: Iterable[str], triton: Path, parallel: int) -> dict[str, Any]:
+def mirror_name(owner: str) -> str:
+    """Where the copies of an owner's requests go: the gateway's own listener for them."""
+    return cluster_name(owner).replace("triton-", "mirror-")
+
+
+def shadow_name(owner: str) -> str:
+    """The way from there to Triton."""
+    return cluster_name(owner).replace("triton-", "shadow-")
+
+
+def cluster_configuration(
+    owners: Iterable[str],
+    triton: Path,
+    parallel: int,
+    *,
+    mirror: Path,
+    shadowed: Iterable[str] = (),
+) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it.
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `mirror`
+    the unix socket of the listener for copies, and `shadowed` whose requests are copied.
     """
-    resources = [_cluster(owner, triton, parallel) for owner in sorted(set(owners))]
+    resources = [
+        *(_cluster(cluster_name(owner), triton, parallel) for owner in sorted(set(owners))),
+        *(
+            _cluster(name, socket, parallel)
+            for owner in sorted(set(shadowed))
+            # What is too much for the first is not copied; so it is never for the second.
+            for name, socket in ((mirror_name(owner), mirror), (shadow_name(owner), triton))
+        ),
+    ]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 
 
-def _cluster(owner: str, triton: Path, parallel: int) -> dict[str, Any]:
+def _cluster(name: str, socket: Path, parallel: int) -> dict[str, Any]:
     return {
         "@type": f"{TYPE}envoy.config.cluster.v3.Cluster",
-        "name": cluster_name(owner),
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "circuit_breakers": {
@@ -65,9 +92,9 @@ def _cluster(owner: str, triton: Path, parallel: int) -> dict[str, Any]:
             }
         },
         "load_assignment": {
-            "cluster_name": cluster_name(owner),
+            "cluster_name": name,
             "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(triton)}}}}]}
+                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}
             ],
         },
     }
