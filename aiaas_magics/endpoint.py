@@ -297,7 +297,8 @@ class Endpoint(Rich):
         signature = record.signature
         return [
             ("traffic", traffic_line(record.traffic)),
-            ("canary", judgement_line(newest) if newest else ""),
+            (_role(newest), judgement_line(newest) if newest else ""),
+            ("answers", canary.agreement_line(newest) if newest else ""),
             ("rollback", f"leads to {traffic_line(record.former)}" if record.former else ""),
             ("newest", f"version {newest.version} from {newest.model}" if newest else ""),
             ("error", newest.error if newest else ""),
@@ -356,6 +357,11 @@ class Endpoints:
 
 
 endpoints = Endpoints()
+
+
+def _role(version: wire.EndpointVersion | None) -> str:
+    is_shadow = version is not None and version.plan is not None and version.plan.shadow
+    return "shadow" if is_shadow else "canary"
 
 
 def parity_line(parity: wire.Parity) -> str:

@@ -25,6 +25,7 @@ from aiaas_magics.screen import Screen, screen
 
 _CANARY_PERCENT = 10
 """Of a bake for which no share was said."""
+_ALL = 100
 _AS_THE_PLATFORM_DOES = wire.ServingOptions()
 _STEPS = ("staging", "verifying", "canary", "serving")
 
@@ -89,6 +90,7 @@ def publish(
     *,
     name: str | None = None,
     canary: int | None = None,
+    shadow: bool | int = False,
     bake: float | None = None,
     limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
@@ -109,12 +111,13 @@ def publish(
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
     `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
+    `shadow`: it gets a copy of all requests, or of so many percent, and answers nobody.
 
     `instances` of the model infer at the same time, each in its own memory; `max_batch` rows at
     most come in one request; with `warm_up` all instances infer held-out rows before the first
     request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
     """
-    plan = canary_plan(canary, bake, limits)
+    plan = canary_plan(canary, bake, limits, _copied(shadow))
     options = serving_options(instances, max_batch, warm_up, timeout)
     client = current_client()
     if isinstance(thing, Run):
@@ -138,11 +141,26 @@ def publish(
     return publish_model(reference, name, plan, options)
 
 
+def _copied(shadow: bool | int) -> int | None:
+    """Percent of the requests; `True` means all."""
+    if isinstance(shadow, bool):
+        return _ALL if shadow else None
+    return shadow
+
+
 def canary_plan(
-    canary: int | None, bake: float | None, limits: Mapping[str, float] | None
+    canary: int | None,
+    bake: float | None,
+    limits: Mapping[str, float] | None,
+    shadow: int | None = None,
 ) -> wire.CanaryPlan | None:
-    """None: all requests at once. Raises `InvalidInput`."""
-    if canary is None and bake is None:
+    """None: all requests at once. `canary` and `shadow` are percent. Raises `InvalidInput`."""
+    if canary is not None and shadow is not None:
+        raise InvalidInput(
+            "A shadow answers nobody, so it has no share of the requests.",
+            remedy="Give a canary's percent or a shadow's.",
+        )
+    if canary is None and bake is None and shadow is None:
         if limits:
             raise InvalidInput(
                 "Limits are for a bake, and there is none.", remedy="Add bake=SECONDS."
@@ -156,7 +174,8 @@ def canary_plan(
         )
     try:
         return wire.CanaryPlan(
-            percent=_CANARY_PERCENT if canary is None else canary,
+            percent=next(p for p in (canary, shadow, _CANARY_PERCENT) if p is not None),
+            shadow=shadow is not None,
             bake_seconds=bake,
             limits=wire.Limits(**(limits or {})),
         )

@@ -66,6 +66,8 @@ class World:
     triton: TritonLocal
     envoy: EnvoyLocal
     keys: GatewayKeys = field(init=False)
+    reached: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    """Path, headers and body of what came to a stand-in for Triton."""
 
     def __post_init__(self) -> None:
         self.keys = GatewayKeys(self.home)
@@ -112,7 +114,12 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(length)
+        sent = self.rfile.read(length)
+        assert isinstance(self.server, UnixServer)
+        self.server.reached.append((self.path, dict(self.headers.items()), sent))
+        if "broken" in (self.headers.get("x-test") or "") and "/versions/9/" in self.path:
+            self.close_connection = True
+            return
         if "slow" in (self.headers.get("x-test") or ""):
             time.sleep(0.5)
         body = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
@@ -133,5 +140,6 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+    reached: list[tuple[str, dict[str, str], bytes]]
     # All that a flood of a test brings: beyond it a unix socket refuses.
     request_queue_size = 128

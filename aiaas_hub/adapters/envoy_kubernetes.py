@@ -30,7 +30,9 @@ from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap
 from aiaas_hub.gateway.clusters import pods_configuration
 from aiaas_hub.gateway.keys import GatewayKeys
-from aiaas_hub.gateway.names import VIRTUAL_HOST
+from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
+from aiaas_hub.gateway.names import MIRRORS, VIRTUAL_HOST
+from aiaas_hub.gateway.names import ROUTES as ROUTES_NAME
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.schemas.errors import TooLarge, Unavailable
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
@@ -41,7 +43,7 @@ NAME = "envoy"
 PORT, OBSERVED_PORT = 8080, 8081
 BOOTSTRAP, ROUTES = "gateway-bootstrap", "gateway-routes"
 MOUNTED = Path("/etc/envoy/routes")
-ADMIN = Path("/run/envoy/admin")
+ADMIN, MIRROR = Path("/run/envoy/admin"), Path("/run/envoy/mirror")
 VERSION_ANNOTATION = "aiaas.hub/routes"
 SECRET_VARIABLE = "AIAAS_INFERENCE"  # noqa: S105 - the name of a variable of the pods
 _SELECTOR = "app.kubernetes.io/part-of=aiaas-hub,app.kubernetes.io/component=gateway"
@@ -84,6 +86,7 @@ class EnvoyKubernetes:
         self._lock = threading.Lock()
         self._written: dict[str, str] = {}
         self._owners: set[str] = set()
+        self._shadowed: set[str] = set()
         self._http = httpx.Client(timeout=httpx.Timeout(5, connect=2), trust_env=False)
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="gateway")
 
@@ -100,6 +103,8 @@ class EnvoyKubernetes:
                 admin=ADMIN,
                 clusters=MOUNTED / "clusters.json",
                 routes=MOUNTED / "routes.json",
+                mirror=MIRROR,
+                mirrors=MOUNTED / "mirrors.json",
                 replaced=MOUNTED,
                 observed_port=OBSERVED_PORT,
                 jwks=self._keys.jwks(),
@@ -108,10 +113,12 @@ class EnvoyKubernetes:
         with self._lock:
             self._write(BOOTSTRAP, {"bootstrap.json": text})
             if self._cluster.get(client.CONFIG_MAPS, ROUTES) is None:
-                clusters, routes = self._documents([], set())
-                self._write(
-                    ROUTES, {"clusters.json": _text(clusters), "routes.json": _text(routes)}
-                )
+                nothing = {
+                    "clusters.json": self._clusters(set(), set()),
+                    "mirrors.json": mirror_configuration([]),
+                    "routes.json": self._routes([]),
+                }
+                self._write(ROUTES, {name: _text(file) for name, file in nothing.items()})
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -140,19 +147,20 @@ class EnvoyKubernetes:
     def apply(self, routes: Sequence[Route]) -> None:
         """See `Gateway.apply`. Returns once every ready pod uses them; raises `Unavailable` where
         one does not: they are written, and it will."""
-        owners = {route.owner for route in routes}
+        owners, copied = {route.owner for route in routes}, shadowed(routes)
+        document, mirrors = self._routes(routes), mirror_configuration(routes)
         with self._lock:
-            # Those of owners who go stay until the routes went.
-            clusters, document = self._documents(routes, owners | self._owners)
+            # Before the routes that lead there; those of owners who go stay until the routes went.
+            clusters = self._clusters(owners | self._owners, copied | self._shadowed)
             former = self._mounted()
-            now = {**former, "clusters.json": _text(clusters)}
+            now = {**former, "clusters.json": _text(clusters), "mirrors.json": _text(mirrors)}
             if "routes.json" in former and now != former:
-                # Before the routes that lead there.
                 self._write(ROUTES, now)
                 self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
+                self._wait_for(f"rds.{MIRRORS}.version_text", mirrors["version_info"])
             self._write(ROUTES, {**now, "routes.json": _text(document)})
-            self._wait_for("rds.endpoints.version_text", document["version_info"])
-            self._owners = owners
+            self._wait_for(f"rds.{ROUTES_NAME}.version_text", document["version_info"])
+            self._owners, self._shadowed = owners, copied
 
     def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
         """See `Gateway.traffic`: of the pods that are ready now, together."""
@@ -168,15 +176,18 @@ class EnvoyKubernetes:
         wanted = quote(r"^(vhost|cluster\.triton-.*upstream_(rq|cx)|http\.gateway|server)", safe="")
         return statistics.added_text(self._ask_all(f"/stats/prometheus?filter={wanted}"))
 
-    def _documents(
-        self, routes: Sequence[Route], owners: set[str]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        hosts = {owner: self._host(owner) for owner in owners}
-        secret = {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
-        return (
-            pods_configuration(hosts, self._pods.triton_port, self._parallel),
-            route_configuration(routes, secret),
+    def _clusters(self, owners: set[str], copied: set[str]) -> dict[str, Any]:
+        return pods_configuration(
+            {owner: self._host(owner) for owner in owners},
+            self._pods.triton_port,
+            self._parallel,
+            mirror=MIRROR,
+            shadowed=copied,
         )
+
+    def _routes(self, routes: Sequence[Route]) -> dict[str, Any]:
+        secret = {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
+        return route_configuration(routes, secret)
 
     def _mounted(self) -> dict[str, str]:
         if not self._written:

@@ -1,4 +1,5 @@
-"""Baking: a canary is watched for a while, then promoted or rolled back by its numbers.
+"""Baking: a canary is watched for a while, then promoted or rolled back by its numbers. A shadow
+is watched in the same way, also where somebody is to judge it.
 
 All that is known lies in the records: a service that was killed goes on with the next look. The
 callers' requests are counted by the gateway, which lives on meanwhile; where the gateway itself
@@ -113,10 +114,10 @@ class Baking:
         gateway or engine are not up: nothing is held against the canary then."""
         plan, routed_at = deployment.info.plan, deployment.info.routed_at
         endpoint = self._records.get(deployment.owner, deployment.endpoint)
-        if not deployment.info.is_baking or endpoint is None:
+        if not deployment.info.is_watched or endpoint is None:
             return
-        if plan is None or plan.bake_seconds is None or routed_at is None:
-            raise TypeError("A canary that bakes has a plan, a time and a share.")
+        if plan is None or routed_at is None:
+            raise TypeError("A canary that is watched has a plan, and a share or copies.")
         versions = {
             d.version: d for d in self._records.deployments(deployment.owner, deployment.endpoint)
         }
@@ -126,7 +127,9 @@ class Baking:
         if kept is None:
             progress = Progress(
                 started_at=routed_at,
-                ends_at=routed_at + timedelta(seconds=plan.bake_seconds),
+                ends_at=None
+                if plan.bake_seconds is None
+                else routed_at + timedelta(seconds=plan.bake_seconds),
                 limits=plan.limits,
                 former_version=former,
             )
@@ -192,7 +195,9 @@ class Baking:
 
     @staticmethod
     def _former(endpoint: Endpoint, deployment: Deployment) -> int | None:
-        others = {v: p for v, p in endpoint.former.items() if v != deployment.version}
+        has_share = deployment.version in endpoint.traffic
+        beside = endpoint.former if has_share else endpoint.traffic
+        others = {v: p for v, p in beside.items() if v != deployment.version}
         return max(others, key=lambda v: others[v], default=None)
 
     def _held_out(self, deployment: Deployment) -> tuple[Tensors, Tensors, ModelVersion]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -273,6 +273,7 @@ class Endpoints:
                 if key.rate is not None
             },
             revoked=self._keys.revoked(endpoint.owner, endpoint.name, now),
+            shadow=_shadow(endpoint, named),
         )
 
     def _complete(self, endpoint: Endpoint) -> Endpoint:
@@ -294,6 +295,18 @@ class Endpoints:
                 f"Endpoint {endpoint.name} is retired.",
                 remedy=f"Publish to it again: %aiaas publish {endpoint.name} --model NAME",
             )
+
+
+def _shadow(endpoint: Endpoint, named: Mapping[int, Deployment]) -> RouteTarget | None:
+    version = endpoint.shadow
+    if version is None or version.plan is None:
+        return None
+    return RouteTarget(
+        model=named[version.version].serving_name,
+        version=version.version,
+        percent=version.plan.percent,
+        timeout_seconds=version.options.timeout_seconds,
+    )
 
 
 def _audience(owner: str, name: str) -> str:

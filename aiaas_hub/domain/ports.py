@@ -226,7 +226,8 @@ class RouteTarget:
 @dataclass(frozen=True)
 class VersionTraffic:
     """What the gateway counted of one version's inference since it started, or since the version
-    last came onto a route. Calls of an exact version are not in it."""
+    last came onto a route; of a shadow, of the copies that it got. Calls of an exact version are
+    not in it."""
 
     requests: int
     errors: int
@@ -251,6 +252,8 @@ class Route:
     """`jti`s of keys that are refused although their signature still holds."""
     rates: Mapping[str, int] = field(default_factory=dict)
     """`jti` → most requests per second."""
+    shadow: RouteTarget | None = None
+    """Gets a copy of `percent` of the requests that the targets share; nobody gets its answers."""
 
 
 class Gateway(Engine, Protocol):
@@ -263,8 +266,8 @@ class Gateway(Engine, Protocol):
         """Make these the routes, all at once."""
 
     def traffic(self) -> Mapping[tuple[str, int], VersionTraffic]:
-        """Per Triton model and version that has a share. Raises `Unavailable` while it is not
-        up."""
+        """Per Triton model and version that has a share or is a shadow. Raises `Unavailable`
+        while it is not up."""
 
     def metrics(self) -> bytes:
         """The same and more, in Prometheus' text form. Raises `Unavailable`."""

@@ -289,10 +289,12 @@ class Publisher:
             return self._writers.setdefault((owner, name), threading.Lock())
 
     def check_health(self) -> None:
-        """A canary inference per routed version: READY alone does not prove an answer."""
+        """A canary inference per version that gets requests or copies of them: READY alone does
+        not prove an answer."""
         for endpoint, deployments in self._records.routed():
+            called = {*endpoint.traffic, *([endpoint.shadow.version] if endpoint.shadow else [])}
             for deployment in deployments:
-                if deployment.version in endpoint.traffic:
+                if deployment.version in called:
                     try:
                         self._check_answer(deployment)
                     except Exception:

@@ -2,7 +2,8 @@
 
 They all lead to the same socket, or to the pods of a group of servers. Each has its own
 connections and its own limits, so that an owner whose models are slow or whose callers are many
-waits in a queue of their own.
+waits in a queue of their own. An owner with a shadow has two more, for the copies of requests: see
+`mirrors.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiaas_hub.gateway.names import FILTERS, MUTATION, TYPE
 
@@ -45,45 +46,83 @@ def cluster_name(owner: str) -> str:
     return f"triton-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
 
-def cluster_configuration(owners: Iterable[str], triton: Path, parallel: int) -> dict[str, Any]:
+def mirror_name(owner: str) -> str:
+    """Where the copies of an owner's requests go: the gateway's own listener for them."""
+    return cluster_name(owner).replace("triton-", "mirror-")
+
+
+def shadow_name(owner: str) -> str:
+    """The way from there to Triton."""
+    return cluster_name(owner).replace("triton-", "shadow-")
+
+
+def cluster_configuration(
+    owners: Iterable[str],
+    triton: Path,
+    parallel: int,
+    *,
+    mirror: Path,
+    shadowed: Iterable[str] = (),
+) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it.
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `mirror`
+    the unix socket of the listener for copies, and `shadowed` which of the owners' requests are
+    copied.
     """
-    socket = {"pipe": {"path": str(triton)}}
-    return _file(
-        [_cluster(owner, socket, {"type": "STATIC"}, parallel) for owner in sorted(set(owners))]
-    )
+    return _file({owner: _socket(triton) for owner in owners}, parallel, mirror, shadowed)
 
 
-def pods_configuration(hosts: Mapping[str, str], port: int, parallel: int) -> dict[str, Any]:
+def pods_configuration(
+    hosts: Mapping[str, str],
+    port: int,
+    parallel: int,
+    *,
+    mirror: Path,
+    shadowed: Iterable[str] = (),
+) -> dict[str, Any]:
     """The same where an owner's Triton is the pods behind a name, which DNS answers with the
     addresses of all that are ready. `hosts`: owner → name."""
-    return _file(
-        [
-            _cluster(
-                owner,
-                {"socket_address": {"address": host, "port_value": port}},
-                _DISCOVERY,
-                parallel,
+    ways = {
+        owner: _Way({"socket_address": {"address": host, "port_value": port}}, _DISCOVERY)
+        for owner, host in hosts.items()
+    }
+    return _file(ways, parallel, mirror, shadowed)
+
+
+class _Way(NamedTuple):
+    address: dict[str, Any]
+    discovery: dict[str, Any]
+
+
+def _socket(path: Path) -> _Way:
+    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"})
+
+
+def _file(
+    ways: Mapping[str, _Way], parallel: int, mirror: Path, shadowed: Iterable[str]
+) -> dict[str, Any]:
+    resources = [
+        *(_cluster(cluster_name(owner), way, parallel) for owner, way in sorted(ways.items())),
+        *(
+            _cluster(name, way, parallel)
+            for owner in sorted(set(shadowed))
+            # What is too much for the first is not copied; so it is never for the second.
+            for name, way in (
+                (mirror_name(owner), _socket(mirror)),
+                (shadow_name(owner), ways[owner]),
             )
-            for owner, host in sorted(hosts.items())
-        ]
-    )
-
-
-def _file(resources: list[dict[str, Any]]) -> dict[str, Any]:
+        ),
+    ]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 
 
-def _cluster(
-    owner: str, address: dict[str, Any], discovery: dict[str, Any], parallel: int
-) -> dict[str, Any]:
+def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
     return {
         "@type": f"{TYPE}envoy.config.cluster.v3.Cluster",
-        "name": cluster_name(owner),
-        **discovery,
+        "name": name,
+        **way.discovery,
         "connect_timeout": "1s",
         "circuit_breakers": {
             "thresholds": [
@@ -111,7 +150,7 @@ def _cluster(
             }
         },
         "load_assignment": {
-            "cluster_name": cluster_name(owner),
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": way.address}}]}],
         },
     }

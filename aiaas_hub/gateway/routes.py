@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.clusters import cluster_name
+from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
@@ -42,6 +43,8 @@ from aiaas_hub.gateway.names import (
     ROUTES,
     TYPE,
     VIRTUAL_HOST,
+    inference_path,
+    statistics_name,
 )
 from aiaas_hub.schemas.endpoints import KeyScope
 
@@ -144,16 +147,6 @@ def _segment(text: str) -> str:
     return pattern
 
 
-def statistics_name(target: RouteTarget) -> str:
-    return f"{target.model}-v{target.version}"
-
-
-def statistics_target(name: str) -> tuple[str, int]:
-    """Model and version of a `statistics_name`."""
-    model, _, version = name.rpartition("-v")
-    return model, int(version)
-
-
 def _entries(route: Route) -> list[dict[str, Any]]:
     base = path_pattern(route.owner, route.endpoint)
     cluster = cluster_name(route.owner)
@@ -169,7 +162,7 @@ def _entries(route: Route) -> list[dict[str, Any]]:
     share = 0
     for target in targets:
         share += target.percent
-        entries += _split(base, cluster, target, share, _admit(route, inference=True))
+        entries += _split(route, base, target, share, _admit(route, inference=True))
     guard = _admit(route)
     for pattern, rewritten in (
         (
@@ -195,10 +188,11 @@ def _chosen(
 
 
 def _split(
-    base: str, cluster: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
+    route: Route, base: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    entries = _infer(base, cluster, target, guard)
+    entries = _infer(base, cluster_name(route.owner), target, guard)
     for entry in entries:
+        entry["route"] |= mirror_policies(route)
         entry["stat_prefix"] = statistics_name(target)
         # A version that is not there must not become another one.
         entry["match"]["headers"].append({"name": CHOICE_HEADER, "present_match": False})
@@ -216,7 +210,7 @@ def _infer(
 ) -> list[dict[str, Any]]:
     """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
     Triton parses recursively and so are bounded."""
-    pinned = f"/v2/models/{target.model}/versions/{target.version}/infer"
+    pinned = inference_path(target)
     pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
     binary = _entry("POST", pattern, pinned, cluster, target, guard)
     binary["match"]["headers"].append(

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiaas_hub.domain.ports import VersionTraffic
-from aiaas_hub.gateway.names import VIRTUAL_HOST
-from aiaas_hub.gateway.routes import statistics_target
+from aiaas_hub.gateway.names import VIRTUAL_HOST, statistics_target
 
 _PREFIX = f"vhost.{VIRTUAL_HOST}.route."
 _LATENCY = "upstream_rq_time"

@@ -46,10 +46,19 @@ class Limits(BaseModel):
 class CanaryPlan(BaseModel):
     """How a new version comes to its traffic, where it does not get all of it at once."""
 
-    percent: int = Field(ge=1, le=99)
+    percent: int = Field(ge=1, le=100)
+    """Its share of the requests; of a shadow, the share that it gets a copy of."""
+    shadow: bool = False
+    """Whether it gets copies only: what it answers to them goes to nobody."""
     bake_seconds: float | None = Field(default=None, ge=1, le=7 * 24 * 3600)
     """After so long it is promoted or rolled back by itself; None: somebody decides."""
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _a_share(self) -> CanaryPlan:
+        if self.percent == 100 and not self.shadow:
+            raise ValueError("A canary gets at most 99 percent; only a shadow a copy of all.")
+        return self
 
 
 class ServingOptions(BaseModel):
@@ -127,7 +136,8 @@ class Bake(BaseModel):
     """A canary under judgement, and at its end the numbers that decided."""
 
     started_at: datetime
-    ends_at: datetime
+    ends_at: datetime | None
+    """None: of a shadow that somebody judges, however long it takes."""
     limits: Limits
     canary: VersionNumbers = VersionNumbers()
     former_version: int | None = None
@@ -173,6 +183,11 @@ class EndpointVersion(BaseModel):
         return self.is_judged and self.plan is not None and self.plan.bake_seconds is not None
 
     @property
+    def is_watched(self) -> bool:
+        """A canary whose numbers are kept: one that bakes, and a shadow whoever judges it."""
+        return self.is_baking or (self.is_judged and self.plan is not None and self.plan.shadow)
+
+    @property
     def is_underway(self) -> bool:
         """Being published."""
         return not self.state.is_settled and not self.is_judged
@@ -195,6 +210,13 @@ class Endpoint(BaseModel):
     """Base address of the Open Inference Protocol: `{gateway}/{owner}/{name}`."""
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def shadow(self) -> EndpointVersion | None:
+        """The version that gets copies of requests, as long as it has no share of its own."""
+        newest = self.versions[0]
+        hidden = newest.is_judged and newest.plan is not None and newest.plan.shadow
+        return newest if hidden and newest.version not in self.traffic else None
 
     @property
     def largest_batch(self) -> int:
@@ -223,6 +245,9 @@ class VersionStatistics(BaseModel):
 
     version: int
     percent: int
+    mirrored: int = 0
+    """Percent of the requests that it gets a copy of, as a shadow; what follows is then of
+    these."""
     requests: int = 0
     errors: int = 0
     """HTTP 5xx."""
@@ -258,6 +283,8 @@ class Action(StrEnum):
     """A verified version got all requests."""
     CANARY = "canary"
     """A verified version got its first share."""
+    SHADOW = "shadow"
+    """A verified version gets copies of requests."""
     TRAFFIC = "traffic"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"

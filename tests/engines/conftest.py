@@ -91,6 +91,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor, parallel=4)
     )
     server = UnixServer(str(triton_sockets(home) / "http"), Echo)
+    server.reached = world.reached
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         world.envoy.start()

@@ -12,7 +12,7 @@ from api_world import World
 from notebook_shell import Notebook
 
 import aiaas_magics
-from aiaas_hub.schemas.endpoints import Sample
+from aiaas_hub.schemas.endpoints import CanaryPlan, Sample
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan, follow, publish
@@ -71,6 +71,32 @@ def test_what_cannot_be_meant_is_said(notebook: Notebook) -> None:
     assert "no former version" in notebook.refuses("%aiaas rollback digits")
     assert "no canary" in notebook.refuses("%aiaas promote digits")
     assert "no endpoint" in notebook.refuses("%aiaas rollback nothing")
+
+
+def test_a_shadow_is_published_and_seen_beside_what_serves(
+    working: World, notebook: Notebook
+) -> None:
+    working.model(onnx=b"one")
+    notebook.run("%aiaas publish digits --model cnn")
+    working.model(onnx=b"two")
+    endpoint = notebook.run("%aiaas publish digits --model cnn --shadow")
+    assert endpoint.traffic == {1: 100}
+    working.tick()
+    text = str(endpoint._repr_mimebundle_()["text/plain"])
+    assert "gets a copy of 100 % of the requests; waits for %aiaas promote" in text
+    assert "0.0% of 4 held-out rows answered otherwise than by version 1" in text
+    assert "shadow" in text.partition("requests")[2]
+    shown = notebook.run("%aiaas endpoint digits --statistics")
+    assert "copy of 100 %" in repr(shown)
+    assert notebook.run("%aiaas rollback digits --why 'too slow'").traffic == {1: 100}
+    assert "has no share" in notebook.refuses(
+        "%aiaas publish digits --model cnn --shadow 50 --canary 10"
+    )
+    assert "give 1 to 100" in notebook.refuses("%aiaas publish digits --model cnn --shadow 0")
+    endpoint = publish(aiaas_magics.models.get("cnn"), name="digits", shadow=30, bake=600)
+    assert endpoint.refresh().versions[0].plan == CanaryPlan(
+        percent=30, shadow=True, bake_seconds=600
+    )
 
 
 def test_options_of_serving(working: World, notebook: Notebook) -> None:

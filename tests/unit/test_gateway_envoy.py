@@ -20,8 +20,14 @@ from aiaas_hub.gateway.bootstrap import (
     bootstrap,
     to_text,
 )
-from aiaas_hub.gateway.clusters import cluster_configuration, cluster_name
+from aiaas_hub.gateway.clusters import (
+    cluster_configuration,
+    cluster_name,
+    mirror_name,
+    shadow_name,
+)
 from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.mirrors import mirror_configuration
 from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
 
@@ -296,12 +302,67 @@ def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
 
 
 def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
-    document = cluster_configuration(["bob", "ann", "ann"], tmp_path / "http", 10)
+    mirror = tmp_path / "mirror"
+    document = cluster_configuration(["bob", "ann", "ann"], tmp_path / "http", 10, mirror=mirror)
     names = [cluster["name"] for cluster in document["resources"]]
     assert names == [cluster_name("ann"), cluster_name("bob")]
     (threshold,) = document["resources"][0]["circuit_breakers"]["thresholds"]
     assert threshold == {"max_connections": 10, "max_pending_requests": 20, "max_requests": 30}
-    assert cluster_configuration([], tmp_path, 10)["resources"] == []
+    assert cluster_configuration([], tmp_path, 10, mirror=mirror)["resources"] == []
+    with_shadow = cluster_configuration(
+        ["bob", "ann"], tmp_path / "http", 10, mirror=mirror, shadowed=["ann"]
+    )
+    ways = {
+        cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        for cluster in with_shadow["resources"]
+    }
+    assert ways == {
+        cluster_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+        cluster_name("bob"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+        mirror_name("ann"): {"address": {"pipe": {"path": str(mirror)}}},
+        shadow_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+    }
+
+
+def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
+    targets = [RouteTarget("d", 1, 60), RouteTarget("d", 2, 40), RouteTarget("e", 3, 0)]
+    shadow = RouteTarget("e", 3, 25, timeout_seconds=2.5)
+    route = Route("ann", "digits", targets, "ann/digits", shadow=shadow)
+    copied = [e for e in _lists([route])["/ann/digits/"] if "request_mirror_policies" in to_text(e)]
+    # Two versions, each by tensors in binary and by JSON; nothing by an exact version.
+    assert [entry["stat_prefix"] for entry in copied] == ["d-v1", "d-v1", "d-v2", "d-v2"]
+    assert copied[0]["route"]["request_mirror_policies"] == [
+        {
+            "cluster": mirror_name("ann"),
+            "runtime_fraction": {"default_value": {"numerator": 25, "denominator": "HUNDRED"}},
+            "disable_shadow_host_suffix_append": True,
+        }
+    ]
+    (mirrors,) = mirror_configuration([route])["resources"]
+    assert mirrors["name"] == "mirrors"
+    (host,) = mirrors["virtual_hosts"]
+    assert host == {
+        "name": "gateway",
+        "domains": ["*"],
+        "routes": [
+            {
+                "match": {"path": f"/v2/models/d/versions/{version}/infer"},
+                "stat_prefix": "e-v3",
+                "route": {
+                    "cluster": shadow_name("ann"),
+                    "timeout": "2.5s",
+                    "prefix_rewrite": "/v2/models/e/versions/3/infer",
+                    "retry_policy": {
+                        "retry_on": "connect-failure,reset-before-request",
+                        "num_retries": 2,
+                    },
+                },
+            }
+            for version in (1, 2)
+        ],
+    }
+    plain = Route("bob", "digits", targets, "bob/digits")
+    assert mirror_configuration([plain])["resources"][0]["virtual_hosts"][0]["routes"] == []
 
 
 def test_statistics_are_read_per_version() -> None:
@@ -352,10 +413,14 @@ def test_the_bootstrap_holds_the_guards() -> None:
         admin=Path("/h/admin"),
         clusters=Path("/h/clusters.json"),
         routes=Path("/h/routes.json"),
+        mirror=Path("/h/mirror"),
+        mirrors=Path("/h/mirrors.json"),
         jwks={"keys": []},
     )
     assert config["admin"] == {"address": {"pipe": {"path": "/h/admin", "mode": 0o600}}}
-    (listener,) = config["static_resources"]["listeners"]
+    listener, mirror = config["static_resources"]["listeners"]
+    # Without a key's check, so never on a port.
+    assert mirror["address"] == {"pipe": {"path": "/h/mirror", "mode": 0o600}}
     assert listener["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 1234}}
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     assert [entry["name"].rpartition(".")[2] for entry in manager["http_filters"]] == [
