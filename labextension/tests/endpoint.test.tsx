@@ -269,6 +269,38 @@ test('a run that failed goes on as a new one', async () => {
   expect(await violations()).toEqual([]);
 });
 
+test('what is clicked twice, or again after no answer, is done once', async () => {
+  service.runs_ = [run('run-a', { state: 'failed' })];
+  await view(RunFacts, 'runs', 'run-a');
+  service.refusal = new ServiceError('Nobody answered.', 'Try again.', 0);
+  const resume = button('Resume');
+  await act(async () => {
+    resume.click();
+    resume.click();
+  });
+  service.refusal = null;
+  await click('Resume');
+  // It went through: whoever wants another one gets another one.
+  await click('Resume');
+  const [first, ...rest] = service.once;
+  expect(first).toMatch(/^[0-9a-f-]{36}$/);
+  expect(rest.slice(0, -1)).toEqual([first, first]);
+  expect(rest[rest.length - 1]).not.toBe(first);
+});
+
+test('another key for somebody else is another one', async () => {
+  await open();
+  service.refusal = new ServiceError('Nobody answered.', 'Try again.', 0);
+  await click('Make a key');
+  await click('Make a key');
+  await fill('For whom', 'somebody else');
+  service.refusal = null;
+  await click('Make a key');
+  const [first, again, other] = service.once;
+  expect(again).toBe(first);
+  expect(other).not.toBe(first);
+});
+
 test('a run that goes on or succeeded is not resumed', async () => {
   service.runs_ = [run('run-a'), run('run-b', { state: 'running' })];
   for (const id of ['run-a', 'run-b']) {

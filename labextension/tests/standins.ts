@@ -187,6 +187,8 @@ export class StandInService {
   answer_: TrialAnswer = { titles: [], lines: [], said: '' };
   /** What was asked for, in order. */
   asked: string[] = [];
+  /** The keys of what is to be done once, in order. */
+  once: string[] = [];
   /** What everything is answered with instead. */
   refusal: ServiceError | null = null;
 
@@ -243,10 +245,12 @@ export class StandInService {
   createKey = (
     _: string,
     __: string,
-    asked: { note: string }
+    asked: { note: string },
+    once: string
   ): Promise<Key> => {
+    this.once.push(once);
     const made = key('new', { note: asked.note });
-    this.keys_ = [made, ...this.keys_];
+    this.keys_ = [made, ...this.keys_.filter(one => one.id !== made.id)];
     return this._answer(`key ${JSON.stringify(asked)}`, {
       ...made,
       token: 'the-secret'
@@ -264,8 +268,10 @@ export class StandInService {
   endpointLineage = (): Promise<Lineage> =>
     this._answer('lineage', this.lineage_);
   runLineage = (): Promise<Lineage> => this._answer('lineage', this.lineage_);
-  resume = (id: string): Promise<Run> =>
-    this._answer(`resume ${id}`, run('run-next'));
+  resume = (id: string, once: string): Promise<Run> => {
+    this.once.push(once);
+    return this._answer(`resume ${id}`, run('run-next'));
+  };
 
   private async _page<T>(
     kind: 'runs' | 'datasets' | 'models' | 'endpoints',

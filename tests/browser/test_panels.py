@@ -13,6 +13,7 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
+    find_wrong,
     look,
     open_notebook,
     picture,
@@ -29,6 +30,8 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 USER = "ivy<'&\">"
 """A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
+KINDS = ("datasets", "deploy", "runs")
+GONE = re.compile("^This panel is not connected: the kernel was restarted")
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
     f"""\
@@ -77,10 +80,15 @@ def test_panels_by_hand(page: Page) -> None:
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
     look(page, "panels-light")
+    wrong = {f"{kind}, light": find_wrong(page, panel_of(kind)) for kind in KINDS}
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
+    wrong |= {f"{kind}, dark": find_wrong(page, panel_of(kind)) for kind in KINDS}
+    restart_kernel(page)
+    # At last, so that one run shows all of it.
+    assert {where: found for where, found in wrong.items() if found} == {}
 
 
 def browse(page: Page, browser: Locator) -> None:
@@ -162,6 +170,17 @@ def watch(monitor: Locator) -> None:
     expect(monitor).to_contain_text(f"a log with {HOSTILE}")
     expect(monitor.get_by_role("img", name=re.compile("loss"))).to_be_visible()
     expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
+
+
+def restart_kernel(page: Page) -> None:
+    """What a panel can no longer do it says, and what to do; what was done again works."""
+    said = page.locator(".jp-NotebookPanel").get_by_text(GONE)
+    expect(said.filter(visible=True)).to_have_count(0)
+    choose(page, "Kernel", "Restart Kernel…")
+    page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
+    for kind in KINDS:
+        expect(panel(page, kind).get_by_text(GONE)).to_be_visible()
+    look(page, "panels-without-their-kernel")
 
 
 def panel_of(kind: str) -> str:

@@ -358,6 +358,26 @@ def test_a_body_that_cannot_be_is_refused_here(
     assert not service.asked
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(f"runs/{RUN}/resume", None), ("endpoints/eve/flowers/keys", {"expires_in_days": 1})],
+)
+def test_a_repeat_is_known_as_one(
+    visitor: httpx.Client, service: TestService, path: str, body: dict[str, Any] | None
+) -> None:
+    key = {"Idempotency-Key": "0f8fad5b-d9cb-469f-a165-70867728950e"}
+    visitor.post(f"aiaas/api/v1/{path}", json=body, headers=key)
+    assert service.asked[-1][2].items() >= key.items()
+    visitor.post(f"aiaas/api/v1/{path}", json=body)
+    assert "Idempotency-Key" not in service.asked[-1][2]
+    # Whatever else it is does not get there.
+    answer = visitor.post(
+        f"aiaas/api/v1/{path}", json=body, headers={"Idempotency-Key": "a key; b=c"}
+    )
+    assert answer.status_code == 400
+    assert len(service.asked) == 2
+
+
 def test_no_answer_becomes_a_page_of_the_notebook_server(
     visitor: httpx.Client, service: TestService
 ) -> None:
