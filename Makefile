@@ -5,6 +5,7 @@
 #   make test     every test that can run here
 #   make test-tensorflow   the tests that need TensorFlow (1.2 GB), in an environment beside .venv
 #   make test-kubernetes   the tests on a Kubernetes control plane (KUBEBUILDER_ASSETS=)
+#   make servers  brings servers that make test reads from if they are there: Azure's, HDFS
 #   make pictures the README's screenshots anew, as the browser tests see the pages
 #   make check    format, lint, types, import layers, docs in step, locks current
 #   make bench    measurements, written to benchmarks.json
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:
-	@sed -n '3,12s/^# *//p' Makefile
+	@sed -n '3,13s/^# *//p' Makefile
 
 $(BIN)/python:
 	@python="$$(.ci/find_python $(PYTHON))" && "$$python" .ci/make_venv.py $(VENV)
@@ -49,6 +50,7 @@ $(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labexten
 	@$(BIN)/python .ci/labextension.py build $@
 
 .PHONY: up demo test test-tensorflow test-kubernetes check bench lock docs pictures labextension
+.PHONY: servers
 .PHONY: format clean
 up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
@@ -71,6 +73,9 @@ else
 	$(PYTEST) tests/kubernetes || failed=1; \
 	exit $$failed
 endif
+
+servers: $(VENV)/installed-local
+	@exec $(BIN)/python .ci/servers.py
 
 test-kubernetes: $(VENV)/installed-test
 	@exec $(PYTEST) tests/kubernetes

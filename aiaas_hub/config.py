@@ -264,9 +264,12 @@ class ServiceConfig(Configurable):
 
     remote_sources = Dict(
         help="Places outside from which every user may register data, as prefix of a URI and what "
-        "its file system is made with: {'s3://bucket/open': {'region': 'eu-central-1'}} (the "
-        "arguments of pyarrow's S3FileSystem; of other schemes those of fsspec's, whose package "
-        "has to be installed). Keep credentials in the environment or in files of the libraries."
+        "its file system is made with: {'s3://bucket/open': {'region': 'eu-central-1'}}. Those "
+        "are the arguments of pyarrow's S3FileSystem, GcsFileSystem (gs://) and AzureFileSystem "
+        "(abfss://CONTAINER@ACCOUNT.dfs.core.windows.net), of fsspec's WebHDFS (webhdfs://, and "
+        "hdfs://, which is read over WebHDFS), and of other schemes those of fsspec's, whose "
+        "package has to be installed. Keep credentials in the environment or in files of the "
+        "libraries."
     ).tag(config=True)
 
     remote_hosts = List(

@@ -3,8 +3,8 @@
 A user's URI is an address that the platform connects to. It may lead to what only the platform can
 reach: itself, its neighbours, a cloud's metadata. So a web address is resolved here, every address
 that its name has must be a public one, and the connection goes to the one that was looked at; each
-redirect is a new address. Object stores are asked with the operator's credentials, and only below
-the prefixes that the operator names.
+redirect is a new address. Object stores and HDFS are asked with the operator's credentials,
+and only below the prefixes that the operator names.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-import fsspec
 import httpx
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
+from aiaas_hub.adapters.object_stores import CHOSEN_BY_NAME, open_store
 from aiaas_hub.schemas.datasets import Format
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 _CHUNK = 1 << 20
+_OUTSIDE = (OSError, ValueError, TypeError, RuntimeError, KeyError)
+"""What pyarrow's and fsspec's file systems raise of what goes wrong outside."""
 _REDIRECTS = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MAX_FILES = 10_000
@@ -172,7 +174,7 @@ class RemoteFiles:
 
     def _prefix_of(self, uri: str) -> str:
         """Of the places that the operator allows, the one that the URI is below."""
-        prefix = next((p for p in self._sources if _is_below(uri, p)), None)
+        prefix = max((p for p in self._sources if _is_below(uri, p)), key=len, default=None)
         if prefix is None:
             known = ", ".join(sorted(self._sources)) or "none"
             raise InvalidInput(
@@ -183,8 +185,7 @@ class RemoteFiles:
         return prefix
 
     def _opened(self, uri: str, prefix: str) -> tuple[FileSystem, str]:
-        scheme, _, path = uri.partition("://")
-        return _file_system(scheme, dict(self._sources[prefix])), path.rstrip("/")
+        return open_store(uri, self._sources[prefix], {})
 
 
 def _address(uri: str) -> httpx.URL:
@@ -218,19 +219,11 @@ def _is_below(uri: str, prefix: str) -> bool:
     parts = uri.partition("://")[2].split("/")
     if ".." in parts or "%" in uri or "?" in uri or "#" in uri:
         return False
+    scheme, _, place = prefix.partition("://")
+    if not place:
+        # A whole scheme is no place where each URI names the machine that is connected to.
+        return scheme in CHOSEN_BY_NAME and uri.startswith(prefix)
     return uri == prefix.rstrip("/") or uri.startswith(prefix.rstrip("/") + "/")
-
-
-def _file_system(scheme: str, options: dict[str, Any]) -> Any:
-    """pyarrow's own for S3, else fsspec's, which may need a package of its own."""
-    if scheme == "s3":
-        from pyarrow.fs import S3FileSystem
-
-        # Its own patience is without end where nobody answers.
-        return S3FileSystem(**{"connect_timeout": 10, "request_timeout": 60, **options})
-    if scheme == "file":
-        raise InvalidInput("A local file is registered by its path.", remedy="Write the path.")
-    return PyFileSystem(FSSpecHandler(fsspec.filesystem(scheme, **options)))
 
 
 def _files_at(files: FileSystem, path: str) -> list[FileInfo]:
@@ -289,7 +282,7 @@ class _said:  # noqa: N801 - used as a function
                 f"Reading from {self._where} needs a package that is not installed here.",
                 remedy="Ask whoever runs the platform to install it.",
             ) from None
-        if isinstance(error, (httpx.HTTPError, OSError, ValueError, TypeError)):
+        if isinstance(error, (httpx.HTTPError, *_OUTSIDE)):
             raise Unavailable(
                 f"{self._where} cannot be read from right now.",
                 remedy="Check the address, and that the platform may read there.",

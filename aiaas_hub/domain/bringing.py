@@ -110,8 +110,10 @@ class Bringing:
                 reading = replace(reading, snapshot=snapshot)
             else:
                 reading, digest = self._fetched(uri, directory, request)
+        # Of Azure's addresses the container stands where others have a user and a password.
+        host = parts.netloc if parts.scheme == "abfss" else parts.hostname or ""
         # Without its query: a signed address is a credential.
-        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}", reading, digest
+        return f"{parts.scheme}://{host}{parts.path}", reading, digest
 
     def _fetched(
         self, uri: str, directory: Path, request: DatasetVersionCreate

@@ -16,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     uri = parser.add_argument(
         "uri",
         metavar="URI",
-        help="a path below your notebook directory, https://…, or s3://… where that is allowed: a "
-        "file, or the folder of a Delta Lake or Iceberg table",
+        help="a path below your notebook directory, https://…, or, where that is allowed, s3://…, "
+        "gs://…, abfss://…, webhdfs://… or hdfs://…: a file, or the folder of a Delta Lake or "
+        "Iceberg table",
     )
     completed(uri, "path")
     parser.add_argument(
