@@ -23,7 +23,8 @@ from aiaas_hub.app import PYTHON
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import free_ports
 
-LONG = 150
+LONG = 200
+"""Seconds, in which a head that did not start in time is made once more."""
 ENDS = ("succeeded", "failed", "lost", "cancelled")
 CELL = """
 import time

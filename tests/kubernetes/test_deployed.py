@@ -24,8 +24,10 @@ from service_calls import ServiceCalls
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.remote_kernel import RemoteKernel
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(400)]
 
+LONG = 200
+"""Seconds, in which a head that did not start in time is made once more."""
 TRAIN = """%%aiaas train --name survivor --workers 1 --retries 3 --param until={until} --detach
 import time
 from pathlib import Path
@@ -84,7 +86,7 @@ def survivor(platform: DeployedPlatform, calls: ServiceCalls, end: Path) -> str:
         began = time.monotonic()
         said(session, "%load_ext aiaas_magics", TRAIN.format(until=end))
     (run,) = calls.ok("GET", "/runs")["items"]
-    calls.run_until(run["id"], "running")
+    platform.until(lambda: calls.ok("GET", f"/runs/{run['id']}")["state"] == "running", LONG)
     healed("run submitted in a notebook: trains", began)
     until_it_steps(platform, calls, run["id"])
     return str(run["id"])
@@ -100,7 +102,7 @@ def said(session: HubSession, *sources: str) -> str:
     with RemoteKernel(session, directory=".") as kernel:
         kernel.run(
             notebook,
-            cell_timeout=90,
+            cell_timeout=120,
             stop_requested=lambda: False,
             progress=lambda text: None,
         )

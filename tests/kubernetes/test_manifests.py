@@ -227,6 +227,18 @@ def test_who_reaches_whom(source: Peer, target: Peer, port: int, way: bool | Non
     assert reaches(policies, source, target, port) is way
 
 
+def test_of_runs_a_head_alone_reaches_the_api_server_and_no_other_address() -> None:
+    manifests = rendered("base", "options/runs", "options/autoscaled-runs")
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    head = peer("run", "aiaas-users", **{"ray.io/node-type": "head"})
+    worker = peer("run", "aiaas-users", **{"ray.io/node-type": "worker"})
+    server = Peer(ip="10.96.0.1")
+    assert reaches(policies, head, server, 443)
+    assert not reaches(policies, worker, server, 443)
+    for ip in ("169.254.169.254", "93.184.216.34", "10.1.2.3"):
+        assert not reaches(policies, head, Peer(ip=ip), 443), ip
+
+
 def of_z2jh(component: str) -> Peer:
     labels = {"app": "jupyterhub", "component": component}
     return Peer("jhub", labels, {"kubernetes.io/metadata.name": "jhub"})

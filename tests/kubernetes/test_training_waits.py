@@ -184,3 +184,23 @@ def test_a_head_that_another_took_the_place_of_has_lost_its_job(
         "The pod of the Ray head that ran this was lost, and another took its place."
     )
     assert (rayjobs(world), world.pods()) == ([], [])
+
+
+def test_very_many_jobs_are_asked_for_in_turn_and_a_stopped_one_at_once(
+    world: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.engine.submit(JOB)
+    world.until_it_says(JOB, "fit on no node")
+    account = f"{world.namespace}:default"
+    # As with a thousand of them: the turn of each comes every 20 s.
+    monkeypatch.setattr(ray_kubernetes, "_ASKED_PER_SECOND", 1 / 20)
+    before = len(world.plane.asked(account))
+    for _ in range(100):
+        status = world.engine.status(JOB.id)
+        assert status is not None
+        assert status.state is JobState.PENDING
+    assert len(world.plane.asked(account)) == before
+    world.engine.stop(JOB.id)
+    assert world.engine.status(JOB.id) != status
+    monkeypatch.undo()
+    world.until(JOB, JobState.STOPPED)
