@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -37,7 +38,7 @@ from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
-from aiaas_hub.api import metrics
+from aiaas_hub.api import metrics, telling
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
@@ -236,6 +237,7 @@ def compose(
     root = f"{prefix.rstrip('/')}/"
     beside = [metrics.routes(measures, identity, root, home.secret("metrics_token"))]
     if browser is not None:
+        beside.append(telling.routes(HubEvents(home.hub_events).keep, root, browser.secret))
         beside.append(page.routes(Sessions(browser), services, identity, root))
     app = create_application(services, identity, prefix, beside, measures)
     return app, reconciler, database
@@ -321,6 +323,15 @@ def _query_limits(config: ServiceConfig) -> QueryLimits:
     )
 
 
+def _hub_tls(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+    """With the certificate that a hub with internal TLS gave this service."""
+    if "JUPYTERHUB_SSL_KEYFILE" not in environ:
+        return True
+    context = ssl.create_default_context(cafile=environ["JUPYTERHUB_SSL_CLIENT_CA"])
+    context.load_cert_chain(environ["JUPYTERHUB_SSL_CERTFILE"], environ["JUPYTERHUB_SSL_KEYFILE"])
+    return context
+
+
 def main() -> None:
     home = Home.from_environment()
     home.prepare()
@@ -332,14 +343,19 @@ def main() -> None:
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
     set_up_logging(config.log_format)
-    hub = Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"])
+    hub = Hub(
+        os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"], _hub_tls(os.environ)
+    )
     browser = OAuthClient(
         client_id=os.environ["JUPYTERHUB_CLIENT_ID"],
         secret=hub.token,
         authorize_url=f"{os.environ.get('JUPYTERHUB_HOST', '')}"
         f"{os.environ['JUPYTERHUB_BASE_URL']}hub/api/oauth2/authorize",
         token_url=f"{hub.api_url}/oauth2/token",
-        redirect_uri=f"{prefix.rstrip('/')}/oauth_callback",
+        # With a host of its own, where the hub gave the service one.
+        redirect_uri=os.environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL")
+        or f"{prefix.rstrip('/')}/oauth_callback",
+        tls=hub.tls,
     )
     try:
         engines = local_engines(home, api_url, config)

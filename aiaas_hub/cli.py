@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.set_defaults(run=_up)
 
+    part = commands.add_parser(
+        "part", help="be the proxy, the hub or the service, for a supervisor such as systemd"
+    )
+    part.add_argument("name", choices=("proxy", "hub", "service"))
+    part.add_argument("--port", type=int, help="as of `up`; the three after it too", metavar="N")
+    part.set_defaults(run=_part)
+
     demo = commands.add_parser("demo", help="run the quickstart as a user would, then stop")
     demo.add_argument(
         "--save", type=Path, metavar="FILE", help="keep the executed notebook in this file"
@@ -158,6 +165,13 @@ only, but for PyTorch while a run has several workers (`aiaas doctor` shows it).
 Envoy may still be starting behind.
 """
     )
+
+
+def _part(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.parts import Part, become
+
+    become(Part(options.name), Home.from_environment(), _port(options), os.environ)
+    raise AssertionError("unreachable: this process is that part now")
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -288,8 +288,8 @@ class ServiceConfig(Configurable):
 def read_config(home: Home) -> ServiceConfig:
     """The operator's settings; a file that does not exist sets nothing."""
     loaded = Config()
-    if (home.root / "aiaas_config.py").exists():
-        loader = PyFileConfigLoader("aiaas_config.py", path=str(home.root))
+    if home.config.exists():
+        loader = PyFileConfigLoader(home.config.name, path=str(home.root))
         loaded = loader.load_config()
     config = ServiceConfig(config=loaded)
     if config.records_url_file:

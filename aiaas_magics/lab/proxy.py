@@ -44,6 +44,7 @@ from aiaas_magics.client.transport import (
     as_aiaas_errors,
     raise_for_error,
     segment,
+    trusted,
 )
 
 LONGEST_BODY = 1 << 20
@@ -83,6 +84,7 @@ class Upstream:
         return cls(
             httpx.AsyncClient(
                 trust_env=False,
+                verify=trusted(),
                 # Nor is a cookie of one answer sent with the next question.
                 cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
                 follow_redirects=False,

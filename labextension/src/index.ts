@@ -12,6 +12,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { keepCellRuns } from './cellRuns';
 import { addPanel } from './commands';
+import { ending } from './endingWatch';
 import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
@@ -111,4 +112,4 @@ const panel: JupyterFrontEndPlugin<void> = {
 export { IPlatform } from './platform';
 export { IRuns } from './runs';
 
-export default [runs, runOutput, cellRuns, platform, panel];
+export default [runs, runOutput, cellRuns, platform, panel, ending];
