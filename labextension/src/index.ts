@@ -1,4 +1,5 @@
 import {
+  ILabShell,
   ILayoutRestorer,
   JupyterFrontEnd,
   JupyterFrontEndPlugin
@@ -80,7 +81,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     ICommandPalette,
     ILauncher,
     ILayoutRestorer,
-    IStatusBar
+    IStatusBar,
+    ILabShell
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -92,7 +94,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
-    statusBar: IStatusBar | null
+    statusBar: IStatusBar | null,
+    labShell: ILabShell | null
   ) =>
     addPanel({
       app,
@@ -104,7 +107,8 @@ const panel: JupyterFrontEndPlugin<void> = {
       palette,
       launcher,
       restorer,
-      statusBar
+      statusBar,
+      viewArea: labShell ? 'main' : 'right'
     })
 };
 
