@@ -174,6 +174,14 @@ def muted(value: object) -> str:
     return f'<span style="{_MUTED}">{escape(value)}</span>'
 
 
+def picture(address: str, label: str) -> str:
+    """A small one, its pixels as they are; `address`: of our own making."""
+    return (
+        f'<img src="{escape(address)}" alt="{escape(label)}" '
+        f'style="height:8em;image-rendering:pixelated">'
+    )
+
+
 def code(value: object) -> str:
     return f'<code style="{_MONO}">{escape(value)}</code>'
 

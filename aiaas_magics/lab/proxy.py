@@ -169,9 +169,9 @@ class Route:
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_body(kind: type[M], sent: bytes) -> M:
+def read_body(kind: type[M], sent: bytes, most: int = LONGEST_BODY) -> M:
     """Raises `InvalidInput`, which repeats nothing of what was sent, or `TooLarge`."""
-    if len(sent) > LONGEST_BODY:
+    if len(sent) > most:
         raise TooLarge("That is more than a page may send.", remedy="Send less at once.")
     try:
         return kind.model_validate_json(sent)

@@ -48,6 +48,8 @@ export interface Parts {
   launcher: ILauncher | null;
   restorer: ILayoutRestorer | null;
   statusBar: IStatusBar | null;
+  /** Where views are shown: Notebook 7 has its one document in the middle. */
+  viewArea: 'main' | 'right';
 }
 
 export function addPanel(parts: Parts): void {
@@ -118,7 +120,7 @@ function addViews(parts: Parts, actions: Actions): void {
         void tracker.add(view);
       }
       if (!view.isAttached) {
-        shell.add(view, 'main');
+        shell.add(view, parts.viewArea);
       }
       shell.activateById(view.id);
     }

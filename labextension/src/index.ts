@@ -1,4 +1,5 @@
 import {
+  ILabShell,
   ILayoutRestorer,
   JupyterFrontEnd,
   JupyterFrontEndPlugin
@@ -81,7 +82,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     ICommandPalette,
     ILauncher,
     ILayoutRestorer,
-    IStatusBar
+    IStatusBar,
+    ILabShell
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -93,7 +95,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
-    statusBar: IStatusBar | null
+    statusBar: IStatusBar | null,
+    labShell: ILabShell | null
   ) =>
     addPanel({
       app,
@@ -105,7 +108,8 @@ const panel: JupyterFrontEndPlugin<void> = {
       palette,
       launcher,
       restorer,
-      statusBar
+      statusBar,
+      viewArea: labShell ? 'main' : 'right'
     })
 };
 

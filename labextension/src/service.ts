@@ -18,6 +18,7 @@ import {
   Page,
   Preview,
   ProfileStatus,
+  Question,
   Run,
   Trial,
   TrialAnswer,
@@ -228,15 +229,9 @@ export class Service {
     return this._json<Trial>(`${at}/trial`, { signal });
   }
 
-  /** Send rows as somebody typed them; to a version, or where the traffic leads. */
-  ask(
-    owner: string,
-    name: string,
-    text: string,
-    version: number | null
-  ): Promise<TrialAnswer> {
+  ask(owner: string, name: string, question: Question): Promise<TrialAnswer> {
     const at = place('endpoints', owner, name);
-    return this._json<TrialAnswer>(`${at}/trial`, posted({ text, version }));
+    return this._json<TrialAnswer>(`${at}/trial`, posted(question));
   }
 
   /** What happens to a run from there on. That it ends says nothing about the run. */

@@ -15,6 +15,7 @@ import type {
   Model,
   Page,
   Preview,
+  Question,
   Run,
   Trial,
   TrialAnswer,
@@ -183,8 +184,14 @@ export class StandInService {
     run: null,
     datasets: []
   };
-  trial_: Trial = { takes: '', sample: '', programs: {} };
-  answer_: TrialAnswer = { titles: [], lines: [], said: '' };
+  trial_: Trial = {
+    takes: '',
+    takes_text: false,
+    sample: '',
+    picture: null,
+    programs: {}
+  };
+  answer_: TrialAnswer = { titles: [], lines: [], said: '', seen: '' };
   /** What was asked for, in order. */
   asked: string[] = [];
   /** The keys of what is to be done once, in order. */
@@ -263,8 +270,11 @@ export class StandInService {
     return this._answer(`revoke ${id}`, key(id));
   };
   trial = (): Promise<Trial> => this._answer('trial', this.trial_);
-  ask = (_: string, __: string, text: string, version: number | null) =>
-    this._answer(`ask ${version}: ${text}`, this.answer_);
+  ask = (_: string, __: string, { text, picture, version }: Question) =>
+    this._answer(
+      `ask ${version}: ${text ?? JSON.stringify(picture)}`,
+      this.answer_
+    );
   endpointLineage = (): Promise<Lineage> =>
     this._answer('lineage', this.lineage_);
   runLineage = (): Promise<Lineage> => this._answer('lineage', this.lineage_);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,13 @@ from lab_pages import (
     find_wrong,
     look,
     open_notebook,
+    open_panel,
     picture,
+    row,
     run_all,
 )
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
 from running_platform import RunningPlatform
 
 from aiaas_hub.spawner.notebook_home import directory_name
@@ -38,6 +42,18 @@ CELLS = (
 frame = pd.DataFrame({{"price": range(45), "{HOSTILE}": ["{HOSTILE}"] * 45}})
 aiaas.datasets.put("hostile", frame, description="A <b>table</b> {HOSTILE}")
 aiaas.panel("datasets")""",
+    """\
+import torch
+
+shades = torch.nn.Linear(64, 2)
+shades.weight.data = torch.stack([-torch.ones(64), torch.ones(64)])
+shades.bias.data = torch.tensor([32.0, -32.0])
+aiaas.publish(
+    torch.nn.Sequential(torch.nn.Flatten(), shades).eval(),
+    torch.rand(4, 1, 8, 8),
+    name="shades",
+    labels=["dark", "bright"],
+)""",
     f"""\
 from sklearn.linear_model import LogisticRegression
 
@@ -79,6 +95,8 @@ def test_panels_by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
+    ask_by_picture(panel(page, "deploy"))
+    ask_by_picture_beside(page)
     look(page, "panels-light")
     wrong = {f"{kind}, light": find_wrong(page, panel_of(kind)) for kind in KINDS}
     choose(page, "Settings", "Theme", "JupyterLab Dark")
@@ -156,6 +174,43 @@ def deploy(page: Page, form: Locator) -> None:
     form.get_by_role("button", name="Yes, do it").click()
     expect(form.get_by_text("rolled back: version 2").first).to_be_visible(timeout=START_MS)
     expect(form.get_by_text("in the deploy panel").first).to_be_visible()
+
+
+def picture_file() -> FilePayload:
+    white = io.BytesIO()
+    Image.new("RGB", (300, 200), "white").save(white, "PNG")
+    return {"name": "white.png", "mimeType": "image/png", "buffer": white.getvalue()}
+
+
+def ask_by_picture(form: Locator) -> None:
+    """An endpoint that takes 8 by 8 pixels is asked by a file of any size."""
+    endpoints = form.get_by_label("endpoint", exact=True).last
+    line = endpoints.get_by_role("option", name=re.compile("^shades")).inner_text()
+    endpoints.select_option(label=line)
+    expect(form.get_by_text("resized to 8 by 8 pixels")).to_be_visible(timeout=START_MS)
+    form.locator("input[type=file]").set_input_files(picture_file())
+    expect(form.get_by_text("white.png")).to_be_visible()
+    form.get_by_role("button", name="Ask", exact=True).click()
+    expect(form.get_by_role("row", name=re.compile("^1 bright"))).to_be_visible(timeout=RUN_MS)
+    expect(form.get_by_role("img", name="What was sent")).to_be_visible()
+    form.get_by_role("checkbox", name="dark becomes bright").check()
+    form.get_by_role("button", name="Ask", exact=True).click()
+    expect(form.get_by_role("row", name=re.compile("^1 dark"))).to_be_visible(timeout=RUN_MS)
+
+
+def ask_by_picture_beside(page: Page) -> None:
+    """The same in the side panel's view of the endpoint."""
+    side = open_panel(page)
+    row(side, "Endpoints", "shades").get_by_role("button").first.press("Enter")
+    view = page.get_by_role("region", name=re.compile("^Endpoint shades"))
+    view.get_by_label("Picture").set_input_files(picture_file())
+    view.get_by_role("button", name="Ask it", exact=True).click()
+    answer = view.get_by_role("region", name="Answer", exact=True)
+    expect(answer.get_by_role("cell", name="bright")).to_be_visible(timeout=START_MS)
+    seen = view.get_by_role("img", name="The picture as it was sent")
+    expect(seen).to_have_js_property("naturalWidth", 8)
+    look(page, "endpoint-by-picture")
+    page.locator(".lm-TabBar-tab[title^='Endpoint shades'] .lm-TabBar-tabCloseIcon").click()
 
 
 def watch(monitor: Locator) -> None:
