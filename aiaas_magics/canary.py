@@ -11,10 +11,12 @@ from aiaas_magics.display import Column, Listing
 SHOWN_CHANGES = 5
 
 
-def traffic_line(traffic: dict[int, int]) -> str:
+def traffic_line(traffic: dict[int, int], *, sticky: bool = False) -> str:
     if not traffic:
         return "none yet"
-    return ", ".join(f"version {version}: {share} %" for version, share in sorted(traffic.items()))
+    shares = [f"version {version}: {share} %" for version, share in sorted(traffic.items())]
+    stays = "; each caller stays with one" if sticky and len(shares) > 1 else ""
+    return ", ".join(shares) + stays
 
 
 def history(changes: Iterable[wire.Change]) -> Listing[wire.Change]:

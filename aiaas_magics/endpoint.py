@@ -224,10 +224,13 @@ class Endpoint(Rich):
         self._take(self._client.endpoints.rollback(self.owner, self.name, why))
         return self
 
-    def set_traffic(self, shares: Mapping[int, int], why: str = "") -> Endpoint:
-        """Split the requests: loaded version → percent, together 100."""
+    def set_traffic(
+        self, shares: Mapping[int, int], why: str = "", *, sticky: bool | None = None
+    ) -> Endpoint:
+        """Split the requests: loaded version → percent, together 100. `sticky`: whether the same
+        caller always comes to the same version; None leaves that as it is."""
         try:
-            request = wire.TrafficRequest(traffic=dict(shares), why=why)
+            request = wire.TrafficRequest(traffic=dict(shares), why=why, sticky=sticky)
         except ValidationError as error:
             raise invalid(error) from error
         self._take(self._client.endpoints.set_traffic(self.owner, self.name, request))
@@ -296,7 +299,7 @@ class Endpoint(Rich):
         newest = record.versions[0] if record.versions else None
         signature = record.signature
         return [
-            ("traffic", traffic_line(record.traffic)),
+            ("traffic", traffic_line(record.traffic, sticky=record.sticky)),
             (_role(newest), judgement_line(newest) if newest else ""),
             ("answers", canary.agreement_line(newest) if newest else ""),
             ("rollback", f"leads to {traffic_line(record.former)}" if record.former else ""),

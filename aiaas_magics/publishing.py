@@ -91,6 +91,7 @@ def publish(
     name: str | None = None,
     canary: int | None = None,
     shadow: bool | int = False,
+    sticky: bool = False,
     bake: float | None = None,
     limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
@@ -112,12 +113,14 @@ def publish(
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
     `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
     `shadow`: it gets a copy of all requests, or of so many percent, and answers nobody.
+    `sticky`: the same caller, by its key or the header `x-aiaas-sticky`, always comes to the same
+    version of a canary's two.
 
     `instances` of the model infer at the same time, each in its own memory; `max_batch` rows at
     most come in one request; with `warm_up` all instances infer held-out rows before the first
     request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
     """
-    plan = canary_plan(canary, bake, limits, _copied(shadow))
+    plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
     options = serving_options(instances, max_batch, warm_up, timeout)
     client = current_client()
     if isinstance(thing, Run):
@@ -153,12 +156,17 @@ def canary_plan(
     bake: float | None,
     limits: Mapping[str, float] | None,
     shadow: int | None = None,
+    sticky: bool = False,
 ) -> wire.CanaryPlan | None:
     """None: all requests at once. `canary` and `shadow` are percent. Raises `InvalidInput`."""
     if canary is not None and shadow is not None:
         raise InvalidInput(
             "A shadow answers nobody, so it has no share of the requests.",
             remedy="Give a canary's percent or a shadow's.",
+        )
+    if sticky and (shadow is not None or (canary is None and bake is None)):
+        raise InvalidInput(
+            "Callers can be sticky to a canary only.", remedy="Add a canary's percent."
         )
     if canary is None and bake is None and shadow is None:
         if limits:
@@ -176,6 +184,7 @@ def canary_plan(
         return wire.CanaryPlan(
             percent=next(p for p in (canary, shadow, _CANARY_PERCENT) if p is not None),
             shadow=shadow is not None,
+            sticky=sticky,
             bake_seconds=bake,
             limits=wire.Limits(**(limits or {})),
         )

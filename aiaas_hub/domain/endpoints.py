@@ -165,7 +165,7 @@ class Endpoints:
         """Split the requests among loaded versions. Raises `InvalidInput` or `Conflict`."""
 
         def decide(endpoint: Endpoint) -> traffic.Shift | None:
-            return traffic.share_out(endpoint, request.traffic, request.why)
+            return traffic.share_out(endpoint, request.traffic, request.why, request.sticky)
 
         return self._change(owner, name, decide, by, idempotency_key)
 
@@ -273,6 +273,7 @@ class Endpoints:
                 if key.rate is not None
             },
             revoked=self._keys.revoked(endpoint.owner, endpoint.name, now),
+            sticky=endpoint.sticky,
             shadow=_shadow(endpoint, named),
         )
 

@@ -252,6 +252,8 @@ class Route:
     """`jti`s of keys that are refused although their signature still holds."""
     rates: Mapping[str, int] = field(default_factory=dict)
     """`jti` → most requests per second."""
+    sticky: bool = False
+    """Whether what a caller sends always comes to the same version."""
     shadow: RouteTarget | None = None
     """Gets a copy of `percent` of the requests that the targets share; nobody gets its answers."""
 

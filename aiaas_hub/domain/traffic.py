@@ -34,6 +34,8 @@ class Shift:
     """Version → its new state and, of a failed one, the reason."""
     routes: int | None = None
     """The version that gets its first share; where that is all, there is nothing to judge."""
+    sticky: bool | None = None
+    """Whether callers stay with their version from now on; None: as before."""
     bake: Mapping[str, Any] | None = None
     """Of `version`: the numbers that decided."""
 
@@ -68,7 +70,14 @@ def begin(endpoint: Endpoint, version: int) -> Shift | None:
         traffic, former = endpoint.traffic, endpoint.former
         return Shift(Action.SHADOW, traffic, former, version, why, routes=version)
     traffic = with_share(endpoint.traffic, version, found.plan.percent)
-    return Shift(Action.CANARY, traffic, endpoint.traffic, version, routes=version)
+    return Shift(
+        Action.CANARY,
+        traffic,
+        endpoint.traffic,
+        version,
+        routes=version,
+        sticky=found.plan.sticky,
+    )
 
 
 def promote(endpoint: Endpoint, why: str) -> Shift:
@@ -128,7 +137,9 @@ def with_numbers(shift: Shift, bake: Mapping[str, Any]) -> Shift:
     return replace(shift, bake=bake)
 
 
-def share_out(endpoint: Endpoint, shares: Mapping[int, int], why: str) -> Shift | None:
+def share_out(
+    endpoint: Endpoint, shares: Mapping[int, int], why: str, sticky: bool | None = None
+) -> Shift | None:
     """The traffic that somebody wants; None if it is so already. Raises `InvalidInput`,
     `NotFound` or `Conflict`."""
     wanted = {version: percent for version, percent in sorted(shares.items()) if percent}
@@ -160,7 +171,9 @@ def share_out(endpoint: Endpoint, shares: Mapping[int, int], why: str) -> Shift 
             )
         if found.is_judged and wanted == {version: 100}:
             states[version] = (EndpointState.SERVING, "")
-    if wanted == endpoint.traffic:
+    if sticky is None:
+        sticky = endpoint.sticky and len(endpoint.traffic) > 1
+    if wanted == endpoint.traffic and sticky == endpoint.sticky:
         return None
     canary = canary_of(endpoint)
     hidden = canary is None or canary.version not in endpoint.traffic
@@ -168,7 +181,7 @@ def share_out(endpoint: Endpoint, shares: Mapping[int, int], why: str) -> Shift 
     former = endpoint.traffic if begins else endpoint.former or endpoint.traffic
     if former == wanted:
         former = {}
-    return Shift(Action.TRAFFIC, wanted, former, None, why, states)
+    return Shift(Action.TRAFFIC, wanted, former, None, why, states, sticky=sticky)
 
 
 def fail(endpoint: Endpoint, version: int, error: str) -> Shift:

@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.gateway import sticky
 from aiaas_hub.gateway.clusters import cluster_name
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
@@ -95,9 +96,21 @@ def _lookup(routes: Sequence[Route]) -> dict[str, Any]:
     with thousands of patterns that is most of a request's time: so it gets a tree of short lists.
     """
     by_beginning: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_callers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for route in routes:
-        by_beginning[_beginning(route.owner, route.endpoint)] += _entries(route)
-    beginnings = {one: _list_of(entries) for one, entries in by_beginning.items() if entries}
+        beginning = _beginning(route.owner, route.endpoint)
+        entries = _entries(route)
+        if entries and sticky.is_sticky(route):
+            address = sticky.by_path(path_pattern(route.owner, route.endpoint))
+            callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone)))
+            by_callers[beginning].append({"predicate": address, "on_match": callers})
+            entries = []
+        by_beginning[beginning] += entries
+    beginnings = {
+        one: sticky.first_of(by_callers[one], _list_of(entries))
+        for one, entries in by_beginning.items()
+        if entries or by_callers[one]
+    }
     if not beginnings:
         return {"routes": [_nothing_else()]}
     path = {"@type": f"{TYPE}envoy.type.matcher.v3.HttpRequestHeaderMatchInput"}

@@ -50,6 +50,8 @@ class CanaryPlan(BaseModel):
     """Its share of the requests; of a shadow, the share that it gets a copy of."""
     shadow: bool = False
     """Whether it gets copies only: what it answers to them goes to nobody."""
+    sticky: bool = False
+    """Whether the same caller always comes to the same version."""
     bake_seconds: float | None = Field(default=None, ge=1, le=7 * 24 * 3600)
     """After so long it is promoted or rolled back by itself; None: somebody decides."""
     limits: Limits = Limits()
@@ -58,6 +60,8 @@ class CanaryPlan(BaseModel):
     def _a_share(self) -> CanaryPlan:
         if self.percent == 100 and not self.shadow:
             raise ValueError("A canary gets at most 99 percent; only a shadow a copy of all.")
+        if self.sticky and self.shadow:
+            raise ValueError("A shadow answers no callers, so there is nothing to be sticky.")
         return self
 
 
@@ -202,6 +206,9 @@ class Endpoint(BaseModel):
     """Version → percent; empty until the first version serves."""
     former: dict[int, int] = {}
     """The traffic that a rollback leads back to; empty where there is none."""
+    sticky: bool = False
+    """Whether the same caller always comes to the same version, while several share the
+    requests."""
     versions: list[EndpointVersion]
     """Newest first."""
     signature: Signature | None = None
@@ -316,6 +323,9 @@ class Why(BaseModel):
 class TrafficRequest(Why):
     traffic: dict[int, Annotated[int, Field(ge=0, le=100)]] = Field(min_length=1, max_length=16)
     """Version → percent; together 100."""
+    sticky: bool | None = None
+    """Whether the same caller always comes to the same version; None: as it is, and not where the
+    requests were not shared out."""
 
 
 class KeyScope(StrEnum):

@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="it gets a copy of the requests (of all) and answers nobody",
     )
     parser.add_argument(
+        "--sticky",
+        action="store_true",
+        help="of a canary: the same caller always comes to the same version",
+    )
+    parser.add_argument(
         "--bake",
         type=float,
         metavar="SECONDS",
@@ -83,7 +88,7 @@ def run(args: argparse.Namespace, call: Call) -> object:
         for name in ("max_error_rate", "max_slowdown", "max_disagreement")
         if (value := getattr(args, name)) is not None
     }
-    plan = canary_plan(args.canary, args.bake, limits, args.shadow)
+    plan = canary_plan(args.canary, args.bake, limits, args.shadow, args.sticky)
     options = serving_options(args.instances, args.max_batch, args.warm_up, args.timeout)
     if args.run is not None:
         return publish_run(args.run, args.name, plan, options)

@@ -127,6 +127,26 @@ def test_traffic_is_what_somebody_says(world: World) -> None:
     assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
 
 
+def test_callers_stay_with_a_version_if_asked(world: World) -> None:
+    publish(world, b"one")
+    assert publish(world, b"two", percent=10, sticky=True)["sticky"] is True
+    (route,) = world.gateway.routes
+    assert route.sticky
+    path = f"{ENDPOINT}/traffic"
+    # As it is, unless somebody says otherwise.
+    assert world.ok("POST", path, json={"traffic": {"1": 80, "2": 20}})["sticky"] is True
+    split = {"traffic": {"1": 80, "2": 20}, "sticky": False}
+    assert world.ok("POST", path, json=split)["sticky"] is False
+    assert not world.gateway.routes[0].sticky
+    assert world.ok("POST", path, json={**split, "sticky": True})["sticky"] is True
+    world.ok("POST", f"{ENDPOINT}/promote", json={})
+    # It belonged to the split that is over.
+    assert world.ok("POST", path, json={"traffic": {"1": 80, "2": 20}})["sticky"] is False
+    world.ok("POST", path, json={"traffic": {"2": 100}})
+    publish(world, b"three", percent=10)
+    assert world.ok("GET", ENDPOINT)["sticky"] is False
+
+
 def test_a_version_that_is_not_loaded_gets_no_share(world: World) -> None:
     for content in (b"one", b"two", b"three"):
         publish(world, content)

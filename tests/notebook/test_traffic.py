@@ -46,6 +46,11 @@ def test_a_canary_is_published_promoted_and_rolled_back(notebook: Notebook) -> N
     assert (first.action, first.by, first.after) == ("traffic", "alice", {1: 70, 2: 30})
     assert [change.why for change in endpoint.history()][2] == "better"
     assert "better" in repr(endpoint.history())
+    kept = notebook.run("%aiaas traffic digits 1=70 2=30 --sticky")
+    assert "version 2: 30 %; each caller stays with one" in repr(kept)
+    assert "sticky to a canary only" in notebook.refuses(
+        "%aiaas publish digits --model cnn --sticky"
+    )
 
 
 @pytest.mark.usefixtures("two")

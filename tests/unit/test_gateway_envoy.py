@@ -273,6 +273,45 @@ def test_a_path_begins_with_its_own_endpoints_list(owner: str) -> None:
             ), path
 
 
+def test_a_sticky_endpoint_has_a_list_for_each_version_and_a_hash_that_chooses() -> None:
+    targets = [RouteTarget("d", 1, 70), RouteTarget("d", 2, 0), RouteTarget("d", 3, 30)]
+    route = Route("ann", "digits", targets, "ann/digits", sticky=True)
+    (document,) = route_configuration([route])["resources"]
+    tree = document["virtual_hosts"][0]["matcher"]["matcher_tree"]["prefix_match_map"]["map"]
+    (below,) = tree["/ann/digits/"]["matcher"]["matcher_list"]["matchers"]
+    assert below["predicate"]["single_predicate"]["value_match"] == {
+        "safe_regex": {"google_re2": {}, "regex": "/ann/digits/.*"}
+    }
+    # What is no sticky endpoint's address has nothing here.
+    assert tree["/ann/digits/"]["matcher"]["on_no_match"] == _list([])
+    (named,) = below["on_match"]["matcher"]["matcher_list"]["matchers"]
+    keyed = below["on_match"]["matcher"]["on_no_match"]
+    alone = [
+        _lists(
+            [
+                Route(
+                    "ann",
+                    "digits",
+                    [RouteTarget("d", v, 100 * (v == of)) for v in (1, 2, 3)],
+                    "ann/digits",
+                )
+            ]
+        )["/ann/digits/"]
+        for of in (1, 3)
+    ]
+    for branch, header in ((named["on_match"], "x-aiaas-sticky"), (keyed, "authorization")):
+        (newest,) = branch["matcher"]["matcher_list"]["matchers"]
+        found = newest["predicate"]["single_predicate"]
+        assert found["input"]["typed_config"]["header_name"] == header
+        hashing = found["custom_match"]["typed_config"]
+        assert (hashing["threshold"], hashing["modulo"]) == (70, 100)
+        for one, wanted in ((branch["matcher"]["on_no_match"], 0), (newest["on_match"], 1)):
+            assert one["action"]["typed_config"]["routes"] == alone[wanted]
+    # One version that has all, and an endpoint beside it, are as they were.
+    whole = Route("ann", "digits", [RouteTarget("d", 1, 100)], "ann/digits", sticky=True)
+    assert _lists([whole])["/ann/digits/"][0]["match"]["headers"]
+
+
 def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
     routes = [
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")

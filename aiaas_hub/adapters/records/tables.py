@@ -328,6 +328,8 @@ class EndpointRow(Base):
     """Desired: version (JSON keys are strings) → percent."""
     former: Mapped[dict[str, Any]]
     """The traffic that a rollback leads back to."""
+    sticky: Mapped[bool]
+    """Whether the same caller always comes to the same version."""
 
 
 class EndpointVersionRow(Base):
