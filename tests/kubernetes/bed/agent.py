@@ -19,6 +19,7 @@ import httpx
 
 from .api import CORE, KubeApi, Object, Refused
 from .clock import now
+from .names import Names
 from .nodes import beat, lost_nodes
 from .pod import Addresses, Pod
 
@@ -31,7 +32,7 @@ class Kubelet:
         self.state = state
         self.stop = threading.Event()
         self.pods: dict[str, Pod] = {}
-        self._addresses = Addresses(network)
+        self._addresses = Addresses(network, _start_names(api, f"{network}.0.53"))
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -70,7 +71,7 @@ class Kubelet:
                 known.deleted.set()
             known.thread.start()
         elif known is not None:
-            known.pod = pod
+            known.see(pod)
             if going:
                 known.deleted.set()
         if kind == "DELETED":
@@ -99,6 +100,15 @@ class Kubelet:
             if pod.name == name and pod.pod["metadata"]["namespace"] == namespace
         ]
         return found[-1] if found else None
+
+
+def _start_names(api: KubeApi, address: str) -> str:
+    """The address; empty where nobody may listen at such a port, and pods know no names."""
+    try:
+        Names(api, address).start()
+    except PermissionError:
+        return ""
+    return address
 
 
 class Logs(http.server.BaseHTTPRequestHandler):
