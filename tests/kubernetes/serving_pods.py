@@ -93,6 +93,8 @@ class Serving:
     namespace: str
     pods: ServerPods
     store: ObjectStore
+    kubeconfig: Path
+    control: str
     triton: TritonKubernetes
     envoy: EnvoyKubernetes
 
@@ -220,7 +222,7 @@ def serving(
         lambda owner: address_of(group_of_owner(owner, server.grouping), server),
     )
     try:
-        yield Serving(plane, namespace, server, store, triton, envoy)
+        yield Serving(plane, namespace, server, store, kubeconfig, control, triton, envoy)
     finally:
         triton.close()
         envoy.close()
