@@ -75,7 +75,7 @@ class ServiceConfig(Configurable):
         None,
         allow_none=True,
         help="Memory that all served models together may take; a publish that would not fit is "
-        "refused. None: half of the machine's.",
+        "refused. None: half of the machine's, or four fifths of a pod's of Triton.",
     ).tag(config=True)
 
     max_streams_per_user = Int(
@@ -198,6 +198,60 @@ class ServiceConfig(Configurable):
         "their place.",
     ).tag(config=True)
 
+    serving_namespace = Unicode(
+        "",
+        help="Namespace in which models are served by pods of Triton behind pods of Envoy; empty: "
+        "both run beside the service.",
+    ).tag(config=True)
+
+    serving_url = Unicode(
+        "",
+        help="fsspec URL, s3://bucket/prefix, under which served models are kept for those pods.",
+    ).tag(config=True)
+
+    serving_image = Unicode("", help="Image of Triton's pods: images/triton.").tag(config=True)
+
+    serving_agent_image = Unicode("", help="Image of the agent in Triton's pods: images/hub.").tag(
+        config=True
+    )
+
+    serving_secret_file = Unicode(
+        "/etc/aiaas-serving/control",
+        help="A file with the key `control` of the Secret `triton`, with which the service may "
+        "load models.",
+    ).tag(config=True)
+
+    serving_gateway_url = Unicode(
+        "", help="Address of the gateway as callers and notebooks reach it."
+    ).tag(config=True)
+
+    serving_groups = Enum(
+        ("shared", "owner"),
+        "shared",
+        help="Whether all models are served by the same pods, or each owner's by pods of their "
+        "own.",
+    ).tag(config=True)
+
+    serving_replicas = Int(
+        2, min=1, help="Pods of Triton that a group begins with; an autoscaler may change it."
+    ).tag(config=True)
+
+    serving_cpus = Float(2, min=0.1, help="Processors that a pod of Triton asks for.").tag(
+        config=True
+    )
+
+    serving_pod_memory_bytes = Int(
+        8 << 30, min=1 << 28, help="Memory of a pod of Triton, with all models of its group."
+    ).tag(config=True)
+
+    serving_node_selector = Dict(
+        value_trait=Unicode(), key_trait=Unicode(), help="Labels of the nodes of Triton's pods."
+    ).tag(config=True)
+
+    serving_tolerations = List(
+        Dict(), help="Tolerations of Triton's pods, in Kubernetes' words."
+    ).tag(config=True)
+
     query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
 
     query_memory_bytes = Int(
@@ -296,6 +350,8 @@ def read_config(home: Home) -> ServiceConfig:
         config.records_url = Path(config.records_url_file).read_text().strip()
     config.records_url = config.records_url or home.records_url
     config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
+    if config.serving_memory_bytes is None and config.serving_namespace:
+        config.serving_memory_bytes = config.serving_pod_memory_bytes * 4 // 5
     if config.serving_memory_bytes is None:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         config.serving_memory_bytes = machine // 2

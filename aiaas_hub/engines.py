@@ -16,6 +16,7 @@ from aiaas_hub.schemas.errors import InvalidInput
 if TYPE_CHECKING:
     from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes, Nodes, RunPods
     from aiaas_hub.adapters.supervisor import Supervisor
+    from aiaas_hub.gateway.keys import GatewayKeys
     from aiaas_hub.spawner.profiles import Profile
 
 
@@ -29,18 +30,33 @@ class Engines:
 
 def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     # Imported here, since only the engines that are driven need be installed.
-    from aiaas_hub.adapters.envoy_local import EnvoyLocal
     from aiaas_hub.adapters.supervisor import Supervisor
-    from aiaas_hub.adapters.triton_local import TritonLocal
     from aiaas_hub.gateway.keys import GatewayKeys
 
     supervisor = Supervisor(records=home.processes, logs=home.logs)
     keys = GatewayKeys(home)
+    serving, gateway = _serving(home, supervisor, keys, config)
     return Engines(
         training=_training(home, supervisor, api_url, config),
-        serving=TritonLocal(home, supervisor),
-        gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
+        serving=serving,
+        gateway=gateway,
         signer=keys,
+    )
+
+
+def _serving(
+    home: Home, supervisor: Supervisor, keys: GatewayKeys, config: ServiceConfig
+) -> tuple[ServingEngine, Gateway]:
+    if config.serving_namespace:
+        from aiaas_hub.serving_pods import serving_on_pods
+
+        return serving_on_pods(home, keys, config)
+    from aiaas_hub.adapters.envoy_local import EnvoyLocal
+    from aiaas_hub.adapters.triton_local import TritonLocal
+
+    return (
+        TritonLocal(home, supervisor),
+        EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
     )
 
 

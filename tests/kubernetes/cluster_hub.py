@@ -50,6 +50,8 @@ class ClusterHub:
     root: Path
     profiles: list[dict[str, Any]]
     start_seconds: int
+    service_url: str = "http://127.0.0.1:9"
+    """Nothing is there by default: servers start without the service."""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     ports: list[int] = field(default_factory=lambda: free_ports(3))
@@ -75,8 +77,7 @@ class ClusterHub:
             "hub_bind_url": f"http://127.0.0.1:{hub}",
             "hub_connect_url": f"http://127.0.0.1:{hub}",
             "proxy_api_url": f"http://127.0.0.1:{proxy_api}",
-            # Nothing is there: servers start without the service.
-            "service_url": "http://127.0.0.1:9",
+            "service_url": self.service_url,
             "namespace": USERS,
             "image": "this-environment",
             "storage_class": "bed",

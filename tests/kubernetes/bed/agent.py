@@ -72,7 +72,7 @@ class Kubelet:
                 known.deleted.set()
             known.thread.start()
         elif known is not None:
-            known.pod = pod
+            known.see(pod)
             if going:
                 known.deleted.set()
         if kind == "DELETED":
