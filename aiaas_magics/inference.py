@@ -143,7 +143,9 @@ class Caller:
         )
         # The gateway's header says the same; tritonclient does not show it.
         self.last_version = int(answer.get_response()["model_version"])
-        return {spec.name: answer.as_numpy(spec.name) for spec in call.signature.outputs}
+        return {
+            spec.name: _read(spec, answer.as_numpy(spec.name)) for spec in call.signature.outputs
+        }
 
     def _connection(self, url: str) -> Any:
         known = getattr(self._local, "connection", None)
@@ -212,9 +214,48 @@ def _by_column(names: list[str], frame: Any) -> dict[str, Any]:
     return {name: frame[[columns[name]]].to_numpy() for name in names}
 
 
+def _read(spec: TensorSpec, array: NDArray[Any]) -> NDArray[np.generic]:
+    """An output as a person has it: strings are str, one a row where the signature says so."""
+    if spec.dtype != "string":
+        return array
+    import numpy as np
+
+    found = np.array([one.decode(errors="replace") for one in array.flat], np.object_)
+    return found if spec.shape == [1] else found.reshape(array.shape)
+
+
+def _to_strings(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
+    """A text, or texts in a list, an array or a column, `[rows, …]`."""
+    import numpy as np
+
+    if isinstance(value, str | bytes):
+        value = [value]
+    try:
+        array = np.asarray(value, np.object_)
+    except ValueError:
+        array = np.empty(0, np.object_)
+    if array.ndim == 1 and spec.shape == [1]:
+        array = array[:, None]
+    odd = next((one for one in array.flat if not isinstance(one, str | bytes)), None)
+    if odd is not None:
+        raise InvalidInput(
+            f"Input {spec.name} takes text, and {str(odd)[:40]!r} is of the type "
+            f"{type(odd).__name__}.",
+            remedy="Give a text, or a list of texts; of a column: frame['name'].astype(str).",
+        )
+    if array.ndim != len(spec.shape) + 1 or array.shape[0] == 0:
+        raise InvalidInput(
+            f"Input {spec.name} takes texts, one a row.",
+            remedy="Give a text, or a list of texts.",
+        )
+    return array
+
+
 def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
     import numpy as np
 
+    if spec.dtype == "string":
+        return _to_strings(spec, value)
     if hasattr(value, "detach"):
         # A torch tensor, which may need its gradient or its device taken off.
         value = value.detach().cpu()

@@ -96,6 +96,8 @@ def publish(
     limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
     labels: list[str] | None = None,
+    tokenizer: Any = None,
+    max_length: int | None = None,
     instances: int | None = None,
     max_batch: int | None = None,
     warm_up: bool = False,
@@ -108,6 +110,11 @@ def publish(
     held-out rows, its outputs are compared with Triton's. Returns when the version serves or, of
     a canary, has its share. Raises `PublishFailed` if it does not come to serve: what served
     before goes on.
+
+    With `tokenizer`, a fast one of transformers, or of a transformers pipeline or a
+    SentenceTransformer, the endpoint takes texts, and so are `example` and `eval_input`: lists of
+    them, of which all but the first `max_length` tokens are cut. It answers with the class's name
+    too, of `labels` or the model's own.
 
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
@@ -140,7 +147,16 @@ def publish(
             "There is no example input to export the model with.",
             remedy="Give a small batch: aiaas.publish(model, x[:2], name=…).",
         )
-    reference = _register(client, name, thing, example, eval_input, labels)
+    reference = _register(
+        client,
+        name,
+        thing,
+        example,
+        eval_input,
+        labels,
+        tokenizer=tokenizer,
+        max_length=max_length,
+    )
     return publish_model(reference, name, plan, options)
 
 
@@ -286,13 +302,19 @@ def failure(endpoint: Endpoint, record: wire.Endpoint, version: int) -> PublishF
 
 
 def _register(
-    client: Client, name: str, model: Any, example: Any, eval_input: Any, labels: list[str] | None
+    client: Client,
+    name: str,
+    model: Any,
+    example: Any,
+    eval_input: Any,
+    labels: list[str] | None,
+    **text: Any,
 ) -> str:
     """Export a model object here and register it as a version of model `name`."""
     from aiaas_magics.runtime.sources import export
 
     with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
-        exported = export(model, example, eval_input, labels, directory=Path(directory))
+        exported = export(model, example, eval_input, labels, **text, directory=Path(directory))
         request = ModelVersionCreate(
             onnx=client.upload(exported.onnx_path).digest,
             evaluation=client.upload(exported.evaluation_path).digest,

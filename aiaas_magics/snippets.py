@@ -1,7 +1,7 @@
 """Programs to copy that call an endpoint, in the languages of those who call.
 
-Each reads its key from the environment variable AIAAS_KEY, sends one row of zeros and prints which
-version answered and what. Needs nothing but what comes with the language.
+Each reads its key from the environment variable AIAAS_KEY, sends one row, of zeros or a text, and
+prints which version answered and what. Needs nothing but what comes with the language.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _TYPES = {
     "uint8": "UINT8",
     **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
     **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+    "string": "BYTES",
 }
 _MOST_VALUES = 2000
 """A shell takes no longer command."""
@@ -39,7 +40,8 @@ def _shape(spec: TensorSpec) -> list[int]:
 
 
 def _zero(spec: TensorSpec) -> str:
-    return "false" if spec.dtype == "bool" else "0"
+    """As JSON."""
+    return {"bool": "false", "string": '"I loved it"'}.get(spec.dtype, "0")
 
 
 def _head(spec: TensorSpec) -> str:
@@ -52,7 +54,7 @@ def _python(address: str, inputs: list[TensorSpec]) -> str:
     tensors = "\n".join(
         f'        {{"name": {json.dumps(spec.name)}, "shape": {_shape(spec)}, '
         f'"datatype": "{_TYPES[spec.dtype]}",\n'
-        f'         "data": [{_zero(spec).capitalize()}] * {math.prod(_shape(spec))}}},'
+        f'         "data": [{json.loads(_zero(spec))!r}] * {math.prod(_shape(spec))}}},'
         for spec in inputs
     )
     return f'''import json
@@ -134,7 +136,8 @@ def _joined(inputs: list[TensorSpec], zeros: Callable[[str, int], str]) -> str:
 
 def _java(address: str, inputs: list[TensorSpec]) -> str:
     body = _joined(
-        inputs, lambda zero, count: f'String.join(",", Collections.nCopies({count}, "{zero}"))'
+        inputs,
+        lambda zero, count: f'String.join(",", Collections.nCopies({count}, {json.dumps(zero)}))',
     )
     return f"""import java.net.URI;
 import java.net.http.HttpClient;
@@ -164,7 +167,10 @@ public class Call {{
 
 def _go(address: str, inputs: list[TensorSpec]) -> str:
     body = _joined(
-        inputs, lambda zero, count: f'strings.Repeat("{zero},", {count - 1}) + "{zero}"'
+        inputs,
+        lambda zero, count: (
+            f"strings.Repeat({json.dumps(zero + ',')}, {count - 1}) + {json.dumps(zero)}"
+        ),
     ).replace("\n            ", "\n\t\t")
     return f"""package main
 

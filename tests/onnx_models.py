@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 from aiaas_hub.schemas.models import Signature, TensorSpec
 
@@ -89,6 +95,57 @@ def slow(path: Path, rounds: int) -> Path:
         ],
     )
     return _save(graph, path)
+
+
+TEXT_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="text", dtype="string", shape=[1], kind="text")],
+    outputs=[
+        TensorSpec(name="scores", dtype="float32", shape=[2]),
+        TensorSpec(name="label", dtype="string", shape=[1], kind="label"),
+    ],
+    labels=["bad", "good"],
+)
+
+
+def text(path: Path, labels: Sequence[str] = ("bad", "good")) -> Path:
+    """Scores of a text: how often it says `bad` and `good`. Takes texts of at most 8 words."""
+    words = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "bad": 2, "good": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    words.enable_truncation(8)
+    words.enable_padding(pad_id=0)
+    table = [[9, 9], [0, 0], [1, 0], [0, 1]]  # the padding's row shows a mask that is forgotten
+    tokens = ["batch", "tokens"]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "input_ids"], ["each"]),
+            helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+            helper.make_node("Mul", ["each", "column"], ["seen"]),
+            helper.make_node("ReduceSum", ["seen", "axes"], ["scores"], keepdims=0),
+        ],
+        "text",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, tokens),
+            helper.make_tensor_value_info("attention_mask", TensorProto.INT64, tokens),
+        ],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2])],
+        [
+            helper.make_tensor("table", TensorProto.FLOAT, [4, 2], np.ravel(table)),
+            helper.make_tensor("last", TensorProto.INT64, [1], [2]),
+            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+        ],
+    )
+    _save(graph, path)
+    model = onnx.load(path)
+    step = {
+        "input": "text",
+        "tensors": {"input_ids": "ids", "attention_mask": "mask"},
+        "label": {"output": "label", "names": list(labels)},
+    }
+    model.metadata_props.add(key="aiaas.step", value=json.dumps(step))
+    model.metadata_props.add(key="aiaas.tokenizer", value=words.to_str())
+    onnx.save(model, path)
+    return path
 
 
 def external(path: Path, location: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiaas_hub.schemas import strings
 from aiaas_hub.schemas.endpoints import MAX_BATCH, Parity
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature
@@ -23,7 +24,8 @@ LATENCY_SAMPLES = 25
 def split_evaluation(
     tensors: Mapping[str, Array], signature: Signature
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Held-out inputs and the source model's outputs, by tensor name.
+    """Held-out inputs and the source model's outputs, by tensor name. Of a label there is none:
+    see `check_labels`.
 
     Raises `InvalidInput` if a tensor of the signature is missing or has another shape or type.
     """
@@ -31,14 +33,19 @@ def split_evaluation(
     rows = set()
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
+            if spec.kind == "label":
+                continue
             array = tensors.get(f"{kind}.{spec.name}")
             if array is None or array.ndim == 0:
                 raise InvalidInput(f"The held-out rows lack the {kind} {spec.name}.")
+            if spec.dtype == "string":
+                array = strings.unpack(array)
             fits = len(array.shape) == len(spec.shape) + 1 and all(
                 wanted is None or wanted == got
                 for wanted, got in zip(spec.shape, array.shape[1:], strict=False)
             )
-            if array.dtype != np.dtype(spec.dtype) or not fits:
+            wanted_type = np.dtype("object" if spec.dtype == "string" else spec.dtype)
+            if array.dtype != wanted_type or not fits:
                 raise InvalidInput(
                     f"The held-out rows of {spec.name} are {array.dtype}{list(array.shape[1:])}, "
                     f"its signature says {spec.dtype}{spec.shape}."
@@ -120,10 +127,30 @@ def measure(
     return parity, scale
 
 
+def check_labels(signature: Signature, answer: Mapping[str, Array]) -> None:
+    """Raise `InvalidInput` unless each row's label names the largest value of the first output.
+
+    Not by the source model's labels: of two classes that are equally likely either may be named.
+    """
+    label = next((spec.name for spec in signature.outputs if spec.kind == "label"), None)
+    if label is None or signature.labels is None:
+        return
+    said, scores = answer.get(label), answer.get(signature.outputs[0].name)
+    right = [signature.labels[place].encode() for place in np.argmax(scores, axis=1)]
+    if said is None or said.reshape(-1).tolist() != right:
+        raise InvalidInput(
+            f"Triton's {label!r} does not name the largest value.",
+            remedy="Hand the model over again.",
+        )
+
+
 def difference(expected: Array, answer: Array | None) -> float:
     """Largest absolute difference; infinite where the two cannot be compared."""
     if answer is None or answer.shape != expected.shape:
         return float("inf")
+    if expected.dtype == np.object_:
+        # Strings are no nearer to each other for looking alike.
+        return float("inf") if np.any(expected != answer) else 0.0
     if expected.dtype == np.bool_:
         return float(np.any(expected != answer))
     a, b = expected.astype(np.float64), answer.astype(np.float64)
@@ -136,7 +163,7 @@ def difference(expected: Array, answer: Array | None) -> float:
 
 def magnitude(array: Array) -> float:
     """Largest finite magnitude, without a copy of another type."""
-    if array.dtype == np.bool_:
+    if array.dtype.kind in "bO":
         return 0.0
     finite = array[np.isfinite(array)]
     # As Python numbers: the magnitude of -128 does not fit into eight bits.

@@ -162,7 +162,9 @@ class Publisher:
         inputs, expected = parity.split_evaluation(tensors, model.signature)
 
         def infer(batch: Tensors) -> Tensors:
-            return self._engine.infer(deployment.serving_name, deployment.version, batch)
+            answer = self._engine.infer(deployment.serving_name, deployment.version, batch)
+            parity.check_labels(model.signature, answer)
+            return answer
 
         options = deployment.info.options
         if options.warm_up:

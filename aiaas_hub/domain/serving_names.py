@@ -20,7 +20,9 @@ def serving_name(
     its own, and so have other options: the versions before are served as they were. The hash keeps
     owners apart, whatever their names hold, and begins with the owner's mark.
     """
-    identity = f"{owner}\0{endpoint}\0{signature.model_dump_json(exclude={'labels'})}"
+    # Without what is None, which signatures of before did not have.
+    tensors = signature.model_dump_json(exclude={"labels"}, exclude_none=True)
+    identity = f"{owner}\0{endpoint}\0{tensors}"
     said = options.model_dump_json(exclude={"warm_up"}, exclude_none=True) if options else "{}"
     if said != "{}":
         identity += f"\0{said}"

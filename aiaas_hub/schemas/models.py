@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from aiaas_hub.schemas.blobs import Digest
 from aiaas_hub.schemas.names import Name
 
-DType = Literal["bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
-"""NumPy's names of the tensor types that Triton and ONNX share."""
+DType = Literal[
+    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "string"
+]
+"""NumPy's names of the tensor types that Triton and ONNX share, and `string`: Triton's BYTES."""
+
+Kind = Literal["text", "label"]
+"""What a string is to people: a text that is typed, or the name of a class."""
 
 
 class TensorSpec(BaseModel):
@@ -19,6 +24,9 @@ class TensorSpec(BaseModel):
     dtype: DType
     shape: list[Annotated[int, Field(ge=1, le=2**31 - 1)] | None] = Field(max_length=16)
     """Without the batch dimension; None stands for a free one."""
+    kind: Kind | None = None
+    """Set where the endpoint itself makes the model's tensors of it, or it of them; such a tensor
+    is a string of the shape `[1]`."""
 
 
 class Signature(BaseModel):
@@ -31,12 +39,37 @@ class Signature(BaseModel):
     )
     """Class names of the first output's last axis, where it has them."""
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether the endpoint makes tokens of texts itself."""
+        return any(spec.kind == "text" for spec in self.inputs)
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        for spec in (*self.inputs, *self.outputs):
+            if spec.kind is not None and (spec.dtype, spec.shape) != ("string", [1]):
+                raise ValueError(f"the {spec.kind} {spec.name} is not a string of the shape [1]")
+        if any(spec.kind == "label" for spec in self.inputs):
+            raise ValueError("an input is no label")
+        if any(spec.kind == "text" for spec in self.outputs):
+            raise ValueError("an output is no text")
+        texts = [spec for spec in self.inputs if spec.kind == "text"]
+        if texts and len(self.inputs) > 1:
+            raise ValueError("a text is the only input where it is one")
+        named = [spec for spec in self.outputs if spec.kind == "label"]
+        if named and (not texts or len(named) > 1 or named[0] is self.outputs[0]):
+            raise ValueError("a label is the name of the first output's largest value for a text")
+        if named and self.labels is None:
+            raise ValueError("there are no labels to choose from")
+        return self
+
 
 class ModelHandOver(BaseModel):
     """An exported model: two uploaded blobs and what is known of them.
 
     `evaluation` is a safetensors file with the held-out rows: `input.<name>` and, from the
-    source model, `output.<name>`, equal in their first dimension.
+    source model, `output.<name>`, equal in their first dimension. Strings are in it as
+    `schemas.strings.pack` makes them; of labels there is none, as the outputs decide them.
     """
 
     onnx: Digest

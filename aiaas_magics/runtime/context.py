@@ -274,6 +274,9 @@ class Context:
         example_input: Any = None,
         eval_input: Any = None,
         labels: Sequence[str] | None = None,
+        *,
+        tokenizer: Any = None,
+        max_length: int | None = None,
     ) -> None:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
@@ -285,6 +288,10 @@ class Context:
         form, holds the rows that publishing compares outputs on. `labels` are the class names of
         the first output's last axis.
 
+        With `tokenizer`, a fast one of transformers, the endpoint takes texts: the model takes
+        what the tokenizer makes, the inputs here are texts in a list, and beyond `max_length`
+        tokens a text is cut.
+
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.
         """
@@ -294,7 +301,15 @@ class Context:
         if self.rank != 0:
             return
         with tempfile.TemporaryDirectory(prefix="aiaas-model-") as directory:
-            exported = export(source, example_input, eval_input, labels, directory=Path(directory))
+            exported = export(
+                source,
+                example_input,
+                eval_input,
+                labels,
+                tokenizer=tokenizer,
+                max_length=max_length,
+                directory=Path(directory),
+            )
             version = self._api.hand_over(
                 ModelHandOver(
                     onnx=self._api.upload(exported.onnx_path).digest,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
-_DTYPES = frozenset(get_args(DType))
+_DTYPES = [name for name in get_args(DType) if name != "string"]
 
 
 def export_torch(
@@ -103,7 +103,7 @@ def _named_inputs(model: nn.Module, given: Any, argument: str) -> dict[str, torc
         if _dtype(tensor) not in _DTYPES:
             raise InvalidInput(
                 f"{argument} {name!r} has the type {_dtype(tensor)}, which cannot be served.",
-                remedy=f"Use one of: {', '.join(get_args(DType))}.",
+                remedy=f"Use one of: {', '.join(_DTYPES)}.",
             )
         tensors[name] = tensor.detach().cpu()
     if not tensors or len({tensor.shape[0] for tensor in tensors.values()}) != 1:

@@ -44,10 +44,15 @@ def export(
     eval_input: Any = None,
     labels: Sequence[str] | None = None,
     *,
+    tokenizer: Any = None,
+    max_length: int | None = None,
     directory: Path,
 ) -> ExportedModel:
     """`model` as `model.onnx` in `directory`, with a free batch dimension and proven to answer
     the same.
+
+    With a `tokenizer`, or a transformers pipeline, which has one: inputs are texts; see
+    `text_models`.
 
     A torch module, a Keras 3 model (on torch or TensorFlow), a `tf.Module` or `tf.function`, a
     fitted scikit-learn estimator (XGBoost's are such, in a pipeline too), a `ModelProto`, or the
@@ -59,6 +64,18 @@ def export(
 
     Raises `InvalidInput` if it is none of these, does not convert, or answers differently.
     """
+    if tokenizer is not None or has_tokenizer(model):
+        from aiaas_magics.runtime.text_models import export_text
+
+        return export_text(
+            model,
+            example_input,
+            eval_input,
+            labels,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            directory=directory,
+        )
     # A fitted model is of a library that is imported already: looking is free.
     library = _library(model)
     if library is None and not isinstance(model, str | os.PathLike):
@@ -85,6 +102,13 @@ def export(
     if library == "sklearn":
         return _export_estimator(model, rows, labels, directory)
     return _export_onnx(model, rows, labels, directory)
+
+
+def has_tokenizer(model: Any) -> bool:
+    """Whether it is a model of texts with all that it needs: a pipeline of transformers, or one
+    of sentence-transformers."""
+    bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
+    return bool(bases & {"transformers.Pipeline", "sentence_transformers.SentenceTransformer"})
 
 
 def _library(model: Any) -> str | None:

@@ -273,6 +273,8 @@ def test_a_version_without_files(engine: ServingEngine, tmp_path: Path) -> None:
         ("bool", TensorProto.BOOL, [2, None]),
         ("float16", TensorProto.FLOAT16, [2, None]),
         ("int64", TensorProto.INT64, [2, None]),
+        ("string", TensorProto.STRING, []),
+        ("string", TensorProto.STRING, [2, None]),
     ],
 )
 def test_every_type_arrives_whole(
@@ -293,10 +295,84 @@ def test_every_type_arrives_whole(
     for batch in (1, 3, MAX_BATCH):
         size = (batch, 2, 5) if shape else (batch,)
         values = np.random.default_rng(batch).integers(0, 100, size)
-        sent = (values % 2 if dtype == "bool" else values).astype(dtype)
+        sent: Any = (values % 2 if dtype == "bool" else values).astype(
+            "str" if dtype == "string" else dtype
+        )
+        if dtype == "string":
+            sent = np.char.encode(sent, "ascii").astype(object)
         got = engine.infer("identity", 1, {"x": sent})["y"]
         assert got.dtype == sent.dtype
         np.testing.assert_array_equal(got, sent)
+
+
+def said(engine: TritonLocal, version: int, *texts: str | bytes) -> list[str]:
+    """The labels of texts."""
+    given = np.array([one if isinstance(one, bytes) else one.encode() for one in texts], object)
+    answer: Any = engine.infer("text-1", version, {"text": given.reshape(-1, 1)})
+    assert answer["scores"].shape == (len(texts), 2)
+    assert answer["label"].shape == (len(texts), 1)
+    return [label.decode() for label in answer["label"][:, 0]]
+
+
+def test_texts_go_in_and_labels_come_out(engine: TritonLocal, tmp_path: Path) -> None:
+    """Of two versions each has its own names, and a version that does not load changes nothing."""
+    signature = onnx_models.TEXT_SIGNATURE
+    onnx = onnx_models.text(tmp_path / "1.onnx")
+    others = signature.model_copy(update={"labels": ["schlecht", "gut"]})
+    engine.install(engine.stage("text-1", 1, signature, onnx))
+    engine.set_versions("text-1", signature, [1])
+    texts = ["good, good bad", "bad", "", "gööd " * 9 + "good"]
+    assert said(engine, 1, *texts) == ["good", "bad", "bad", "bad"]
+    assert [said(engine, 1, text) for text in texts] == [["good"], ["bad"], ["bad"], ["bad"]]
+    with pytest.raises(InvalidInput, match="labels in the model are others"):
+        engine.stage("text-1", 2, others, onnx)
+    began = time.monotonic()
+    second = onnx_models.text(tmp_path / "2.onnx", ["schlecht", "gut"])
+    engine.install(engine.stage("text-1", 2, others, second))
+    engine.set_versions("text-1", others, [1, 2])
+    assert said(engine, 2, "good") == ["gut"]
+    print(f"a version of texts served after {time.monotonic() - began:.2f} s")
+    assert said(engine, 1, "good") == ["good"]
+    with pytest.raises(InvalidInput, match="UTF-8"):
+        said(engine, 1, b"\xff\xfe")
+    broken = tmp_path / "3.onnx"
+    broken.write_bytes(onnx.read_bytes().replace(b"WordLevel", b"WordLovel"))
+    with pytest.raises(InvalidInput, match="the tokenizer does not load"):
+        engine.stage("text-1", 3, signature, broken)
+    assert said(engine, 2, "bad") == ["schlecht"]
+
+
+def test_texts_that_come_together_get_their_own_answers(
+    engine: TritonLocal, tmp_path: Path
+) -> None:
+    """They share one run, padded to the longest; one that is no text is refused alone."""
+    signature = onnx_models.TEXT_SIGNATURE
+    engine.install(engine.stage("text-1", 1, signature, onnx_models.text(tmp_path / "1.onnx")))
+    engine.set_versions("text-1", signature, [1])
+    wrong: list[object] = []
+
+    def call(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(40):
+            words = random.choice(["good", "bad", "so"], (2, int(random.integers(1, 8))))
+            wanted = ["good" if (r == "good").sum() > (r == "bad").sum() else "bad" for r in words]
+            try:
+                if seed == 0:
+                    with pytest.raises(InvalidInput, match="UTF-8"):
+                        said(engine, 1, b"\xff")
+                found = said(engine, 1, *(" ".join(row) for row in words))
+            except AiaasError as error:
+                wrong.append(error)
+                continue
+            if found != wanted:
+                wrong.append((words, found))
+
+    threads = [Thread(target=call, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_requests_that_come_together_get_their_own_answers(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import text_models
 import torch
 from contexts import LocalRun, local_run
 from sklearn.datasets import load_diabetes, load_digits
@@ -17,6 +18,7 @@ from torch import nn
 from two_workers import in_two_workers
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.runs import EarlyStop
 from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.recipes import RECIPES, find, optimisers, schedules
@@ -273,27 +275,7 @@ def sentences(rows: int = 96) -> pd.DataFrame:
 
 @pytest.fixture
 def tiny_bert(tmp_path: Path) -> Path:
-    """A BERT of random weights with a tokenizer of whole words, as a folder."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path / "bert"
-    folder.mkdir()
-    words = sorted({word for text in sentences()["text"] for word in text.split()})
-    (folder / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])
-    )
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words) + 5,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return text_models.tiny_bert(tmp_path / "bert", sentences()["text"])
 
 
 def test_texts_are_classified_from_token_ids(tmp_path: Path, tiny_bert: Path) -> None:
@@ -303,6 +285,12 @@ def test_texts_are_classified_from_token_ids(tmp_path: Path, tiny_bert: Path) ->
     with local_run(tmp_path, {"likes": sentences()}, params) as run:
         execute(run, "text-classifier")
         assert run.values("accuracy")[-1] > 0.8
+        handed_over = run.recorded.model
+        assert handed_over is not None
+        # The endpoint takes texts; the model in the file takes what the tokenizer makes of them.
+        signature = Signature.model_validate(handed_over["signature"])
+        assert signature.takes_text
+        assert [spec.kind for spec in signature.outputs] == [None, "label"]
         tokens = AutoTokenizer.from_pretrained(tiny_bert)(
             ["i like violin and choir", "i like rice"], padding=True, return_tensors="np"
         )

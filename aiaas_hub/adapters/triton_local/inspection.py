@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,7 @@ _ONNX_TYPES: dict[DType, str] = {
     "float16": "tensor(float16)",
     "float32": "tensor(float)",
     "float64": "tensor(double)",
+    "string": "tensor(string)",
 }
 
 
@@ -49,9 +51,21 @@ def check(environment: Interpreter, onnx: Path, signature: Signature) -> int:
     The file must lie alone in its directory: weights kept in other files are then not found, and
     onnxruntime refuses paths that lead out of it.
     """
-    answer, memory = _inspect(environment, onnx)
+    strings = any(spec.dtype == "string" for spec in (*signature.inputs, *signature.outputs))
+    if strings and sys.version_info >= (3, 13):
+        raise InvalidInput(
+            "Models of texts are not served by a platform that runs on Python 3.13: Triton's "
+            "python backend has no strings under its numpy.",
+            remedy="Ask the operator to run the platform on Python 3.11 or 3.12.",
+        )
+    answer, memory, labels = _inspect(environment, onnx)
     compare(signature.inputs, answer["inputs"], "input")
     compare(signature.outputs, answer["outputs"], "output")
+    if labels and labels != signature.labels:
+        raise InvalidInput(
+            "The labels in the model are others than those of its signature.",
+            remedy="Hand the model over again, so that both come from one export.",
+        )
     return memory
 
 
@@ -91,7 +105,7 @@ def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
                 )
 
 
-def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], int]:
+def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], int, list[str]]:
     argv: list[str | Path] = [
         environment.python,
         "-I",
@@ -128,7 +142,7 @@ def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], 
         kind: {name: (what, dims) for name, (what, dims) in answer[kind].items()}
         for kind in ("inputs", "outputs")
     }
-    return tensors, int(answer["memory"])
+    return tensors, int(answer["memory"]), list(answer.get("labels", ()))
 
 
 def _names(names: object) -> str:

@@ -49,6 +49,7 @@ TRITON_TYPES: dict[DType, str] = {
     "float16": "TYPE_FP16",
     "float32": "TYPE_FP32",
     "float64": "TYPE_FP64",
+    "string": "TYPE_STRING",
 }
 
 
@@ -70,7 +71,8 @@ def configuration(
     """
     config = model_config_pb2.ModelConfig(
         name=model,
-        backend="onnxruntime",
+        # The second has the same model.onnx, and makes tokens of texts for it.
+        backend="aiaas" if signature.takes_text else "onnxruntime",
         max_batch_size=options.largest_batch,
         input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],
         output=[_tensor(model_config_pb2.ModelOutput, spec) for spec in signature.outputs],

@@ -296,9 +296,11 @@ class TritonLocal:
         (backends / "python").mkdir(parents=True)
         for path in environment.python_backend:
             shutil.copy(path, backends / "python")
-        (backends / "onnxruntime").mkdir()
-        ours = resources.files(__package__).joinpath("onnxruntime_backend", "model.py")
-        (backends / "onnxruntime" / "model.py").write_bytes(ours.read_bytes())
+        for name in ("onnxruntime", "aiaas"):
+            (backends / name).mkdir()
+            for file in ("model.py", "text_step.py"):
+                ours = resources.files(__package__).joinpath("onnxruntime_backend", file)
+                (backends / name / file).write_bytes(ours.read_bytes())
 
     def _connected(self) -> TritonClient:
         if not self._supervisor.alive(NAME):

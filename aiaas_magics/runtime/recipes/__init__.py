@@ -42,10 +42,8 @@ RECIPES: dict[str, Recipe] = {
             "classes from texts, by fine-tuning an encoder of the BERT family",
             parameters.TextClassifier,
             "one table with a column of texts and a column of classes.",
-            "the token ids, which the model's own tokenizer makes in the notebook: "
-            "tokens = AutoTokenizer.from_pretrained(MODEL)(texts, padding=True, "
-            "return_tensors='np'), then {'input_ids': tokens.input_ids, 'attention_mask': "
-            "tokens.attention_mask}, both int64 of shape (rows, tokens).",
+            "a text or a list of them: endpoint.classify(['…', '…']) gives the names of the classes, "
+            "endpoint.predict(…) the numbers too. The tokenizer is served with the model.",
             f"{_HERE}.text_classifier",
         ),
         Recipe(

@@ -30,17 +30,23 @@ def train(ctx: Context, parameters: TextClassifier) -> None:
     training, held_out = split(len(frame), parameters.eval_split, parameters.seed)
     torch.manual_seed(parameters.seed)
     tokenizer, encoder = _pretrained(parameters.model)
-    texts = Texts(tokenizer, frame[parameters.text].astype(str).tolist(), parameters.max_length)
+    written = frame[parameters.text].astype(str).tolist()
+    texts = Texts(tokenizer, written, parameters.max_length)
     say(ctx, f"{len(frame)} texts in {len(labels)} classes")
     network = Classifier(encoder, len(labels), parameters.frozen)
     model = prepare(ctx, network, parameters)
     task = Task(ctx, texts, torch.from_numpy(truth), labels)
     measure = descend(ctx, model, task, parameters, training, held_out)
     classes.tell(ctx, measure)
-    rows = texts.batch(held_out[:_SERVED_ROWS])
-    # Of another length than the rows: so the export knows that it is free.
-    example = {name: tensor[:2, : max(2, tensor.shape[1] - 1)] for name, tensor in rows.items()}
-    ctx.save_model(model, example, rows, labels)
+    served = [written[row] for row in held_out[:_SERVED_ROWS]]
+    ctx.save_model(
+        model,
+        served[:2],
+        served,
+        labels,
+        tokenizer=tokenizer,
+        max_length=parameters.max_length,
+    )
 
 
 def _pretrained(source: str) -> tuple[Any, nn.Module]:

@@ -4,6 +4,11 @@ A model directory with `backend: "onnxruntime"` and `<version>/model.onnx` is se
 here and, unchanged, by the compiled backend of NVIDIA's container; the parameters it reads have
 that backend's names (github.com/triton-inference-server/onnxruntime_backend). It runs inside
 Triton's stub process, in the serving environment: it imports nothing of ours.
+
+Under the name `aiaas` the same files serve models that are given texts (`text_step.py`); NVIDIA's
+container needs them as such a backend, and the packages that they import. One process does all of
+it: texts of several requests are padded together and share one run, which an ensemble's steps could
+not give each other, as their tensors have other lengths.
 """
 
 from __future__ import annotations
@@ -17,6 +22,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+# Triton has the backend's directory on the path.
+from text_step import STEP, TextStep
 
 _TAKEN = ctypes.c_char_p(b"used_dltensor")
 _set_capsule_name = ctypes.pythonapi.PyCapsule_SetName
@@ -44,8 +52,18 @@ class TritonPythonModel:
         except Exception as error:
             # The reason reaches the publisher; where the file lies does not concern them.
             raise pb_utils.TritonModelException(_sanitised(error, path)) from None
-        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._inputs = {
+            tensor["name"]: _strings if tensor["data_type"] == "TYPE_STRING" else _array
+            for tensor in config["input"]
+        }
         self._outputs = [tensor["name"] for tensor in config["output"]]
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._text: TextStep | None = None
+        if config.get("backend") == "aiaas" and STEP in metadata:
+            try:
+                self._text = TextStep(metadata, self._session)
+            except Exception as error:
+                raise pb_utils.TritonModelException(_sanitised(error, path)) from None
         self._batched = config.get("max_batch_size", 0) > 0
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -55,8 +73,8 @@ class TritonPythonModel:
         for index, request in enumerate(requests):
             try:
                 feed = {
-                    name: _array(pb_utils.get_input_tensor_by_name(request, name))
-                    for name in self._inputs
+                    name: read(pb_utils.get_input_tensor_by_name(request, name))
+                    for name, read in self._inputs.items()
                 }
             except Exception as error:
                 responses[index] = _failed(error)
@@ -80,7 +98,7 @@ class TritonPythonModel:
                 feed = {
                     name: np.concatenate([feed[name] for _, feed in group]) for name in self._inputs
                 }
-            results = dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+            results = self._answer(feed)
             start = 0
             for index, part in group:
                 rows = next(iter(part.values())).shape[0] if self._batched else 0
@@ -98,6 +116,13 @@ class TritonPythonModel:
         except Exception as error:
             for index, _ in group:
                 responses[index] = _failed(error)
+
+    def _answer(self, feed: dict[str, Any]) -> dict[str, Any]:
+        if self._text is None:
+            return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        own = [name for name in self._outputs if name != self._text.label]
+        answers = self._session.run(own, self._text.before(feed[self._text.input]))
+        return self._text.after(dict(zip(own, answers, strict=True)))
 
     def finalize(self) -> None:
         del self._session
@@ -132,13 +157,29 @@ def _array(tensor: Any) -> Any:
 
     The stub was compiled for numpy 1. Under numpy 2 its `as_numpy()` makes arrays whose strides
     are 0, in which every element is the first, and `Tensor(name, array)` tensors of 0 bytes: so
-    both ways go through DLPack, which knows nothing of numpy's inner layout.
+    numbers go through DLPack both ways, which knows nothing of numpy's inner layout.
     """
     return np.from_dlpack(tensor)
 
 
+def _strings(tensor: Any) -> Any:
+    """An input of strings, as str. DLPack has none of them; see `inspection` about numpy 2.
+
+    Raises `ValueError` for bytes that are no UTF-8: here, as a request that is refused later takes
+    those down that share its run.
+    """
+    array = tensor.as_numpy()
+    try:
+        decoded = [one.decode() for one in array.flat]
+    except UnicodeDecodeError:
+        raise ValueError(f"{tensor.name()} is not text in UTF-8") from None
+    return np.array(decoded, np.object_).reshape(array.shape)
+
+
 def _tensor(name: str, array: Any) -> Any:
-    """An output tensor of Triton's; see `_array`."""
+    """An output tensor of Triton's; see `_array` and `_strings`."""
+    if array.dtype == np.object_:
+        return pb_utils.Tensor(name, array)
     # Triton takes no strided memory, and DLPack gives away no read-only one.
     array = np.ascontiguousarray(array) if array.ndim else array
     if not array.flags.writeable:

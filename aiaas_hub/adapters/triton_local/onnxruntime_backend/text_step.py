@@ -1,0 +1,83 @@
+"""What comes before and after a model that is given texts: tokens of them, and names of classes.
+
+Both are declared in the metadata of the ONNX file, so that a version is one file and nothing in it
+runs: `aiaas.tokenizer` is a `tokenizer.json` of Hugging Face's tokenizers with its truncation and
+its padding, and `aiaas.step` is JSON:
+
+    {"input": "text",                                     the tensor that holds the texts
+     "tensors": {"input_ids": "ids", …},                  the model's inputs, see `_TENSORS`
+     "label": {"output": "label", "names": ["good", …]}}  or null
+
+It is imported by the backend and by the process that inspects a file before it is served.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+STEP, TOKENIZER = "aiaas.step", "aiaas.tokenizer"
+_MAX_TOKENIZER_BYTES = 64 << 20
+_MAX_TOKENS = 8192
+_TENSORS = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}
+"""What a model's input holds → the attribute of an `Encoding`."""
+_INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+class TextStep:
+    """Raises `ValueError` for what is not as above, or does not fit the model's session."""
+
+    def __init__(self, metadata: Mapping[str, str], session: Any) -> None:
+        # The instances of a model share the processors; a batch of texts takes microseconds.
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        from tokenizers import Tokenizer
+
+        step, text = json.loads(metadata[STEP]), metadata.get(TOKENIZER, "")
+        if len(text) > _MAX_TOKENIZER_BYTES:
+            raise ValueError(f"the tokenizer has more than {_MAX_TOKENIZER_BYTES >> 20} MiB")
+        declared = json.loads(text)
+        length = (declared.get("truncation") or {}).get("max_length", 0)
+        if not 0 < length <= _MAX_TOKENS or not declared.get("padding"):
+            raise ValueError(
+                f"the tokenizer does not truncate to at most {_MAX_TOKENS} tokens and pad"
+            )
+        try:
+            self._tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # tokenizers raises no narrower one
+            raise ValueError(f"the tokenizer does not load: {error}") from None
+        inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+        if set(step["tensors"]) != set(inputs):
+            raise ValueError(f"the text becomes {sorted(step['tensors'])}, not {sorted(inputs)}")
+        self._tensors = {
+            name: (_TENSORS[what], _INTEGERS[inputs[name].type])
+            for name, what in step["tensors"].items()
+        }
+        self.input = str(step["input"])
+        label = step.get("label")
+        self.label = str(label["output"]) if label else None
+        """Name of the output that says each row's class."""
+        self.names = [str(name) for name in label["names"]] if label else []
+        self._names = np.array([name.encode() for name in self.names], np.object_)
+        self._scores = session.get_outputs()[0].name
+        shape = session.get_outputs()[0].shape
+        if label and (len(shape) != 2 or shape[1] not in (len(self.names), None)):
+            raise ValueError(f"there are {len(self.names)} labels, and {self._scores} is {shape}")
+
+    def before(self, texts: Any) -> dict[str, Any]:
+        """The model's inputs, `[rows, tokens]`, from texts `[rows, 1]`; padded to the longest."""
+        encodings = self._tokenizer.encode_batch(texts[:, 0].tolist())
+        return {
+            name: np.array([getattr(encoding, what) for encoding in encodings], dtype)
+            for name, (what, dtype) in self._tensors.items()
+        }
+
+    def after(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs with the name of each row's largest value, `[rows, 1]`."""
+        if self.label is None:
+            return dict(results)
+        chosen = results[self._scores].argmax(axis=1)
+        return {**results, self.label: self._names[chosen].reshape(-1, 1)}

@@ -1,0 +1,249 @@
+"""Models of texts with their tokenizer, as one ONNX file that an endpoint serves texts with.
+
+The tokenizer goes along as its `tokenizer.json` in the file's metadata, with the names of the
+classes: declared, so that nothing which came with a model runs where it is served. The keys are
+those of the serving engine's step for texts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from aiaas_hub.schemas import strings
+from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics.errors import invalid
+from aiaas_magics.runtime.exported import MAX_EVALUATION_ROWS, ExportedModel, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+TEXT, LABEL = "text", "label"
+_STEP, _TOKENIZER = "aiaas.step", "aiaas.tokenizer"
+_TENSORS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
+"""What a tokenizer of transformers calls it → what the step does."""
+_MAX_LENGTH = 512
+"""Tokens, where neither tokenizer nor model say how many they take."""
+
+
+def export_text(
+    model: Any,
+    example_input: Any,
+    eval_input: Any = None,
+    labels: Sequence[str] | None = None,
+    *,
+    tokenizer: Any = None,
+    max_length: int | None = None,
+    directory: Path,
+) -> ExportedModel:
+    """Export `model`, which takes what `tokenizer` makes of texts, as a model that takes texts.
+
+    A torch module whose forward takes `input_ids` and, if it does, `attention_mask` and
+    `token_type_ids`, `[rows, tokens]`; a transformers pipeline or a SentenceTransformer brings its
+    tokenizer. It answers with one row of output per text: of an encoder's hidden states, the mean
+    over the tokens. `labels` are the model's own where it has names for them.
+
+    Raises `InvalidInput` for a tokenizer that has no `tokenizer.json`, or as `export_torch` does.
+    """
+    from aiaas_magics.runtime.export import export_torch
+
+    model, tokenizer = _parts(model, tokenizer)
+    length = max_length or _longest(model, tokenizer)
+    texts = _texts(example_input if eval_input is None else eval_input)[:MAX_EVALUATION_ROWS]
+    module, names = _module(model, tokenizer)
+    rows = _tokens(tokenizer, names, texts, length)
+    # Of another length than the rows: so the export knows that it is free.
+    example = {name: _one_longer(tensor[:2]) for name, tensor in rows.items()}
+    if labels is None:
+        labels = _labels(model)
+    exported = export_torch(module, example, rows, labels, directory=directory)
+    outputs = exported.signature.outputs
+    for output in outputs:
+        if None in output.shape:
+            raise InvalidInput(
+                f"{output.name!r} has a value for each token of a text.",
+                remedy="Return one row per text, as the mean over its tokens.",
+            )
+    named = labels is not None and len(outputs[0].shape) == 1
+    label = {"output": LABEL, "names": list(map(str, labels or ()))} if named else None
+    step = {
+        "input": TEXT,
+        "tensors": {name: _TENSORS[name] for name in names},
+        "label": label,
+    }
+    _attach(exported.onnx_path, step, _declared(tokenizer, length))
+    _keep_texts(exported.evaluation_path, texts)
+    string = {"dtype": "string", "shape": [1]}
+    try:
+        signature = Signature(
+            inputs=[TensorSpec.model_validate({"name": TEXT, "kind": "text", **string})],
+            outputs=[
+                *outputs,
+                *(
+                    [TensorSpec.model_validate({"name": LABEL, "kind": "label", **string})]
+                    if named
+                    else []
+                ),
+            ],
+            labels=exported.signature.labels,
+        )
+    except ValidationError as error:
+        raise invalid(error) from error
+    return replace(exported, signature=signature)
+
+
+def _parts(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """A pipeline's model and tokenizer; of anything else what was given."""
+    if tokenizer is None:
+        tokenizer = model.tokenizer
+        model = model if _encodes(model) else model.model
+    if not callable(getattr(tokenizer, "pad", None)) or not getattr(tokenizer, "is_fast", False):
+        raise InvalidInput(
+            f"A {type(tokenizer).__name__} has no tokenizer.json, which serving it takes.",
+            remedy="Give a fast tokenizer: transformers.AutoTokenizer.from_pretrained(…).",
+        )
+    return model, tokenizer
+
+
+def _encodes(model: Any) -> bool:
+    """Whether it is a SentenceTransformer: it takes a dict, and pools as it was made to."""
+    return any(base.__name__ == "SentenceTransformer" for base in type(model).__mro__)
+
+
+def _texts(given: Any) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(() if given is None else given)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidInput(
+            "The example of a model with a tokenizer is not made of texts.",
+            remedy="Give a list of them: ['I loved it', 'Never again'].",
+        )
+    return texts
+
+
+def _longest(model: Any, tokenizer: Any) -> int:
+    """Tokens that both take."""
+    said = [
+        tokenizer.model_max_length,
+        getattr(model, "max_seq_length", None),
+        getattr(getattr(model, "config", None), "max_position_embeddings", None),
+    ]
+    # Where a tokenizer knows of no limit, it says a number of thirty digits.
+    known = [int(length) for length in said if length and 0 < length <= 1 << 20]
+    return min(known, default=_MAX_LENGTH)
+
+
+def _tokens(
+    tokenizer: Any, names: Sequence[str], texts: list[str], length: int
+) -> dict[str, torch.Tensor]:
+    try:
+        found = tokenizer(
+            texts, truncation=True, max_length=length, padding=True, return_tensors="pt"
+        )
+    except Exception as error:  # tokenizers raises no narrower one
+        raise InvalidInput(
+            f"The tokenizer does not take the example: {first_line(error)}",
+            remedy="Give a tokenizer with a pad_token: tokenizer.pad_token = tokenizer.eos_token.",
+        ) from error
+    return {name: found[name] for name in names}
+
+
+def _one_longer(tensor: torch.Tensor) -> torch.Tensor:
+    """With the last token once more."""
+    import torch
+
+    return torch.cat([tensor, tensor[:, -1:]], dim=1)
+
+
+def _module(model: Any, tokenizer: Any) -> tuple[nn.Module, list[str]]:
+    """What is exported, and the tensors of the tokenizer that it takes."""
+    from aiaas_magics.runtime.named_inputs import with_named_inputs
+
+    made = [name for name in _TENSORS if name in {*tokenizer.model_input_names, "attention_mask"}]
+    if _encodes(model):
+
+        def encode(module: Any, values: list[Any]) -> Any:
+            return module(dict(zip(made, values, strict=True)))["sentence_embedding"]
+
+        return with_named_inputs(model, made, encode), made
+    takes = inspect.signature(model.forward).parameters
+    names = [name for name in made if name in takes]
+    if "input_ids" not in names:
+        raise InvalidInput(
+            "The model's forward does not take input_ids, which a tokenizer makes.",
+            remedy="Give the model that the tokenizer is of, or leave the tokenizer out.",
+        )
+
+    def call(module: Any, values: list[Any]) -> Any:
+        given = dict(zip(names, values, strict=True))
+        found = module(**given)
+        hidden = getattr(found, "last_hidden_state", None)
+        if hidden is not None:
+            return {"embedding": _mean(hidden, given.get("attention_mask"))}
+        # What a model of transformers computes besides is not asked for.
+        return {"logits": found.logits} if hasattr(found, "logits") else found
+
+    return with_named_inputs(model, names, call), names
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """`[rows, tokens, width]` → `[rows, width]`, over the tokens that are none of the padding."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+def _labels(model: Any) -> list[str] | None:
+    """The model's own names of its classes, where somebody gave it some."""
+    names = getattr(getattr(model, "config", None), "id2label", None) or {}
+    found = [str(names[place]) for place in sorted(names)]
+    classifies = type(model).__name__.endswith("ForSequenceClassification")
+    unnamed = all(name == f"LABEL_{place}" for place, name in enumerate(found))
+    return found if classifies and found and not unnamed else None
+
+
+def _declared(tokenizer: Any, length: int) -> str:
+    """Its `tokenizer.json`, with the truncation and padding of this model."""
+    from tokenizers import Tokenizer
+
+    # A copy: the notebook's own is left as it is.
+    copied = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    copied.enable_truncation(length, direction=tokenizer.truncation_side)
+    copied.enable_padding(
+        direction=tokenizer.padding_side,
+        pad_id=tokenizer.pad_token_id or 0,
+        pad_type_id=tokenizer.pad_token_type_id,
+        pad_token=tokenizer.pad_token or "",
+    )
+    return str(copied.to_str())
+
+
+def _attach(onnx_path: Path, step: dict[str, Any], tokenizer: str) -> None:
+    import onnx
+
+    proto = onnx.load(onnx_path)
+    for key, value in ((_STEP, json.dumps(step)), (_TOKENIZER, tokenizer)):
+        proto.metadata_props.add(key=key, value=value)
+    onnx_path.write_bytes(proto.SerializeToString())
+
+
+def _keep_texts(evaluation_path: Path, texts: list[str]) -> None:
+    """The held-out rows are the texts, and not what the tokenizer made of them."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    arrays = {
+        name: array
+        for name, array in load_file(evaluation_path).items()
+        if name.startswith("output.")
+    }
+    arrays[f"input.{TEXT}"] = strings.pack(np.array(texts, np.object_).reshape(-1, 1))
+    save_file(arrays, evaluation_path)
