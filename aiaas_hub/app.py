@@ -181,7 +181,7 @@ def compose(
         read_tensors,
     )
     watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
-    ordered = (engines.gateway, engines.serving, engines.training)
+    ordered = (engines.gateway, engines.serving, engines.training, *engines.others)
     reconciler = Reconciler(
         ordered,
         advancing,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiaas_hub.config import ServiceConfig
-from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.ports import Engine, Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import InvalidInput
@@ -24,12 +25,15 @@ class Engines:
     serving: ServingEngine
     gateway: Gateway
     signer: Signer
+    others: Sequence[Engine] = ()
+    """What is kept alive beside them."""
 
 
 def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     # Imported here, since only the engines that are driven need be installed.
     from aiaas_hub.adapters.envoy_local import EnvoyLocal
     from aiaas_hub.adapters.supervisor import Supervisor
+    from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
     from aiaas_hub.adapters.triton_local import TritonLocal
     from aiaas_hub.gateway.keys import GatewayKeys
 
@@ -40,6 +44,7 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
         serving=TritonLocal(home, supervisor),
         gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
         signer=keys,
+        others=[TfPredictLocal(home, supervisor)],
     )
 
 

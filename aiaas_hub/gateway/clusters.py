@@ -1,15 +1,15 @@
-"""The file of clusters (CDS): a way to Triton for each owner.
+"""The file of clusters (CDS): for each owner a way to Triton, and one to the translator before it.
 
-They all lead to the same socket. Each has its own connections and its own limits, so that an owner
-whose models are slow or whose callers are many waits in a queue of their own. An owner with a
-shadow has two more, for the copies of requests: see `mirrors.py`.
+All owners' lead to the same sockets. Each has its own connections and its own limits, so that an
+owner whose models are slow or whose callers are many waits in a queue of their own. An owner with
+a shadow has more of them, for the copies of requests: see `mirrors.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,35 @@ def shadow_name(owner: str) -> str:
     return cluster_name(owner).replace("triton-", "shadow-")
 
 
+def predict_name(owner: str, *, shadow: bool = False) -> str:
+    """The way to the translator of TensorFlow Serving's protocol, also for copies of requests."""
+    return cluster_name(owner).replace("triton-", "shadow-predict-" if shadow else "predict-")
+
+
 def cluster_configuration(
-    owners: Iterable[str],
+    owners: Collection[str],
     triton: Path,
     parallel: int,
     *,
+    predict: Path,
     mirror: Path,
-    shadowed: Iterable[str] = (),
+    shadowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `mirror`
-    the unix socket of the listener for copies, and `shadowed` whose requests are copied.
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `predict`
+    the translator's and `mirror` that of the listener for copies; `shadowed` are those whose
+    requests are copied.
     """
-    resources = [
-        *(_cluster(cluster_name(owner), triton, parallel) for owner in sorted(set(owners))),
-        *(
-            _cluster(name, socket, parallel)
-            for owner in sorted(set(shadowed))
-            # What is too much for the first is not copied; so it is never for the second.
-            for name, socket in ((mirror_name(owner), mirror), (shadow_name(owner), triton))
-        ),
+    ways = [
+        *((cluster_name(owner), triton) for owner in owners),
+        *((predict_name(owner), predict) for owner in owners),
+        # What is too much for the first of these is not copied; so it is never for the others.
+        *((mirror_name(owner), mirror) for owner in shadowed),
+        *((shadow_name(owner), triton) for owner in shadowed),
+        *((predict_name(owner, shadow=True), predict) for owner in shadowed),
     ]
+    resources = [_cluster(name, socket, parallel) for name, socket in sorted(set(ways))]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 
