@@ -21,6 +21,7 @@ from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.partial_uploads import FilePartialUploads
+from aiaas_hub.adapters.precision import OnnxConverter
 from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
@@ -164,6 +165,7 @@ def compose(
         engines.serving,
         live,
         read_tensors,
+        OnnxConverter(),
         config.serving_memory_bytes,
     )
     profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
