@@ -22,6 +22,7 @@ from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.partial_uploads import FilePartialUploads
+from aiaas_hub.adapters.precision import OnnxConverter
 from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
@@ -165,6 +166,7 @@ def compose(
         engines.serving,
         live,
         read_tensors,
+        OnnxConverter(),
         config.serving_memory_bytes,
     )
     profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
@@ -182,7 +184,7 @@ def compose(
         read_tensors,
     )
     watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
-    ordered = (engines.gateway, engines.serving, engines.training)
+    ordered = (engines.gateway, engines.serving, engines.training, *engines.others)
     reconciler = Reconciler(
         ordered,
         advancing,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiaas_hub.config import ServiceConfig
-from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.ports import Engine, Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import InvalidInput
@@ -26,6 +27,8 @@ class Engines:
     serving: ServingEngine
     gateway: Gateway
     signer: Signer
+    others: Sequence[Engine] = ()
+    """What is kept alive beside them."""
 
 
 def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
@@ -35,28 +38,31 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
 
     supervisor = Supervisor(records=home.processes, logs=home.logs)
     keys = GatewayKeys(home)
-    serving, gateway = _serving(home, supervisor, keys, config)
+    serving, gateway, others = _serving(home, supervisor, keys, config)
     return Engines(
         training=_training(home, supervisor, api_url, config),
         serving=serving,
         gateway=gateway,
         signer=keys,
+        others=others,
     )
 
 
 def _serving(
     home: Home, supervisor: Supervisor, keys: GatewayKeys, config: ServiceConfig
-) -> tuple[ServingEngine, Gateway]:
+) -> tuple[ServingEngine, Gateway, Sequence[Engine]]:
     if config.serving_namespace:
         from aiaas_hub.serving_pods import serving_on_pods
 
-        return serving_on_pods(home, keys, config)
+        return *serving_on_pods(home, keys, config), ()
     from aiaas_hub.adapters.envoy_local import EnvoyLocal
+    from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
     from aiaas_hub.adapters.triton_local import TritonLocal
 
     return (
         TritonLocal(home, supervisor),
         EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
+        [TfPredictLocal(home, supervisor)],
     )
 
 

@@ -187,7 +187,7 @@ class EnvoyKubernetes:
 
     def _routes(self, routes: Sequence[Route]) -> dict[str, Any]:
         secret = {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
-        return route_configuration(routes, secret)
+        return route_configuration(routes, secret, translated=False)
 
     def _mounted(self) -> dict[str, str]:
         if not self._written:

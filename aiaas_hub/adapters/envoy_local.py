@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from urllib.parse import quote
 from aiaas_hub.adapters import run_directory, unix_http
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
+from aiaas_hub.adapters.tf_predict import engine as tf_predict
 from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap, to_text
@@ -153,12 +154,13 @@ class EnvoyLocal:
         return body
 
     def _cluster_configuration(
-        self, owners: Iterable[str], copied: Iterable[str]
+        self, owners: Collection[str], copied: Collection[str]
     ) -> dict[str, Any]:
         return cluster_configuration(
             owners,
             triton_sockets(self._home) / "http",
             self._parallel,
+            predict=tf_predict.socket_of(self._home),
             mirror=self._mirror(),
             shadowed=copied,
         )

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from pydantic import BaseModel, Field
 
-from aiaas_hub.domain import parity, traffic, verdict
+from aiaas_hub.domain import parity, precision, traffic, verdict
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import (
@@ -27,7 +27,7 @@ from aiaas_hub.domain.ports import (
     ServingEngine,
     VersionTraffic,
 )
-from aiaas_hub.domain.publishing import PARITY_TOLERANCE, ReadTensors, Tensors
+from aiaas_hub.domain.publishing import ReadTensors, Tensors
 from aiaas_hub.domain.records import Deployment, EndpointRecords
 from aiaas_hub.schemas import agreement
 from aiaas_hub.schemas.endpoints import MAX_BATCH, Bake, Endpoint, VersionNumbers
@@ -239,7 +239,8 @@ class Baking:
             log.warning("%s does not answer a probe: %s", deployment.serving_name, error.message)
             tally.probe_errors += 1
             return
-        if expected is not None and not _right(answer, expected):
+        tolerance = precision.tolerance(deployment.info.options)
+        if expected is not None and not _right(answer, expected, tolerance):
             tally.probe_errors += 1
 
     def _compare(
@@ -273,11 +274,11 @@ def _counters(found: VersionTraffic | None) -> dict[str, int]:
     }
 
 
-def _right(answer: Tensors, expected: Tensors) -> bool:
+def _right(answer: Tensors, expected: Tensors, tolerance: float) -> bool:
     for name, array in expected.items():
         given = answer.get(name)
         wanted = array[:_PROBED_ROWS]
         scale = max(1.0, parity.magnitude(array))
-        if not parity.difference(wanted, given) <= PARITY_TOLERANCE * scale:
+        if not parity.difference(wanted, given) <= tolerance * scale:
             return False
     return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from aiaas_hub.schemas.datasets import Column, Format
-from aiaas_hub.schemas.endpoints import ServingOptions
+from aiaas_hub.schemas.endpoints import ModelFigures, Precision, ServingOptions
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth
@@ -140,6 +140,23 @@ class ModelCounts:
     """Over all runs."""
     batch_sizes: Mapping[int, int]
     """Rows → runs."""
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    path: Path
+    before: ModelFigures
+    after: ModelFigures
+
+
+class ModelConverter(Protocol):
+    def converted(
+        self, onnx: Path, precision: Precision, rows: Path, batch: int
+    ) -> AbstractContextManager[ConvertedModel]:
+        """The model in this precision, with the same inputs and outputs, for as long as the
+        context lasts; a repeat makes the same file. Its speed and the source's are measured on
+        the held-out `rows`, one by one and in batches of `batch`. Raises `InvalidInput` where it
+        cannot be converted."""
 
 
 class ServingEngine(Engine, Protocol):

@@ -1,16 +1,16 @@
-"""The file of clusters (CDS): a way to Triton for each owner.
+"""The file of clusters (CDS): for each owner a way to Triton, and one to the translator before it.
 
-They all lead to the same socket, or to the pods of a group of servers. Each has its own
+They all lead to the same sockets, or to the pods of a group of servers. Each has its own
 connections and its own limits, so that an owner whose models are slow or whose callers are many
-waits in a queue of their own. An owner with a shadow has two more, for the copies of requests: see
-`mirrors.py`.
+waits in a queue of their own. An owner with a shadow has more of them, for the copies of requests:
+see `mirrors.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,21 +56,30 @@ def shadow_name(owner: str) -> str:
     return cluster_name(owner).replace("triton-", "shadow-")
 
 
+def predict_name(owner: str, *, shadow: bool = False) -> str:
+    """The way to the translator of TensorFlow Serving's protocol, also for copies of requests."""
+    return cluster_name(owner).replace("triton-", "shadow-predict-" if shadow else "predict-")
+
+
 def cluster_configuration(
-    owners: Iterable[str],
+    owners: Collection[str],
     triton: Path,
     parallel: int,
     *,
+    predict: Path,
     mirror: Path,
-    shadowed: Iterable[str] = (),
+    shadowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `mirror`
-    the unix socket of the listener for copies, and `shadowed` which of the owners' requests are
-    copied.
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `predict`
+    the translator's and `mirror` that of the listener for copies; `shadowed` which of the owners'
+    requests are copied.
     """
-    return _file({owner: _socket(triton) for owner in owners}, parallel, mirror, shadowed)
+    way = _socket(triton)
+    translated = {predict_name(owner): _socket(predict) for owner in owners}
+    translated |= {predict_name(owner, shadow=True): _socket(predict) for owner in shadowed}
+    return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, translated)
 
 
 def pods_configuration(
@@ -79,15 +88,15 @@ def pods_configuration(
     parallel: int,
     *,
     mirror: Path,
-    shadowed: Iterable[str] = (),
+    shadowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """The same where an owner's Triton is the pods behind a name, which DNS answers with the
-    addresses of all that are ready. `hosts`: owner → name."""
+    addresses of all that are ready; there no translator is. `hosts`: owner → name."""
     ways = {
         owner: _Way({"socket_address": {"address": host, "port_value": port}}, _DISCOVERY)
         for owner, host in hosts.items()
     }
-    return _file(ways, parallel, mirror, shadowed)
+    return _file(ways, parallel, mirror, shadowed, {})
 
 
 class _Way(NamedTuple):
@@ -100,20 +109,18 @@ def _socket(path: Path) -> _Way:
 
 
 def _file(
-    ways: Mapping[str, _Way], parallel: int, mirror: Path, shadowed: Iterable[str]
+    ways: Mapping[str, _Way],
+    parallel: int,
+    mirror: Path,
+    shadowed: Collection[str],
+    translated: Mapping[str, _Way],
 ) -> dict[str, Any]:
-    resources = [
-        *(_cluster(cluster_name(owner), way, parallel) for owner, way in sorted(ways.items())),
-        *(
-            _cluster(name, way, parallel)
-            for owner in sorted(set(shadowed))
-            # What is too much for the first is not copied; so it is never for the second.
-            for name, way in (
-                (mirror_name(owner), _socket(mirror)),
-                (shadow_name(owner), ways[owner]),
-            )
-        ),
-    ]
+    named = {cluster_name(owner): way for owner, way in ways.items()}
+    # What is too much for the first of these is not copied; so it is never for the others.
+    named |= {mirror_name(owner): _socket(mirror) for owner in shadowed}
+    named |= {shadow_name(owner): ways[owner] for owner in shadowed}
+    named |= translated
+    resources = [_cluster(name, way, parallel) for name, way in sorted(named.items())]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiaas_hub.domain.ports import Route
-from aiaas_hub.gateway.clusters import mirror_name, shadow_name
+from aiaas_hub.gateway.clusters import mirror_name, predict_name, shadow_name
 from aiaas_hub.gateway.names import (
     FILTERS,
     INFER_SECONDS,
@@ -23,6 +23,7 @@ from aiaas_hub.gateway.names import (
     TYPE,
     VIRTUAL_HOST,
     inference_path,
+    predict_path,
     statistics_name,
 )
 
@@ -74,18 +75,22 @@ def _entries(route: Route) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "match": {"path": inference_path(target)},
+            "match": {"path": path(target)},
             "stat_prefix": statistics_name(shadow),
             "route": {
-                "cluster": shadow_name(route.owner),
+                "cluster": cluster,
                 "timeout": f"{shadow.timeout_seconds or INFER_SECONDS:g}s",
-                "prefix_rewrite": inference_path(shadow),
+                "prefix_rewrite": path(shadow),
                 "retry_policy": {
                     "retry_on": "connect-failure,reset-before-request",
                     "num_retries": 2,
                 },
             },
         }
+        for path, cluster in (
+            (inference_path, shadow_name(route.owner)),
+            (predict_path, predict_name(route.owner, shadow=True)),
+        )
         for target in route.targets
         if target.percent > 0
     ]

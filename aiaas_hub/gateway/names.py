@@ -9,6 +9,8 @@ RBAC = "envoy.filters.http.rbac"
 RATE = "envoy.filters.http.local_ratelimit"
 BUFFER = "envoy.filters.http.buffer"
 MUTATION = "envoy.filters.http.header_mutation"
+NAME_HEADER = "x-aiaas-endpoint"
+"""An endpoint's own name, for the translator, who knows Triton's only."""
 CLAIMS = "claims"
 """Where the token's claims lie in a request's metadata."""
 ROUTES = "endpoints"
@@ -21,6 +23,11 @@ INFER_SECONDS = MAX_SECONDS
 def inference_path(target: RouteTarget) -> str:
     """Triton's, of exactly this version."""
     return f"/v2/models/{target.model}/versions/{target.version}/infer"
+
+
+def predict_path(target: RouteTarget) -> str:
+    """The translator's of TensorFlow Serving's protocol, of exactly this version."""
+    return f"/v1/models/{target.model}/versions/{target.version}:predict"
 
 
 def statistics_name(target: RouteTarget) -> str:

@@ -256,7 +256,9 @@ def _answers(url: str) -> Finding:
 def _engines(home: Home) -> Iterator[Finding]:
     supervisor = Supervisor(home.processes, home.logs)
     # One that never started has no record.
-    expected = {"hub", "ray"} | ({"triton", "envoy"} if _serving_is_packaged() else set())
+    expected = {"hub", "ray"} | (
+        {"triton", "envoy", "tf-predict"} if _serving_is_packaged() else set()
+    )
     for name in sorted(expected.union(supervisor.names())):
         process = supervisor.process(name)
         if process is not None:

@@ -65,6 +65,10 @@ class CanaryPlan(BaseModel):
         return self
 
 
+Precision = Literal["fp16", "int8"]
+"""`int8`: weights in eight bits, and what they are multiplied with, as it comes."""
+
+
 class ServingOptions(BaseModel):
     """How a version is served, as far as it was said; None: the platform's own choice."""
 
@@ -76,6 +80,8 @@ class ServingOptions(BaseModel):
     """Whether every instance infers held-out rows before the version gets its first request."""
     timeout_seconds: float | None = Field(default=None, ge=0.001, le=MAX_SECONDS)
     """After so long, its time in the queue included, a request is answered with HTTP 504."""
+    precision: Precision | None = None
+    """None: as the model was handed over."""
 
     @property
     def largest_batch(self) -> int:
@@ -100,6 +106,30 @@ class PublishRequest(BaseModel):
         return self
 
 
+class ModelFigures(BaseModel):
+    """A model in onnxruntime on one thread of a processor, without a server around it."""
+
+    size_bytes: int
+    p50_ms: float
+    """Of one row."""
+    rows_per_second: float
+    """In batches of the largest size."""
+
+
+class Conversion(BaseModel):
+    """What a lower precision made of a model."""
+
+    precision: Precision
+    before: ModelFigures
+    after: ModelFigures
+    tolerance: float
+    """Largest difference accepted, relative to the largest expected output (at least 1)."""
+    disagreement: float
+    """Share of the held-out rows that are answered otherwise."""
+    max_disagreement: float
+    """The largest such share that is accepted."""
+
+
 class Parity(BaseModel):
     """Triton's answers against the source model's, on the held-out rows."""
 
@@ -115,6 +145,8 @@ class Parity(BaseModel):
     """In batches of the largest size, one after the other."""
     memory_bytes: int | None = None
     """Of all instances, as measured by loading the model in a process of its own."""
+    conversion: Conversion | None = None
+    """Where a precision was asked for."""
 
 
 class VersionNumbers(BaseModel):

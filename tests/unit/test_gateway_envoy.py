@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +26,7 @@ from aiaas_hub.gateway.clusters import (
     cluster_configuration,
     cluster_name,
     mirror_name,
+    predict_name,
     shadow_name,
 )
 from aiaas_hub.gateway.keys import GatewayKeys
@@ -138,6 +141,54 @@ def _inference(
     return [binary, plain]
 
 
+def _predictions(
+    who: Callable[[], object], chooses: object, infers: object
+) -> list[dict[str, Any]]:
+    """TensorFlow Serving's paths of the versions 4, 5 and 6, which share 50, 30 and 20 percent: by
+    the number in the path, by the header, by the share; and what is asked about them."""
+    models = "/ann/digits/v1/models/[^/:]+"
+    verb = "(?::|%3[Aa])predict"
+    found = []
+    for how in ("path", "header", "share"):
+        for model, version, share in (("d-1", 4, 50), ("d-2", 5, 80), ("d-2", 6, None)):
+            entry: dict[str, Any] = _entry(
+                "POST",
+                f"{models}/versions/{version}{verb}" if how == "path" else f"{models}{verb}",
+                f"/v1/models/{model}/versions/{version}:predict",
+                version,
+                infers if how == "share" else chooses,
+                share if how == "share" else None,
+            )
+            entry["route"]["cluster"] = predict_name("ann")
+            entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
+                "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+                "buffer": {"max_request_bytes": 8 << 20},
+            }
+            chosen: dict[str, Any] = {"name": "x-aiaas-version"}
+            if how == "header":
+                chosen["string_match"] = {"exact": str(version)}
+                entry["match"]["headers"].append(chosen)
+            elif how == "share":
+                entry["match"]["headers"].append({**chosen, "present_match": False})
+                entry["stat_prefix"] = f"{model}-v{version}"
+            found.append(entry)
+    asked: dict[str, Any] = _entry(
+        "GET",
+        f"{models}(?:/versions/[^/]+)?(/metadata)?",
+        r"/v1/models/d-1/versions/4\1",
+        4,
+        who(),
+    )
+    asked["route"]["cluster"] = predict_name("ann")
+    asked["request_headers_to_add"] = [
+        {
+            "header": {"key": "x-aiaas-endpoint", "value": "digits"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    ]
+    return [*found, asked]
+
+
 def _list(entries: list[dict[str, object]]) -> dict[str, object]:
     routes = {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteList",
@@ -212,6 +263,7 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
             *_inference(infer, first, 4, infers, 50, statistics="d-1-v4"),
             *_inference(infer, second, 5, infers, 80, statistics="d-2-v5"),
             *_inference(infer, third, 6, infers, statistics="d-2-v6"),
+            *_predictions(who, chooses, infers),
             _entry(
                 "GET",
                 f"/ann/digits/v2/(?:health(/ready)|{model}(/ready)?)",
@@ -229,9 +281,10 @@ def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
     route = Route("ann", "digits", targets, "ann/digits")
     for entry in _lists([route])["/ann/digits/"]:
         if "versions/1" in to_text(entry):
-            assert {"name": "x-aiaas-version", "string_match": {"exact": "1"}} in entry["match"][
-                "headers"
-            ]
+            by_header = {"name": "x-aiaas-version", "string_match": {"exact": "1"}}
+            by_path = "/versions/1(" in entry["match"]["safe_regex"]["regex"]
+            assert by_header in entry["match"]["headers"] or by_path
+            assert '"scope"' in to_text(entry), "only for who may choose"
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
 
@@ -317,7 +370,7 @@ def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
         for n in range(300)
     ]
-    assert max(len(entries) for entries in _lists(routes).values()) < 10
+    assert max(len(entries) for entries in _lists(routes).values()) < 15
 
 
 def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
@@ -341,16 +394,16 @@ def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
 
 
 def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror"
-    document = cluster_configuration(["bob", "ann", "ann"], tmp_path / "http", 10, mirror=mirror)
+    mirror, predict = tmp_path / "mirror", tmp_path / "predict"
+    ways_of = partial(cluster_configuration, predict=predict, mirror=mirror)
+    document = ways_of(["bob", "ann", "ann"], tmp_path / "http", 10)
     names = [cluster["name"] for cluster in document["resources"]]
-    assert names == [cluster_name("ann"), cluster_name("bob")]
+    each = [name(owner) for owner in ("ann", "bob") for name in (cluster_name, predict_name)]
+    assert names == sorted(each)
     (threshold,) = document["resources"][0]["circuit_breakers"]["thresholds"]
     assert threshold == {"max_connections": 10, "max_pending_requests": 20, "max_requests": 30}
-    assert cluster_configuration([], tmp_path, 10, mirror=mirror)["resources"] == []
-    with_shadow = cluster_configuration(
-        ["bob", "ann"], tmp_path / "http", 10, mirror=mirror, shadowed=["ann"]
-    )
+    assert ways_of([], tmp_path, 10)["resources"] == []
+    with_shadow = ways_of(["bob", "ann"], tmp_path / "http", 10, shadowed=["ann"])
     ways = {
         cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         for cluster in with_shadow["resources"]
@@ -358,6 +411,9 @@ def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
     assert ways == {
         cluster_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
         cluster_name("bob"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+        predict_name("ann"): {"address": {"pipe": {"path": str(predict)}}},
+        predict_name("bob"): {"address": {"pipe": {"path": str(predict)}}},
+        predict_name("ann", shadow=True): {"address": {"pipe": {"path": str(predict)}}},
         mirror_name("ann"): {"address": {"pipe": {"path": str(mirror)}}},
         shadow_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
     }
@@ -368,8 +424,12 @@ def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
     shadow = RouteTarget("e", 3, 25, timeout_seconds=2.5)
     route = Route("ann", "digits", targets, "ann/digits", shadow=shadow)
     copied = [e for e in _lists([route])["/ann/digits/"] if "request_mirror_policies" in to_text(e)]
-    # Two versions, each by tensors in binary and by JSON; nothing by an exact version.
-    assert [entry["stat_prefix"] for entry in copied] == ["d-v1", "d-v1", "d-v2", "d-v2"]
+    # Two versions, each by tensors in binary, by JSON and by TensorFlow Serving's; nothing by an
+    # exact version.
+    assert [entry["stat_prefix"] for entry in copied] == [
+        *["d-v1", "d-v1", "d-v2", "d-v2"],
+        *["d-v1", "d-v2"],
+    ]
     assert copied[0]["route"]["request_mirror_policies"] == [
         {
             "cluster": mirror_name("ann"),
@@ -385,18 +445,22 @@ def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
         "domains": ["*"],
         "routes": [
             {
-                "match": {"path": f"/v2/models/d/versions/{version}/infer"},
+                "match": {"path": f"{path}/models/d/versions/{version}{verb}"},
                 "stat_prefix": "e-v3",
                 "route": {
-                    "cluster": shadow_name("ann"),
+                    "cluster": cluster,
                     "timeout": "2.5s",
-                    "prefix_rewrite": "/v2/models/e/versions/3/infer",
+                    "prefix_rewrite": f"{path}/models/e/versions/3{verb}",
                     "retry_policy": {
                         "retry_on": "connect-failure,reset-before-request",
                         "num_retries": 2,
                     },
                 },
             }
+            for path, verb, cluster in (
+                ("/v2", "/infer", shadow_name("ann")),
+                ("/v1", ":predict", predict_name("ann", shadow=True)),
+            )
             for version in (1, 2)
         ],
     }
