@@ -33,8 +33,13 @@ def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+BED_VERSIONS = {
+    "PodDisruptionBudget": "policy/v1beta1",
+    "HorizontalPodAutoscaler": "autoscaling/v2beta2",
+}
+
+
 def as_the_bed_has_it(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Kubernetes 1.20 has PodDisruptionBudgets, of the same fields, in policy/v1beta1 only."""
-    if manifest["kind"] == "PodDisruptionBudget":
-        return {**manifest, "apiVersion": "policy/v1beta1"}
-    return manifest
+    """Kubernetes 1.20 has these kinds, of the same fields, in older versions only."""
+    version = BED_VERSIONS.get(manifest["kind"], manifest["apiVersion"])
+    return {**manifest, "apiVersion": version}

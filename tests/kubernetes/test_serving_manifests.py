@@ -21,6 +21,7 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     first_replicas,
     group_of,
     group_of_owner,
+    name_of,
     service,
 )
 from aiaas_hub.config import ServiceConfig
@@ -191,3 +192,10 @@ def test_settings_that_are_missing_are_named() -> None:
             server_pods(ServiceConfig(**{**given, name: ""}))
     with pytest.raises(InvalidInput, match="no object store"):
         server_pods(ServiceConfig(**{**given, "serving_url": "/srv/models"}))
+
+
+@pytest.mark.parametrize("option", ["options/serving-hpa", "options/serving-keda"])
+def test_autoscalers_are_for_the_deployment_that_is_made(option: str) -> None:
+    (scaler,) = rendered(option)
+    assert scaler["metadata"]["namespace"] == PODS.namespace
+    assert scaler["spec"]["scaleTargetRef"]["name"] == name_of(SHARED)
