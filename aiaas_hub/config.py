@@ -240,6 +240,10 @@ class ServiceConfig(Configurable):
         config=True
     )
 
+    serving_gpus = Int(
+        0, min=0, help="GPUs of a pod of Triton; with any, all its models run on them."
+    ).tag(config=True)
+
     serving_pod_memory_bytes = Int(
         8 << 30, min=1 << 28, help="Memory of a pod of Triton, with all models of its group."
     ).tag(config=True)

@@ -78,6 +78,7 @@ def server_pods(config: ServiceConfig) -> ServerPods:
         grouping=config.serving_groups,
         replicas=config.serving_replicas,
         cpus=config.serving_cpus,
+        gpus=config.serving_gpus,
         memory=str(config.serving_pod_memory_bytes),
         pull_secrets=config.kubernetes_pull_secrets,
         node_selector=config.serving_node_selector,

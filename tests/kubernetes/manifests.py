@@ -34,6 +34,12 @@ def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+BED_VERSIONS = {
+    "PodDisruptionBudget": "policy/v1beta1",
+    "HorizontalPodAutoscaler": "autoscaling/v2beta2",
+}
+
+
 def apply(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
     done = plane.kubectl("apply", "--validate=true", "-f-", stdin=yaml.safe_dump_all(manifests))
     assert done.returncode == 0, done.stderr
@@ -49,7 +55,6 @@ def without_pods() -> list[dict[str, Any]]:
 
 
 def as_the_bed_has_it(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Kubernetes 1.20 has PodDisruptionBudgets, of the same fields, in policy/v1beta1 only."""
-    if manifest["kind"] == "PodDisruptionBudget":
-        return {**manifest, "apiVersion": "policy/v1beta1"}
-    return manifest
+    """Kubernetes 1.20 has these kinds, of the same fields, in older versions only."""
+    version = BED_VERSIONS.get(manifest["kind"], manifest["apiVersion"])
+    return {**manifest, "apiVersion": version}

@@ -21,8 +21,10 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     first_replicas,
     group_of,
     group_of_owner,
+    name_of,
     service,
 )
+from aiaas_hub.adapters.triton_local.repository import configuration
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.errors import InvalidInput
@@ -50,6 +52,7 @@ def containers(made: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_every_object_is_valid_and_has_no_unknown_field(version: str) -> None:
     chosen = replace(
         PODS,
+        gpus=1,
         pull_secrets=["pull"],
         node_selector={"pool": "serving"},
         tolerations=[{"key": "serving", "operator": "Exists", "effect": "NoSchedule"}],
@@ -102,6 +105,14 @@ def test_what_loads_models_and_what_infers_need_a_secret_each_that_no_object_hol
     assert grpc.endswith(':aiaas-control="$(cat /etc/aiaas-serving/control)"')
     assert "--model-control-mode=explicit" in triton["args"]
     assert "env" not in triton
+
+
+def test_gpus_are_triton_s_and_its_models() -> None:
+    made = containers(deployment(SHARED, replace(PODS, gpus=2)))
+    assert made["triton"]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert "nvidia.com/gpu" not in json.dumps(made["agent"])
+    assert "kind: KIND_GPU" in configuration("m", SIGNATURE, [1], on_gpus=True)
+    assert "kind: KIND_CPU" in configuration("m", SIGNATURE, [1])
 
 
 def test_an_autoscaler_keeps_its_number_and_a_change_is_noticed() -> None:
@@ -191,3 +202,10 @@ def test_settings_that_are_missing_are_named() -> None:
             server_pods(ServiceConfig(**{**given, name: ""}))
     with pytest.raises(InvalidInput, match="no object store"):
         server_pods(ServiceConfig(**{**given, "serving_url": "/srv/models"}))
+
+
+@pytest.mark.parametrize("option", ["options/serving-hpa", "options/serving-keda"])
+def test_autoscalers_are_for_the_deployment_that_is_made(option: str) -> None:
+    (scaler,) = rendered(option)
+    assert scaler["metadata"]["namespace"] == PODS.namespace
+    assert scaler["spec"]["scaleTargetRef"]["name"] == name_of(SHARED)

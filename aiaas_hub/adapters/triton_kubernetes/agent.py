@@ -20,7 +20,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -78,26 +78,46 @@ class Agent:
         self._confirmed: dict[str, set[int]] = {}
         self._complete = False
         self.ready = False
+        self._said = ""
 
     def look(self) -> None:
         """Load what is missing; afterwards `ready` says whether nothing is."""
         try:
             if not self._complete:
                 wanted = self._catalogue.models(self._group)
-                for model in sorted(wanted | self._repository.models()):
-                    self.serve(model)
+                self._serve_all(wanted | self._repository.models())
                 self._complete = True
             index = self._triton.index()
-            for model, versions in sorted(self._confirmed.copy().items()):
-                found = index.get(model, {})
-                if not all(found.get(one, ("", ""))[0] == "READY" for one in versions):
-                    self.ready = False
-                    log.warning("%s is not loaded any more: Triton was started anew", model)
-                    self.serve(model)
-            self.ready = True
+            self._serve_all(model for model in list(self._confirmed) if self._lacks(index, model))
+            self._say(True, f"Ready: {len(self._confirmed)} models")
         except AiaasError as error:
-            self.ready = False
-            log.warning("Not ready: %s", error)
+            self._say(False, f"Not ready: {error}")
+
+    def _serve_all(self, models: Iterable[str]) -> None:
+        """Raises what the first that failed raised, when all others are served."""
+        failure: AiaasError | None = None
+        for model in sorted(models):
+            with self._loading.lock(model):
+                # A request may have changed it since.
+                if self._complete and not self._lacks(self._triton.index(), model):
+                    continue
+                self._say(False, f"Not ready: {model} is not loaded")
+                try:
+                    self.serve(model)
+                except AiaasError as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _lacks(self, index: Mapping[str, Mapping[int, tuple[str, str]]], model: str) -> bool:
+        found = index.get(model, {})
+        confirmed = self._confirmed.get(model, set())
+        return any(found.get(version, ("", ""))[0] != "READY" for version in confirmed)
+
+    def _say(self, ready: bool, words: str) -> None:
+        if ready is not self.ready or (not ready and words != self._said):
+            log.info(words)
+        self.ready, self._said = ready, words
 
     def serve(self, model: str) -> set[int]:
         """Make files and Triton as the model's record says; the versions that are served."""

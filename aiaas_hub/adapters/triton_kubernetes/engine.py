@@ -219,7 +219,10 @@ class TritonKubernetes:
             group = self._group(model)
             if group not in self._made:
                 self._make(group)
-            text = configuration(model, signature, wanted, options=options) if wanted else ""
+            text = ""
+            if wanted:
+                on_gpus = self._pods.gpus > 0
+                text = configuration(model, signature, wanted, options=options, on_gpus=on_gpus)
             record = former.model_copy(update={"config": text, "served": wanted})
             # First: a pod that starts from here on reads it by itself.
             self._write(model, record)

@@ -32,6 +32,7 @@ SHARED = "shared"
 _CONTROL = "model-repository,model-config,shared-memory,logging,trace,statistics"
 _ANYTHING = f"{_CONTROL},inference,metadata"
 _USER = 1000
+_GPU = "nvidia.com/gpu"
 _GRACE_SECONDS = 40
 _LEAVE_SECONDS = 5
 """Until the gateway knows that a pod goes."""
@@ -61,6 +62,8 @@ class ServerPods:
     grouping: Grouping = "shared"
     replicas: int = 2
     cpus: float = 2
+    gpus: int = 0
+    """Of a pod; with any, models run on them."""
     memory: str = "8Gi"
     models_size: str = "20Gi"
     """Disk of a pod for models."""
@@ -201,7 +204,10 @@ def _secret(name: str, pods: ServerPods, *keys: str) -> Object:
 
 
 def _triton(pods: ServerPods) -> Object:
-    resources = {"cpu": f"{pods.cpus:g}", "memory": pods.memory}
+    requests = {"cpu": f"{pods.cpus:g}", "memory": pods.memory}
+    limits = {"memory": pods.memory}
+    if pods.gpus:
+        requests[_GPU] = limits[_GPU] = str(pods.gpus)
     return {
         "name": "triton",
         "image": pods.image,
@@ -215,7 +221,7 @@ def _triton(pods: ServerPods) -> Object:
         "readinessProbe": _probe("/v2/health/ready", "http", period=2),
         "livenessProbe": _probe("/v2/health/live", "http", period=10, failures=6),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_LEAVE_SECONDS)]}}},
-        "resources": {"requests": resources, "limits": {"memory": pods.memory}},
+        "resources": {"requests": requests, "limits": limits},
         "securityContext": _confined(),
         "volumeMounts": [
             {"name": "models", "mountPath": str(MODELS.parent), "readOnly": True},

@@ -60,15 +60,17 @@ def configuration(
     *,
     instances: int = 1,
     options: ServingOptions = DEFAULT_OPTIONS,
+    on_gpus: bool = False,
 ) -> str:
     """`config.pbtxt` of a model that serves exactly `versions`; `instances` where the options do
-    not say how many.
+    not say how many, on each GPU if `on_gpus`.
 
     The gateway ends a request at its time-out; what still waits then is not inferred for nobody.
 
     A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
     from the model: Triton allows no empty `dims`.
     """
+    group = model_config_pb2.ModelInstanceGroup
     config = model_config_pb2.ModelConfig(
         name=model,
         # The second has the same model.onnx, and makes tokens of texts for it.
@@ -80,9 +82,9 @@ def configuration(
             specific=model_config_pb2.ModelVersionPolicy.Specific(versions=sorted(set(versions)))
         ),
         instance_group=[
-            model_config_pb2.ModelInstanceGroup(
+            group(
                 count=options.instances or instances,
-                kind=model_config_pb2.ModelInstanceGroup.KIND_CPU,
+                kind=group.KIND_GPU if on_gpus else group.KIND_CPU,
             )
         ],
         dynamic_batching=_batching(options),
