@@ -132,6 +132,7 @@ class RunsOnPods:
         end = time.monotonic() + seconds
         while not holds(found := self.run(run)):
             self.service.tick()
+            self.service.reconciler._tend()
             assert time.monotonic() < end, self.explain(run)
             time.sleep(0.3)
         return found
