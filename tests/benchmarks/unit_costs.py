@@ -200,6 +200,16 @@ def _measure(
     per_piece = cost.of(write, LINES // PIECE)
     line_bytes = (_tree_bytes(home) - logged) / (offset / len(LINE))
 
+    def use() -> httpx.Response:
+        sample = {
+            "worker": 0,
+            "host": "node-1",
+            "cpu_percent": 87.5,
+            "memory_bytes": 10**9,
+            "memory_total_bytes": 10**10,
+        }
+        return http.post(f"/runs/{run}/job/usage", json={"samples": [sample]}, headers=job)
+
     def get(path: str) -> Callable[[], httpx.Response]:
         return lambda: http.get(path, headers=_as("user0"))
 
@@ -215,6 +225,7 @@ def _measure(
             "report_of_1_point": per_point,
             "report_of_100_points": per_batch,
             "log_of_50_lines": per_piece,
+            "use_of_a_worker": cost.of(use),
             "me": cost.of(get("/me")),
             "runs": cost.of(get("/runs")),
             "run": cost.of(get(f"/runs/{run}")),
