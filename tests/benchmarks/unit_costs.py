@@ -168,9 +168,10 @@ def _measure(
     job = {"Authorization": f"Bearer {told(run)}"}
     http.post(f"/runs/{run}/job/events", json={"kind": "started"}, headers=job).raise_for_status()
 
-    before, sequence = _database_bytes(url), 0
+    sequence = 0
+    before = _database_bytes(url)
 
-    def report() -> httpx.Response:
+    def report(count: int = BATCH) -> httpx.Response:
         nonlocal sequence
         points = [
             {
@@ -178,14 +179,15 @@ def _measure(
                 "time": 1_800_000_000 + (sequence + i) / 7,
                 "values": {"loss": 1 / (sequence + i + 1), "accuracy": 0.123456789},
             }
-            for i in range(BATCH)
+            for i in range(count)
         ]
         body = {"sequence": sequence, "points": points}
-        sequence += BATCH
+        sequence += count
         return http.post(f"/runs/{run}/job/metrics", json=body, headers=job)
 
     per_batch = cost.of(report, POINTS // BATCH)
     point_bytes = (_database_bytes(url) - before) / sequence
+    per_point = cost.of(lambda: report(1))
 
     logged, offset = _tree_bytes(home), 0
 
@@ -197,6 +199,16 @@ def _measure(
 
     per_piece = cost.of(write, LINES // PIECE)
     line_bytes = (_tree_bytes(home) - logged) / (offset / len(LINE))
+
+    def use() -> httpx.Response:
+        sample = {
+            "worker": 0,
+            "host": "node-1",
+            "cpu_percent": 87.5,
+            "memory_bytes": 10**9,
+            "memory_total_bytes": 10**10,
+        }
+        return http.post(f"/runs/{run}/job/usage", json={"samples": [sample]}, headers=job)
 
     def get(path: str) -> Callable[[], httpx.Response]:
         return lambda: http.get(path, headers=_as("user0"))
@@ -210,8 +222,10 @@ def _measure(
         },
         "cpu_ms": {
             "submit": per_submission,
+            "report_of_1_point": per_point,
             "report_of_100_points": per_batch,
             "log_of_50_lines": per_piece,
+            "use_of_a_worker": cost.of(use),
             "me": cost.of(get("/me")),
             "runs": cost.of(get("/runs")),
             "run": cost.of(get(f"/runs/{run}")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -22,6 +23,7 @@ from training_pods import Training, run_pods, training
 from aiaas_hub.app import PYTHON
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import free_ports
+from aiaas_hub.schemas.errors import Unavailable
 
 LONG = 200
 """Seconds, in which a head that did not start in time is made once more."""
@@ -132,6 +134,8 @@ class RunsOnPods:
         end = time.monotonic() + seconds
         while not holds(found := self.run(run)):
             self.service.tick()
+            with contextlib.suppress(Unavailable):
+                self.service.reconciler._tend()
             assert time.monotonic() < end, self.explain(run)
             time.sleep(0.3)
         return found

@@ -18,7 +18,7 @@ from runs_on_pods import RunsOnPods, runs_on_pods
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(400)]
 
 OUTAGE_SECONDS = 30
-NODE_PATIENCE_SECONDS = 5
+NODE_PATIENCE_SECONDS = 10
 
 
 def healed(what: str, since: float) -> None:
@@ -51,8 +51,9 @@ def cordon(platform: RunsOnPods, node: str, closed: bool) -> None:
     platform.api.patch(f"{CORE}/nodes/{node}", {"spec": {"unschedulable": closed}})
 
 
-def until_it_begins_again(platform: RunsOnPods, run: str, times: int, attempt: int) -> None:
-    found = platform.until(run, lambda _: len(platform.beginnings(run)) == times)
+def until_it_begins_again(platform: RunsOnPods, run: str, lives: int, attempt: int) -> None:
+    """After so many lives it has another one, from its checkpoint, and nothing is missing."""
+    found = platform.until(run, lambda _: len(platform.beginnings(run)) > lives)
     assert found["attempt"] == attempt
     platform.until_it_steps(run)
     assert 0 not in platform.beginnings(run)[1:], "it went on from its checkpoint"
@@ -85,13 +86,14 @@ def test_the_api_server_away(platform: RunsOnPods, survivor: str) -> None:
 
 
 def test_a_deleted_worker(platform: RunsOnPods, survivor: str) -> None:
+    lives = len(platform.beginnings(survivor))
     (head,) = platform.training.pods("head")
     worker, _ = platform.training.pods("worker")
     # What takes its place is where the head is not.
     cordon(platform, node_of(head), True)
     try:
         deleted = platform.delete_pod(worker["metadata"]["name"])
-        until_it_begins_again(platform, survivor, 2, attempt=1)
+        until_it_begins_again(platform, survivor, lives, attempt=1)
     finally:
         cordon(platform, node_of(head), False)
     healed("worker deleted: goes on from its checkpoint", deleted)
@@ -99,6 +101,7 @@ def test_a_deleted_worker(platform: RunsOnPods, survivor: str) -> None:
 
 def test_a_lost_node(platform: RunsOnPods, survivor: str) -> None:
     (head,) = platform.training.pods("head")
+    lives = len(platform.beginnings(survivor))
     away = {node_of(pod) for pod in platform.training.pods("worker")} - {node_of(head)}
     assert away
     node = away.pop()
@@ -106,7 +109,7 @@ def test_a_lost_node(platform: RunsOnPods, survivor: str) -> None:
     lost = time.monotonic()
     plane.lose_node(node)
     try:
-        until_it_begins_again(platform, survivor, 3, attempt=1)
+        until_it_begins_again(platform, survivor, lives, attempt=1)
         healed("node of a worker lost: goes on from its checkpoint", lost)
         assert node not in {node_of(pod) for pod in platform.training.pods("worker")}
     finally:
@@ -114,11 +117,12 @@ def test_a_lost_node(platform: RunsOnPods, survivor: str) -> None:
 
 
 def test_a_deleted_head(platform: RunsOnPods, survivor: str) -> None:
+    lives = len(platform.beginnings(survivor))
     (head,) = platform.training.pods("head")
     deleted = platform.delete_pod(head["metadata"]["name"])
     platform.until(survivor, lambda run: run["attempt"] == 2)
     healed("head deleted: a new attempt is made", deleted)
-    until_it_begins_again(platform, survivor, 4, attempt=2)
+    until_it_begins_again(platform, survivor, lives, attempt=2)
     healed("head deleted: goes on from its checkpoint", deleted)
 
 
@@ -172,7 +176,7 @@ def test_runs_without_retries_wait_for_the_quota_and_say_how_they_ended(
     assert "--retries" in broken["error"]["remedy"]
     broken = platform.until_over(runs["by-the-head"], "lost")
     healed("head deleted: a run without retries is lost", deleted)
-    assert broken["error"]["message"].startswith("The Ray cluster that ran this was lost")
+    assert "that ran this was lost" in broken["error"]["message"]
     assert f"%aiaas resume {broken['id']}" in broken["error"]["remedy"]
     for run in runs.values():
         platform.assert_whole(run)
