@@ -6,6 +6,7 @@ token ever reaches a browser, and no page calls the service by cookie.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,3 +25,6 @@ def _load_jupyter_server_extension(server: ServerApp) -> None:
     add_handlers(server.web_app)
     add_trial(server.web_app)
     watch_kernels(server.web_app.settings)
+    # What the hub calls this server's profile is said in the page's status bar.
+    page_config = server.web_app.settings.setdefault("page_config_data", {})
+    page_config["aiaasProfile"] = os.environ.get("AIAAS_PROFILE", "")

@@ -8,6 +8,7 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
@@ -17,6 +18,10 @@ import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
 import { Service } from './service';
+import { Settings } from './settings';
+
+/** As its settings' file is called. */
+const PANEL = '@aiaas-hub/labextension:panel';
 
 const runs: JupyterFrontEndPlugin<IRuns> = {
   id: '@aiaas-hub/labextension:runs',
@@ -71,7 +76,7 @@ const platform: JupyterFrontEndPlugin<Platform> = {
 };
 
 const panel: JupyterFrontEndPlugin<void> = {
-  id: '@aiaas-hub/labextension:panel',
+  id: PANEL,
   description: 'Shows datasets, runs, models and endpoints.',
   autoStart: true,
   requires: [IRuns, IPlatform, IRenderMimeRegistry],
@@ -82,7 +87,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     ILauncher,
     ILayoutRestorer,
     IStatusBar,
-    ILabShell
+    ILabShell,
+    ISettingRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -95,8 +101,11 @@ const panel: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
     statusBar: IStatusBar | null,
-    labShell: ILabShell | null
-  ) =>
+    labShell: ILabShell | null,
+    registry: ISettingRegistry | null
+  ) => {
+    const settings = new Settings();
+    void settings.follow(registry, PANEL);
     addPanel({
       app,
       platform,
@@ -108,8 +117,10 @@ const panel: JupyterFrontEndPlugin<void> = {
       launcher,
       restorer,
       statusBar,
+      settings,
       viewArea: labShell ? 'main' : 'right'
-    })
+    });
+  }
 };
 
 export { IPlatform } from './platform';

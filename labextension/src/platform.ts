@@ -14,8 +14,6 @@ export const IPlatform = new Token<Platform>(
   'Datasets, runs, models and endpoints, as the panel shows them.'
 );
 
-/** How often the clock ticks while the page is looked at. */
-export const TICK_MS = 10_000;
 // Where nothing goes on, one thing a tick: never more than a request in ten seconds.
 const IDLE_MS = 60_000;
 /** What was read a moment ago is fresh enough for somebody who only looks. */
