@@ -78,15 +78,18 @@ export class Platform {
 
   /** All of it again, at once. */
   async refresh(): Promise<void> {
-    await this._readMe();
-    if (this.trouble) {
-      return;
+    const me = this._readMe();
+    // Whoever was answered a while ago need not wait for this answer first.
+    if (!this.me || this.trouble) {
+      await me;
+      if (this.trouble) {
+        return;
+      }
     }
-    await Promise.all(
-      (['datasets', 'runs', 'models', 'endpoints'] as const).map(part =>
-        this._readList(part)
-      )
+    const lists = (['datasets', 'runs', 'models', 'endpoints'] as const).map(
+      part => this._readList(part)
     );
+    await Promise.all([me, ...lists]);
   }
 
   /** As somebody comes to look: what is not fresh. */
