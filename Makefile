@@ -45,7 +45,8 @@ $(VENV)/installed-test: requirements-test.lock $(VENV)/installed-local
 	@touch $@
 
 # Without a stamp where it could not be built: it is tried again next time.
-$(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labextension/style/*) \
+$(VENV)/labextension: $(wildcard labextension/*.json labextension/schema/* labextension/src/* \
+    labextension/style/*) \
     $(VENV)/installed-local
 	@$(BIN)/python .ci/labextension.py build $@
 

@@ -6,6 +6,7 @@ token ever reaches a browser, and no page calls the service by cookie.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,6 @@ def _load_jupyter_server_extension(server: ServerApp) -> None:
     add_ending(server, activity)
     activity.watch()
     count_work_only()
+    # What the hub calls this server's profile is said in the page's status bar.
+    page_config = server.web_app.settings.setdefault("page_config_data", {})
+    page_config["aiaasProfile"] = os.environ.get("AIAAS_PROFILE", "")

@@ -180,7 +180,7 @@ class _Picture:
     def send(self, version: int) -> None:
         chosen = self._file.value
         if not chosen:
-            self._operation.answer = '<div role="alert">Choose a picture first.</div>'
+            self._operation.answer = '<div role="alert">⚠ Choose a picture first.</div>'
             return
         content = bytes(chosen[0]["content"])
         self._operation.try_picture(content, self._scale.value, self._invert.value, version)

@@ -198,7 +198,7 @@ class Operation(Asking, Attended):
 
         def refuse(sentence: str) -> None:
             self.asking_model = False
-            self.answer = f'<div role="alert">{display.escape(sentence)}</div>'
+            self.answer = f'<div role="alert">⚠ {display.escape(sentence)}</div>'
 
         self.asking_model = True
         self.beside.run("test", ask, show, refuse)

@@ -8,6 +8,7 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
@@ -18,6 +19,10 @@ import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
 import { Service } from './service';
+import { Settings } from './settings';
+
+/** As its settings' file is called. */
+const PANEL = '@aiaas-hub/labextension:panel';
 
 const runs: JupyterFrontEndPlugin<IRuns> = {
   id: '@aiaas-hub/labextension:runs',
@@ -72,7 +77,7 @@ const platform: JupyterFrontEndPlugin<Platform> = {
 };
 
 const panel: JupyterFrontEndPlugin<void> = {
-  id: '@aiaas-hub/labextension:panel',
+  id: PANEL,
   description: 'Shows datasets, runs, models and endpoints.',
   autoStart: true,
   requires: [IRuns, IPlatform, IRenderMimeRegistry],
@@ -83,7 +88,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     ILauncher,
     ILayoutRestorer,
     IStatusBar,
-    ILabShell
+    ILabShell,
+    ISettingRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -96,8 +102,11 @@ const panel: JupyterFrontEndPlugin<void> = {
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
     statusBar: IStatusBar | null,
-    labShell: ILabShell | null
-  ) =>
+    labShell: ILabShell | null,
+    registry: ISettingRegistry | null
+  ) => {
+    const settings = new Settings();
+    void settings.follow(registry, PANEL);
     addPanel({
       app,
       platform,
@@ -109,8 +118,10 @@ const panel: JupyterFrontEndPlugin<void> = {
       launcher,
       restorer,
       statusBar,
+      settings,
       viewArea: labShell ? 'main' : 'right'
-    })
+    });
+  }
 };
 
 export { IPlatform } from './platform';

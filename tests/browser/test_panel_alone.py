@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def test_without_a_platform_it_says_how_to_get_one(page: Page, tmp_path: Path) -
     with lab(tmp_path) as url:
         page.set_viewport_size({"width": 1200, "height": 800})
         page.goto(url)
-        panel = open_panel(page)
+        card = page.locator(".jp-LauncherCard", has_text="AIaaS Hub")
+        card.click(timeout=START_MS)
+        panel = page.get_by_role("region", name="AIaaS Hub")
         alert = panel.get_by_role("alert")
         for words in ("AIAAS_URL is not set", "JUPYTERHUB_API_TOKEN", "aiaas up", "make up"):
             expect(alert).to_contain_text(words, timeout=START_MS)
@@ -38,6 +41,10 @@ def test_ten_thousand_rows_are_scrolled_through(
 ) -> None:
     """How smoothly is measured by `tests/benchmarks/side_panel.py`."""
     url, _ = long_service
+    # As JupyterLab's page of settings keeps what was chosen.
+    chosen = tmp_path / "settings" / "@aiaas-hub" / "labextension"
+    chosen.mkdir(parents=True)
+    (chosen / "panel.jupyterlab-settings").write_text('{"statusItem": false}')
     with lab(tmp_path, AIAAS_URL=url, JUPYTERHUB_API_TOKEN="any") as address:
         page.goto(address)
         panel = open_panel(page)
@@ -49,6 +56,7 @@ def test_ten_thousand_rows_are_scrolled_through(
             expect(row(panel, title, last)).to_be_visible()
             # Only what is seen is there, and a little around it.
             assert 1 < rows.count() < 40
+        expect(page.get_by_role("button", name=re.compile("^AIaaS: "))).to_have_count(0)
         # By what can be typed, too.
         section = panel.get_by_role("region", name="Runs", exact=True)
         section.get_by_role("searchbox").fill("trial-7777")
@@ -61,12 +69,15 @@ def test_where_nothing_goes_on_it_asks_once_in_ten_seconds_at_most(
     url, asked = long_service
     # Two minutes go by as fast as the page is told that they do.
     page.clock.install()
-    with lab(tmp_path, AIAAS_URL=url, JUPYTERHUB_API_TOKEN="any") as address:
+    profile = {"AIAAS_PROFILE": "Small CPU"}
+    with lab(tmp_path, AIAAS_URL=url, JUPYTERHUB_API_TOKEN="any", **profile) as address:
         page.goto(address)
         panel = open_panel(page)
         for name in ("run-0", "data-0"):
             expect(panel.get_by_text(name, exact=False).first).to_be_visible(timeout=START_MS)
         expect(panel.get_by_text("No endpoints yet")).to_be_visible()
+        status = page.get_by_role("button", name="AIaaS: 0 runs · Small CPU")
+        expect(status).to_be_visible()
         page.wait_for_timeout(500)
         by_tick = []
         for _ in range(12):
