@@ -33,9 +33,11 @@ from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.records.secrets import SqlSecretRecords
 from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.adapters.run_logs import FileRunLogs
+from aiaas_hub.adapters.sealing import FernetSealer
 from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
@@ -63,6 +65,7 @@ from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
@@ -115,13 +118,18 @@ def compose(
     tables = ArrowTables()
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
     queries = DuckDbQueries(home.queries, _query_limits(config))
+    key_file = config.secrets_key_file or home.secret_file("storage_keys")
+    secrets = Secrets(
+        SqlSecretRecords(database), FernetSealer(Path(key_file), not config.secrets_key_file)
+    )
     bringing = Bringing(
         datasets,
         blobs,
         grants,
         tables,
         queries,
-        RemoteFiles(config.remote_sources, config.remote_hosts),
+        RemoteFiles(config.remote_sources, config.remote_hosts, config.secret_sources),
+        secrets,
         DatasetLimits(config.max_upload_bytes, roots),
     )
     models = Models(SqlModelRecords(database), blobs, grants)
@@ -198,6 +206,7 @@ def compose(
     services = Services(
         datasets=datasets,
         bringing=bringing,
+        secrets=secrets,
         querying=Querying(
             datasets,
             blobs,

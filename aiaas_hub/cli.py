@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--since", type=int, default=0, metavar="NUMBER", help="after this entry")
     export.set_defaults(run=_audit_export)
 
+    secrets = commands.add_parser("secrets", help="look after users' secrets for storage")
+    secrets_verbs = secrets.add_subparsers(required=True, metavar="VERB")
+    rotate = secrets_verbs.add_parser("rotate", help="seal them all with a new key")
+    rotate.set_defaults(run=_rotate)
+
     backup = commands.add_parser("backup", help="write all of a platform into a file")
     backup.add_argument("file", metavar="FILE", type=Path)
     backup.add_argument(
@@ -196,6 +201,12 @@ def _audit_export(options: argparse.Namespace) -> int:
     from aiaas_hub.local.audit_log import export_audit
 
     return export_audit(Home.from_environment(), options.since, say)
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.secret_keys import rotate
+
+    return rotate(Home.from_environment(), say)
 
 
 def _backup(options: argparse.Namespace) -> int:

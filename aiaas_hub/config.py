@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Config, Configurable
@@ -328,6 +329,20 @@ class ServiceConfig(Configurable):
         "hdfs://, which is read over WebHDFS), and of other schemes those of fsspec's, whose "
         "package has to be installed. Keep credentials in the environment or in files of the "
         "libraries."
+    ).tag(config=True)
+
+    secret_sources: Dict[str, Any] = Dict(
+        {"s3://": {}, "gs://": {}, "abfss://": {}},
+        help="Places from which a user may register data with a secret of their own, as in "
+        "remote_sources: a prefix, or of s3, gs and abfss a whole scheme, which then leads to the "
+        "cloud itself or to the endpoint in the arguments. No arguments with credentials: the "
+        "secret brings them. Empty: nobody does.",
+    ).tag(config=True)
+
+    secrets_key_file = Unicode(
+        "",
+        help="A file with the key that users' secrets are sealed with, one Fernet key a line, the "
+        "newest first; empty: the platform makes one below its home (secrets/storage_keys).",
     ).tag(config=True)
 
     remote_hosts = List(

@@ -443,18 +443,27 @@ class QueryEngine(Protocol):
         often; once it is true, the call under way raises `Unavailable`."""
 
 
+Credentials = Mapping[str, str]
+"""The values of a user's secret, in the fields of its kind."""
+
+
 class RemoteFiles(Protocol):
     """Files that lie elsewhere, as far as the operator lets users have them."""
 
-    def fetch(self, uri: str, directory: Path, limit: int) -> list[Path]:
+    def fetch(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> list[Path]:
         """Copy what is at the URI into the directory: a file, or the files of a folder in the
-        order of their names, at most `limit` bytes in all. Raises `InvalidInput` for a URI that
-        may not be asked, `NotFound`, `TooLarge`, `Unavailable`."""
+        order of their names, at most `limit` bytes in all. With a user's own credentials nothing
+        is read by the operator's. Raises `InvalidInput` for a URI that may not be asked,
+        `NotFound`, `TooLarge`, `Unavailable`."""
 
-    def fetch_tree(self, uri: str, directory: Path, limit: int) -> None:
+    def fetch_tree(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> None:
         """The same for a folder, with each file at its place in it."""
 
-    def table_format(self, uri: str) -> Format | None:
+    def table_format(self, uri: str, credentials: Credentials | None = None) -> Format | None:
         """Of which kind of table the URI is the folder; None if of none. Raises as `fetch`."""
 
 

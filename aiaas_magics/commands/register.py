@@ -37,13 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="of a Delta Lake table this version, of an Iceberg table this snapshot: the newest",
     )
+    parser.add_argument("--secret", metavar="S", help="read it with my secret of this name")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.catalogue import datasets
 
     return datasets.register(
-        args.name, args.uri, format=args.format, schema=args.schema, snapshot=args.snapshot
+        args.name,
+        args.uri,
+        format=args.format,
+        schema=args.schema,
+        snapshot=args.snapshot,
+        secret=args.secret,
     )
 
 
@@ -66,5 +72,6 @@ COMMAND = Command(
     examples=(
         "%aiaas register sales data/sales.csv",
         "%aiaas register clicks s3://bucket/clicks/ --format parquet",
+        "%aiaas register clicks s3://bucket/clicks/ --secret lab",
     ),
 )

@@ -14,6 +14,7 @@ import pytest
 from api_world import serving
 from store_servers import AZURE_ACCOUNT, AZURE_KEY, azurite, google, hdfs
 
+from aiaas_hub.adapters.object_stores import open_store
 from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.errors import InvalidInput
@@ -62,7 +63,7 @@ def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with hdfs(tmp_path_factory.mktemp("hdfs")) as (files, options, _):
+    with hdfs(tmp_path_factory.mktemp("hdfs")) as (files, options):
         for folder in ("/open", "/closed"):
             fill(files, folder)
         place = f"webhdfs://127.0.0.1:{options['port']}/open"
@@ -127,6 +128,13 @@ def test_hdfs_is_read_over_webhdfs(hadoop: Store, tmp_path: Path) -> None:
     files = RemoteFiles({place: {"port": int(port), "user": "ada"}}, [])
     (path,) = files.fetch(f"{place}/rows.csv", tmp_path, 1 << 20)
     assert path.read_bytes() == b"a\n1\n"
+
+
+def test_a_users_token_is_sent_to_hdfs(hadoop: Store) -> None:
+    """Without Kerberos Hadoop does not look at it: that it is asked with is all that is seen."""
+    files, path = open_store(f"{hadoop.place}/rows.csv", {}, {"token": "a-token"})
+    assert files.handler.fs.pars == {"delegation": "a-token"}
+    assert files.open_input_stream(path).read() == b"a\n1\n"
 
 
 @pytest.mark.parametrize(
