@@ -58,7 +58,7 @@ def test_a_revoked_token_changes_nothing_at_once(hub: Hub) -> None:
     async def visits() -> None:
         ada = await who.identify("ada", fresh=False)
         assert ada is not None
-        assert (ada.user, ada.groups, ada.admin) == ("ada", {"a"}, False)
+        assert (ada.user, ada.groups, ada.admin) == ("ada", frozenset("a"), False)
         assert ada.may(Scope.READ, "ada")
         assert not ada.may(Scope.READ, "bob")
         assert not ada.may(Scope.RUNS_WRITE, "ada")
