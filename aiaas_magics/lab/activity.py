@@ -54,7 +54,11 @@ class Activity:
     def watch(self) -> PeriodicCallback:
         """Note it as often as the hub is told; the callback is started."""
         told = float(os.environ.get("JUPYTERHUB_ACTIVITY_INTERVAL") or SECONDS)
-        callback = PeriodicCallback(lambda: self.note(), 1000 * min(SECONDS, told))
+
+        def note() -> None:
+            self.note()
+
+        callback = PeriodicCallback(note, 1000 * min(SECONDS, told))
         callback.start()
         return callback
 

@@ -75,9 +75,9 @@ class Ending(APIHandler):
 
 def add_ending(server: ServerApp, activity: Activity) -> None:
     """Serve it on a Jupyter server."""
-    base = re.escape(server.web_app.settings["base_url"])
-    arguments = {"activity": activity, "tell": _teller(server)}
-    server.web_app.add_handlers(".*$", [(url_path_join(base, "aiaas/ending"), Ending, arguments)])
+    app: web.Application = server.web_app
+    path = url_path_join(re.escape(app.settings["base_url"]), "aiaas/ending")
+    app.add_handlers(".*$", [(path, Ending, {"activity": activity, "tell": _teller(server)})])
 
 
 def _teller(server: ServerApp) -> Tell | None:

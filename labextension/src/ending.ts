@@ -9,6 +9,15 @@ export interface Ending {
   why?: 'idle' | 'lifetime';
 }
 
+export const LOOK_MS = 30_000;
+const SOON_MS = 1_000;
+
+/** Milliseconds until it is worth looking again: the warning comes when it is due. */
+export function untilDue(ending: Ending): number {
+  const ahead = (ending.seconds_left ?? Infinity) - (ending.warn_seconds ?? 0);
+  return Math.min(LOOK_MS, Math.max(SOON_MS, 1000 * ahead));
+}
+
 /** Whether it is time to tell, and what. */
 export function warning(
   ending: Ending,

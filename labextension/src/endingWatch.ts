@@ -14,9 +14,8 @@ import {
 } from '@jupyterlab/translation';
 import { Poll } from '@lumino/polling';
 
-import { Ending, warning } from './ending';
+import { Ending, LOOK_MS, untilDue, warning } from './ending';
 
-const LOOK_MS = 30_000;
 const LONGEST_PAUSE_MS = 120_000;
 /** How often keys that are pressed are told. */
 const WORK_MS = 60_000;
@@ -64,7 +63,7 @@ class Watch {
       return;
     }
     const said = warning(ending, this._trans);
-    const interval = said === null ? LOOK_MS : WARNED_MS;
+    const interval = said === null ? untilDue(ending) : WARNED_MS;
     if (this._poll.frequency.interval !== interval) {
       this._poll.frequency = { ...this._poll.frequency, interval };
     }

@@ -21,7 +21,7 @@ from aiaas_hub.local.remote_kernel import RemoteKernel
 
 pytestmark = [pytest.mark.platform, needs_extension]
 
-MINUTE = 5
+MINUTE = 6
 IDLE_SECONDS = 5 * MINUTE
 PROFILES = """
 profiles:
