@@ -236,11 +236,11 @@ def _to_strings(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
         array = np.empty(0, np.object_)
     if array.ndim == 1 and spec.shape == [1]:
         array = array[:, None]
-    odd = next((one for one in array.flat if not isinstance(one, str | bytes)), None)
-    if odd is not None:
+    odd = [one for one in array.flat if not isinstance(one, str | bytes)]
+    if odd:
         raise InvalidInput(
-            f"Input {spec.name} takes text, and {str(odd)[:40]!r} is of the type "
-            f"{type(odd).__name__}.",
+            f"Input {spec.name} takes text, and {str(odd[0])[:40]!r} is of the type "
+            f"{type(odd[0]).__name__}.",
             remedy="Give a text, or a list of texts; of a column: frame['name'].astype(str).",
         )
     if array.ndim != len(spec.shape) + 1 or array.shape[0] == 0:

@@ -17,6 +17,7 @@ from aiaas_magics.display import Column, Listing, Rich
 from aiaas_magics.errors import invalid
 
 _SHOWN_LABELS = 20
+_KINDS: dict[wire.Kind, str] = {"text": "a text", "label": "a class's name"}
 
 
 class Model(Rich):
@@ -174,9 +175,12 @@ models = Models()
 
 
 def tensors(specs: list[wire.TensorSpec]) -> str:
-    """`pixels float32 [batch, 1, 8, 8]`; a free dimension is `?`."""
+    """`pixels float32 [batch, 1, 8, 8]`; a free dimension is `?`. Of a text it is `text (a text)`,
+    as that is what is given."""
     return ", ".join(
-        f"{spec.name} {spec.dtype} "
+        f"{spec.name} ({_KINDS[spec.kind]})"
+        if spec.kind is not None
+        else f"{spec.name} {spec.dtype} "
         f"[{', '.join(['batch', *('?' if d is None else str(d) for d in spec.shape)])}]"
         for spec in specs
     )

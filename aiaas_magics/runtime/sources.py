@@ -76,6 +76,11 @@ def export(
             max_length=max_length,
             directory=directory,
         )
+    if max_length is not None:
+        raise InvalidInput(
+            "max_length is after how many tokens a text is cut, and this model takes no text.",
+            remedy="Give its tokenizer too: tokenizer=….",
+        )
     # A fitted model is of a library that is imported already: looking is free.
     library = _library(model)
     if library is None and not isinstance(model, str | os.PathLike):

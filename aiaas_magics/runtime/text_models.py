@@ -20,7 +20,7 @@ from aiaas_hub.schemas import strings
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
 from aiaas_magics.errors import invalid
-from aiaas_magics.runtime.exported import MAX_EVALUATION_ROWS, ExportedModel, first_line
+from aiaas_magics.runtime.exported import ExportedModel, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,10 @@ TEXT, LABEL = "text", "label"
 _STEP, _TOKENIZER = "aiaas.step", "aiaas.tokenizer"
 _TENSORS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 """What a tokenizer of transformers calls it → what the step does."""
+_MAX_TEXTS = 32
+"""For the comparison of outputs: each costs a pass through an encoder several times over."""
+_EMBEDDING = "sentence_embedding"
+"""As sentence-transformers calls it; a shorter name may be that of a value in the graph."""
 _MAX_LENGTH = 512
 """Tokens, where neither tokenizer nor model say how many they take."""
 
@@ -57,11 +61,11 @@ def export_text(
 
     model, tokenizer = _parts(model, tokenizer)
     length = max_length or _longest(model, tokenizer)
-    texts = _texts(example_input if eval_input is None else eval_input)[:MAX_EVALUATION_ROWS]
+    texts = _texts(example_input if eval_input is None else eval_input)[:_MAX_TEXTS]
     module, names = _module(model, tokenizer)
     rows = _tokens(tokenizer, names, texts, length)
     # Of another length than the rows: so the export knows that it is free.
-    example = {name: _one_longer(tensor[:2]) for name, tensor in rows.items()}
+    example = {name: _of_another_length(tensor[:2]) for name, tensor in rows.items()}
     if labels is None:
         labels = _labels(model)
     exported = export_torch(module, example, rows, labels, directory=directory)
@@ -71,6 +75,11 @@ def export_text(
             raise InvalidInput(
                 f"{output.name!r} has a value for each token of a text.",
                 remedy="Return one row per text, as the mean over its tokens.",
+            )
+        if output.name == LABEL:
+            raise InvalidInput(
+                f"The model has an output {LABEL!r}, as the name of the class is called.",
+                remedy="Call it otherwise in the dict that forward returns.",
             )
     named = labels is not None and len(outputs[0].shape) == 1
     label = {"output": LABEL, "names": list(map(str, labels or ()))} if named else None
@@ -155,10 +164,12 @@ def _tokens(
     return {name: found[name] for name in names}
 
 
-def _one_longer(tensor: torch.Tensor) -> torch.Tensor:
-    """With the last token once more."""
+def _of_another_length(tensor: torch.Tensor) -> torch.Tensor:
+    """Without the last token: of the longest text the model may take no more."""
     import torch
 
+    if tensor.shape[1] > 2:
+        return tensor[:, :-1]
     return torch.cat([tensor, tensor[:, -1:]], dim=1)
 
 
@@ -170,7 +181,7 @@ def _module(model: Any, tokenizer: Any) -> tuple[nn.Module, list[str]]:
     if _encodes(model):
 
         def encode(module: Any, values: list[Any]) -> Any:
-            return module(dict(zip(made, values, strict=True)))["sentence_embedding"]
+            return {_EMBEDDING: module(dict(zip(made, values, strict=True)))[_EMBEDDING]}
 
         return with_named_inputs(model, made, encode), made
     takes = inspect.signature(model.forward).parameters
@@ -186,7 +197,7 @@ def _module(model: Any, tokenizer: Any) -> tuple[nn.Module, list[str]]:
         found = module(**given)
         hidden = getattr(found, "last_hidden_state", None)
         if hidden is not None:
-            return {"embedding": _mean(hidden, given.get("attention_mask"))}
+            return {_EMBEDDING: _mean(hidden, given.get("attention_mask"))}
         # What a model of transformers computes besides is not asked for.
         return {"logits": found.logits} if hasattr(found, "logits") else found
 

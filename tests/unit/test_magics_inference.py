@@ -26,6 +26,10 @@ def signature(*inputs: tuple[str, str, list[int | None]]) -> Signature:
 
 
 PIXELS = signature(("pixels", "float32", [8, 8]))
+TEXT = Signature(
+    inputs=[TensorSpec(name="text", dtype="string", shape=[1], kind="text")],
+    outputs=[TensorSpec(name="y", dtype="float32", shape=[2])],
+)
 TOKENS = signature(("ids", "int64", [None]), ("mask", "int64", [None]))
 
 
@@ -66,8 +70,34 @@ def test_a_frame_has_a_column_for_each_input() -> None:
 
 
 @pytest.mark.parametrize(
+    "x",
+    [
+        ["I loved it", "böse"],
+        np.array(["I loved it", "böse"]),
+        pd.Series(["I loved it", "böse"]),
+        pd.DataFrame({"said": ["I loved it", "böse"]}),
+        {"text": [["I loved it"], ["böse"]]},
+    ],
+)
+def test_texts_are_what_a_person_has(x: Any) -> None:
+    (array,) = to_tensors(TEXT, x).values()
+    assert (array.dtype, array.tolist()) == (np.object_, [["I loved it"], ["böse"]])
+    assert to_tensors(TEXT, "one")["text"].tolist() == [["one"]]
+
+
+def test_answers_of_texts_are_str() -> None:
+    label = TensorSpec(name="label", dtype="string", shape=[1], kind="label")
+    given = np.array([[b"gut"], ["böse".encode()]], np.object_)
+    assert inference._read(label, given).tolist() == ["gut", "böse"]
+
+
+@pytest.mark.parametrize(
     ("wanted", "x", "says"),
     [
+        (TEXT, [1, 2], "takes text, and '1' is of the type int"),
+        (TEXT, ["a", None], "of the type NoneType"),
+        (TEXT, [["a", "b"], ["c"]], "takes text"),
+        (TEXT, [], "one a row"),
         (PIXELS, np.zeros((8, 8)), r"give x\[None\]"),
         (PIXELS, np.zeros((2, 8, 7)), r"shape \[2, 8, 7\], the model takes \[batch, 8, 8\]"),
         (PIXELS, np.zeros((0, 8, 8)), "no rows"),

@@ -14,10 +14,12 @@ import onnxruntime
 import pytest
 import text_models
 import torch
+from pydantic import ValidationError
 from safetensors.numpy import load_file
 
 from aiaas_hub.adapters import triton_local
 from aiaas_hub.domain import parity
+from aiaas_hub.domain.endpoints import serving_name
 from aiaas_hub.schemas import strings
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
@@ -142,9 +144,11 @@ def test_an_encoder_gives_the_mean_of_its_tokens(
 ) -> None:
     model, tokenizer = likes
     exported = export(model.bert, text_models.LIKES, tokenizer=tokenizer, directory=tmp_path)
-    assert [(spec.name, spec.shape) for spec in exported.signature.outputs] == [("embedding", [32])]
+    assert [(spec.name, spec.shape) for spec in exported.signature.outputs] == [
+        ("sentence_embedding", [32])
+    ]
     texts = ["good", "we loved all of it"]
-    found = ask(step_module, exported.onnx_path, texts)["embedding"]
+    found = ask(step_module, exported.onnx_path, texts)["sentence_embedding"]
     for text, vector in zip(texts, found, strict=True):
         with torch.no_grad():
             hidden = model.bert(**tokenizer(text, return_tensors="pt")).last_hidden_state
@@ -161,9 +165,43 @@ def test_what_cannot_take_texts_says_what_can(likes: tuple[Any, Any], tmp_path: 
         export(model, np.ones((2, 3)), tokenizer=tokenizer, directory=tmp_path)
     with pytest.raises(InvalidInput, match="input_ids"):
         export(torch.nn.Linear(2, 2), ["a"], tokenizer=tokenizer, directory=tmp_path)
+    with pytest.raises(InvalidInput, match="takes no text"):
+        export(torch.nn.Linear(2, 2), np.ones((2, 2)), max_length=3, directory=tmp_path)
     by_token = BertForTokenClassification(model.config)
     with pytest.raises(InvalidInput, match="for each token"):
         export(by_token, text_models.LIKES, labels=None, tokenizer=tokenizer, directory=tmp_path)
+
+
+def test_a_signature_says_what_an_endpoint_of_texts_is() -> None:
+    text = {"name": "text", "dtype": "string", "shape": [1], "kind": "text"}
+    label = {"name": "label", "dtype": "string", "shape": [1], "kind": "label"}
+    scores = {"name": "scores", "dtype": "float32", "shape": [2]}
+    labels = ["a", "b"]
+    whole = Signature.model_validate(
+        {"inputs": [text], "outputs": [scores, label], "labels": labels}
+    )
+    assert whole.takes_text
+    wrong: list[dict[str, Any]] = [
+        {"inputs": [text | {"dtype": "int64"}], "outputs": [scores]},
+        {"inputs": [text | {"shape": [2]}], "outputs": [scores]},
+        {"inputs": [text, scores], "outputs": [scores]},
+        {"inputs": [label], "outputs": [scores]},
+        {"inputs": [text], "outputs": [text]},
+        {"inputs": [text], "outputs": [scores, label]},
+        {"inputs": [text], "outputs": [label, scores], "labels": labels},
+        {"inputs": [scores], "outputs": [scores, label], "labels": labels},
+    ]
+    for each in wrong:
+        with pytest.raises(ValidationError):
+            Signature.model_validate(each)
+
+
+def test_models_without_texts_are_served_under_the_names_that_they_had() -> None:
+    numbers = Signature(
+        inputs=[TensorSpec(name="x", dtype="float32", shape=[None, 3])],
+        outputs=[TensorSpec(name="y", dtype="float32", shape=[])],
+    )
+    assert serving_name("ann", "digits", numbers) == "digits-de5a61dca1a3e3d369ab"
 
 
 def test_strings_are_packed_among_numbers() -> None:

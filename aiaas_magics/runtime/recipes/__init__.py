@@ -42,8 +42,8 @@ RECIPES: dict[str, Recipe] = {
             "classes from texts, by fine-tuning an encoder of the BERT family",
             parameters.TextClassifier,
             "one table with a column of texts and a column of classes.",
-            "a text or a list of them: endpoint.classify(['…', '…']) gives the classes' names, "
-            "endpoint.predict(…) the numbers too. The tokenizer is served with the model.",
+            "a text or a list of them: endpoint.classify(['…', '…']) gives the names of the "
+            "classes, endpoint.predict(…) the numbers too. The tokenizer is served with the model.",
             f"{_HERE}.text_classifier",
         ),
         Recipe(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiaas_magics.runtime.context import Context
 
 _SERVED_ROWS = 32
-"""For the comparison of outputs: each costs a pass through the encoder several times over."""
+"""As many as the export looks at."""
 
 
 def train(ctx: Context, parameters: TextClassifier) -> None:
