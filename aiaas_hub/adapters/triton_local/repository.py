@@ -65,8 +65,8 @@ def configuration(
     not say how many.
 
     The gateway ends a request at its time-out; what still waits a moment later is not inferred for
-    nobody. At the very time-out it would be a race between the gateway's 504 and Triton's 503, which
-    clients take for a restart and send again.
+    nobody. At the very time-out the gateway's 504 would race Triton's 503, which clients take for
+    a restart and send again.
 
     A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
     from the model: Triton allows no empty `dims`.
