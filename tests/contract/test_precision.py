@@ -4,45 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnx
+import onnx_models
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
 
 from aiaas_hub.adapters.precision import OnnxConverter
 from aiaas_hub.schemas.endpoints import Precision
 from aiaas_hub.schemas.errors import InvalidInput
 
-WIDTH = 256
-
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two layers of 256 over 64 numbers, and held-out rows."""
-    random = np.random.default_rng(0)
-    weights = {
-        "w1": random.normal(size=(64, WIDTH)).astype(np.float32) / 8,
-        "w2": random.normal(size=(WIDTH, 10)).astype(np.float32) / 16,
-    }
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["x", "w1"], ["h"]),
-            helper.make_node("Relu", ["h"], ["r"]),
-            helper.make_node("MatMul", ["r", "w2"], ["y"]),
-        ],
-        "network",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    directory = tmp_path_factory.mktemp("network")
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.save(model, directory / "model.onnx")
-    x = random.normal(size=(40, 64)).astype(np.float32)
-    y = np.maximum(x @ weights["w1"], 0) @ weights["w2"]
-    save_file({"input.x": x, "output.y": y}, directory / "rows.safetensors")
-    return directory / "model.onnx", directory / "rows.safetensors"
+    return onnx_models.network(tmp_path_factory.mktemp("network"))
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp16", 0.55), ("int8", 0.35)])

@@ -408,6 +408,7 @@ def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
         cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         for cluster in with_shadow["resources"]
     }
+    assert len(ways) == len(with_shadow["resources"]) == 7
     assert ways == {
         cluster_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
         cluster_name("bob"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},

@@ -36,6 +36,7 @@ from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
+QUEUE_SLACK_SECONDS = 0.1
 MAX_VERSION = 2**31 - 1
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
@@ -65,7 +66,9 @@ def configuration(
     """`config.pbtxt` of a model that serves exactly `versions`; `instances` where the options do
     not say how many, on each GPU if `on_gpus`.
 
-    The gateway ends a request at its time-out; what still waits then is not inferred for nobody.
+    The gateway ends a request at its time-out; what still waits a moment later is not inferred for
+    nobody. At the very time-out the gateway's 504 would race Triton's 503, which clients take for
+    a restart and send again.
 
     A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
     from the model: Triton allows no empty `dims`.
@@ -99,13 +102,18 @@ def scalar_tensors(text: str) -> set[str]:
     return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
 
 
+def queue_seconds(timeout: float) -> float:
+    """How long a request may wait in Triton that the gateway ends after `timeout` seconds."""
+    return 1.1 * timeout + QUEUE_SLACK_SECONDS
+
+
 def _batching(options: ServingOptions) -> object:
     if options.timeout_seconds is None:
         return model_config_pb2.ModelDynamicBatching()
     return model_config_pb2.ModelDynamicBatching(
         default_queue_policy=model_config_pb2.ModelQueuePolicy(
             timeout_action=model_config_pb2.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=round(options.timeout_seconds * 1e6),
+            default_timeout_microseconds=round(1e6 * queue_seconds(options.timeout_seconds)),
         )
     )
 
