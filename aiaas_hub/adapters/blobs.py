@@ -8,13 +8,14 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from fsspec.implementations.local import LocalFileSystem
 
-from aiaas_hub.adapters.object_store import open_store
+from aiaas_hub.adapters.object_store import open_store, reached
 from aiaas_hub.schemas.errors import TooLarge
 
 _CHUNK = 1 << 20
@@ -48,6 +49,7 @@ class FsspecBlobs:
         return digest, size
 
     def open(self, digest: str) -> BinaryIO:
+        # Fetched whole where it lies elsewhere: by pieces, each would be a request.
         return self.local_path(digest).open("rb")
 
     def local_path(self, digest: str) -> Path:
@@ -56,7 +58,8 @@ class FsspecBlobs:
         cached = self._cache / digest
         if not cached.exists():
             aside = self._cache / f"get-{secrets.token_hex(8)}"
-            self._fs.get_file(self._key(digest), str(aside))
+            with self._reached():
+                self._fs.get_file(self._key(digest), str(aside))
             aside.rename(cached)
         return cached
 
@@ -66,15 +69,16 @@ class FsspecBlobs:
                 yield block
 
     def size(self, digest: str) -> int:
-        return int(self._fs.size(self._key(digest)))
+        with self._reached():
+            return int(self._fs.size(self._key(digest)))
 
     def keep(self, digest: str) -> bool:
-        with self._lock:
+        with self._lock, self._reached():
             return self._touch(digest)
 
     def remove(self, digest: str, unused_since: datetime) -> bool:
         key = self._key(digest)
-        with self._lock:
+        with self._lock, self._reached():
             if self._fs.exists(key):
                 if self._fs.modified(key) >= unused_since:
                     return False
@@ -82,6 +86,10 @@ class FsspecBlobs:
             if not self._is_local:
                 (self._cache / digest).unlink(missing_ok=True)
         return True
+
+    def _reached(self) -> AbstractContextManager[None]:
+        """A store elsewhere may be away; what this machine's own disk says is told as it is."""
+        return nullcontext() if self._is_local else reached()
 
     def _touch(self, digest: str) -> bool:
         """Whether it is there; where files have times of their own, it is new again from now."""
@@ -102,7 +110,8 @@ class FsspecBlobs:
     def _store(self, aside: Path, key: str) -> None:
         if not self._is_local:
             # Object stores show an object only when all of it is there.
-            self._fs.put_file(str(aside), key)
+            with reached():
+                self._fs.put_file(str(aside), key)
             return
         final = Path(key)
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

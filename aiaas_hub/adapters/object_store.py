@@ -5,6 +5,7 @@ speaks S3, Google's and Azure's protocols and takes credentials and endpoints fr
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -26,7 +27,10 @@ def open_store(url: str) -> tuple[Any, str]:
         from obstore.fsspec import register
 
         register(scheme)
-        options = {"retry_config": _ATTEMPTS, "client_options": _CLIENT}
+        # Without TLS only where the operator's own address says so.
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        client = {**_CLIENT, "allow_http": plain}
+        options = {"retry_config": _ATTEMPTS, "client_options": client}
     found: tuple[Any, str] = fsspec.core.url_to_fs(url, **options)
     return found
 

@@ -46,7 +46,6 @@ def object_store(root: Path, bucket: str = "aiaas") -> Iterator[ObjectStore]:
         "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true",
     }
     try:
         deadline = time.monotonic() + 60
