@@ -1,5 +1,5 @@
-"""`ray`, which gives a node as long to start as a busy machine needs: Ray itself gives up after 30 s,
-in which the dashboard may not have been loaded."""
+"""`ray`, which gives a node as long to start as a busy machine needs: Ray itself gives up after
+30 s, in which its raylet may not have been loaded."""
 
 from __future__ import annotations
 
