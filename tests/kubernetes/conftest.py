@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -18,6 +19,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     if reason := missing():
         pytest.skip(reason)
     plane = ControlPlane(tmp_path_factory.mktemp("control_plane"))
+    # Tests that are ended end their bed too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         plane.up()
         yield plane

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import secrets
 import shlex
-import socket
 import sys
 import threading
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ FINALIZER = "ray.io/rayjob-finalizer"
 PERIOD_SECONDS = 0.3
 POD_IP = "0.0.0.0"  # noqa: S104 - the bed puts the pod's own address in its place
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
-RAY = f"{sys.executable} -m ray.scripts.scripts"
+RAY = f"{sys.executable} {Path(__file__).with_name('patient_ray.py')}"
 
 
 def moment(timestamp: float | None = None) -> str:
@@ -67,8 +66,8 @@ class RayOperator:
             try:
                 for job in self._api.items(JOBS.format(self._namespace)):
                     self._reconcile(job)
-            except (httpx.TransportError, Refused) as error:
-                self.failures.append(str(error))
+            except Exception as error:
+                self.failures.append(repr(error))
 
     def _reconcile(self, job: Object) -> None:
         name, status = job["metadata"]["name"], job.get("status") or {}
@@ -186,10 +185,10 @@ class RayOperator:
             group = spec["headGroupSpec"]
             self._make_pod(cluster, "head", group, self._head_command(ports, group))
             return False
-        (head,) = heads
+        head = heads[0]
         ip = self._heads[name] = head["status"].get("podIP", "")
         # Not whether it is ready: while a node is silent, none of its pods is.
-        if head["status"]["phase"] != "Running" or not _listens(ip, ports[0]):
+        if head["status"]["phase"] != "Running" or not self._nodes(name, f"{ip}:{ports[1]}"):
             return False
         (group,) = spec["workerGroupSpecs"]
         for _ in range(group["replicas"] - len(workers)):
@@ -382,9 +381,3 @@ def _owner(found: Object, kind: str, version: str) -> Object:
 def _ready(pod: Object) -> bool:
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def _listens(ip: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((ip, port)) == 0
