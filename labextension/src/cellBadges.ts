@@ -52,7 +52,11 @@ class Badges {
     });
   }
 
+  /** Of a long list only few were started here. */
   private readonly _hear = (run: Run): void => {
+    if (!this._asked.has(run.id)) {
+      return;
+    }
     const known = this._known.get(run.id);
     this._known.set(run.id, run);
     if (known?.state !== run.state) {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -73,11 +74,11 @@ def train(ctx):
 )
 
 
-@pytest.fixture
-def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
+@contextmanager
+def notebook(page: Page, platform: RunningPlatform, sources: Sequence[str]) -> Iterator[None]:
     """It is open, and its cells have run."""
     enter_lab(page, platform, USER)
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     file: Path = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
@@ -90,21 +91,45 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     file.unlink()
 
 
-@pytest.mark.usefixtures("notebook")
-def test_panels_by_hand(page: Page) -> None:
+def test_a_restart_of_the_kernel_is_said_in_each_panel(
+    page: Page, platform: RunningPlatform
+) -> None:
+    with notebook(page, platform, [*CELLS[:2], *CELLS[-2:]]):
+        mine = page.get_by_role("group", name="Dataset browser")
+        mine.get_by_role("button", name=re.compile("hostile")).click()
+        rows = mine.get_by_role("region", name="Rows").locator("tbody tr")
+        expect(rows).to_have_count(20, timeout=RUN_MS)
+        wrong = {kind: wrong_in(page, kind) for kind in KINDS}
+        said = page.locator(".jp-NotebookPanel").get_by_text(GONE)
+        expect(said.filter(visible=True)).to_have_count(0)
+        choose(page, "Kernel", "Restart Kernel…")
+        page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
+        for kind in KINDS:
+            seen = in_sight(page, kind)
+            expect(seen.get_by_text(GONE)).to_be_visible()
+        look(page, "panels-without-their-kernel")
+        # At last, so that one run shows all of it.
+        assert {kind: found for kind, found in wrong.items() if found} == {}
+
+
+def test_panels_by_hand(page: Page, platform: RunningPlatform) -> None:
+    with notebook(page, platform, CELLS):
+        by_hand(page)
+
+
+def by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
     ask_by_picture(panel(page, "deploy"))
     ask_by_picture_beside(page)
     look(page, "panels-light")
-    wrong = {f"{kind}, light": find_wrong(page, panel_of(kind)) for kind in KINDS}
+    wrong = {f"{kind}, light": wrong_in(page, kind) for kind in KINDS}
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
-    wrong |= {f"{kind}, dark": find_wrong(page, panel_of(kind)) for kind in KINDS}
-    restart_kernel(page)
+    wrong |= {f"{kind}, dark": wrong_in(page, kind) for kind in KINDS}
     # At last, so that one run shows all of it.
     assert {where: found for where, found in wrong.items() if found} == {}
 
@@ -227,15 +252,16 @@ def watch(monitor: Locator) -> None:
     expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
 
 
-def restart_kernel(page: Page) -> None:
-    """What a panel can no longer do it says, and what to do; what was done again works."""
-    said = page.locator(".jp-NotebookPanel").get_by_text(GONE)
-    expect(said.filter(visible=True)).to_have_count(0)
-    choose(page, "Kernel", "Restart Kernel…")
-    page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
-    for kind in KINDS:
-        expect(panel(page, kind).get_by_text(GONE)).to_be_visible()
-    look(page, "panels-without-their-kernel")
+def in_sight(page: Page, kind: str) -> Locator:
+    """JupyterLab may leave out what is scrolled away."""
+    wanted = panel(page, kind)
+    wanted.scroll_into_view_if_needed()
+    return wanted
+
+
+def wrong_in(page: Page, kind: str) -> list[str]:
+    in_sight(page, kind)
+    return find_wrong(page, panel_of(kind))
 
 
 def panel_of(kind: str) -> str:
