@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from aiaas_hub.adapters.envoy_kubernetes import EnvoyKubernetes, GatewayPods
 from aiaas_hub.adapters.kubernetes.client import Cluster
@@ -11,6 +12,7 @@ from aiaas_hub.adapters.triton_kubernetes.engine import TritonKubernetes
 from aiaas_hub.adapters.triton_kubernetes.manifests import (
     HTTP_PORT,
     INFERENCE_HEADER,
+    Grouping,
     ServerPods,
     address_of,
     group_of_owner,
@@ -75,7 +77,7 @@ def server_pods(config: ServiceConfig) -> ServerPods:
         image=config.serving_image,
         agent_image=config.serving_agent_image,
         store=config.serving_url,
-        grouping=config.serving_groups,
+        grouping=cast("Grouping", config.serving_groups),
         replicas=config.serving_replicas,
         cpus=config.serving_cpus,
         gpus=config.serving_gpus,

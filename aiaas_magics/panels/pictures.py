@@ -11,7 +11,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge
 from aiaas_hub.schemas.models import Signature
@@ -155,7 +155,7 @@ def see(content: bytes, picture: Picture, scale: Scale, *, invert: bool = False)
     pixels = _scaled(pixels, scale)
     if np.dtype(picture.dtype).kind in "iu":
         pixels = pixels.round()
-    array = pixels.astype(picture.dtype)
+    array: NDArray[Any] = pixels.astype(picture.dtype)
     if picture.order == "CHW":
         array = array.transpose(2, 0, 1)
     elif picture.order == "HW":
