@@ -5,6 +5,7 @@
 #   make test     every test that can run here
 #   make test-tensorflow   the tests that need TensorFlow (1.2 GB), in an environment beside .venv
 #   make test-kubernetes   the tests on a Kubernetes control plane (KUBEBUILDER_ASSETS=)
+#   make servers  brings servers that make test reads from if they are there: Azure's, HDFS
 #   make pictures the README's screenshots anew, as the browser tests see the pages
 #   make check    format, lint, types, import layers, docs in step, locks current
 #   make bench    measurements, written to benchmarks.json
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help
 help:
-	@sed -n '3,12s/^# *//p' Makefile
+	@sed -n '3,13s/^# *//p' Makefile
 
 $(BIN)/python:
 	@python="$$(.ci/find_python $(PYTHON))" && "$$python" .ci/make_venv.py $(VENV)
@@ -44,11 +45,13 @@ $(VENV)/installed-test: requirements-test.lock $(VENV)/installed-local
 	@touch $@
 
 # Without a stamp where it could not be built: it is tried again next time.
-$(VENV)/labextension: $(wildcard labextension/*.json labextension/src/* labextension/style/*) \
+$(VENV)/labextension: $(wildcard labextension/*.json labextension/schema/* labextension/src/* \
+    labextension/style/*) \
     $(VENV)/installed-local
 	@$(BIN)/python .ci/labextension.py build $@
 
 .PHONY: up demo test test-tensorflow test-kubernetes check bench lock docs pictures labextension
+.PHONY: servers
 .PHONY: format clean
 up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
@@ -56,11 +59,27 @@ up: $(VENV)/installed-local $(VENV)/labextension
 demo: $(VENV)/installed-local
 	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
 
+# Three times, as engines run until a pytest ends: those that start none two at a time, then those
+# with engines of this machine, then those on Kubernetes.
+SIDE_BY_SIDE := tests/unit tests/api tests/notebook
+PYTEST := $(BIN)/python -m pytest
+
 test: $(VENV)/installed-test $(VENV)/labextension
-	@exec $(BIN)/python -m pytest $(TESTS)
+ifdef TESTS
+	@exec $(PYTEST) $(TESTS)
+else
+	@failed=0; \
+	$(PYTEST) --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) || failed=1; \
+	$(PYTEST) $(patsubst %,--ignore=%,$(SIDE_BY_SIDE) tests/kubernetes) || failed=1; \
+	$(PYTEST) tests/kubernetes || failed=1; \
+	exit $$failed
+endif
+
+servers: $(VENV)/installed-local
+	@exec $(BIN)/python .ci/servers.py
 
 test-kubernetes: $(VENV)/installed-test
-	@exec $(BIN)/python -m pytest tests/kubernetes
+	@exec $(PYTEST) tests/kubernetes
 
 pictures: $(VENV)/installed-test $(VENV)/labextension
 	@AIAAS_PICTURES=docs/images exec $(BIN)/python -m pytest \
@@ -79,7 +98,8 @@ $(TENSORFLOW)/installed: requirements.lock requirements-test.lock $(VENV)/instal
 	@touch $@
 
 test-tensorflow: $(TENSORFLOW)/installed
-	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit
+	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit \
+	  tests/engines/test_frameworks.py
 
 check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.partial_uploads import FilePartialUploads
+from aiaas_hub.adapters.precision import OnnxConverter
 from aiaas_hub.adapters.records.audit import SqlAuditRecords
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
@@ -31,13 +33,15 @@ from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
 from aiaas_hub.adapters.records.requests import SqlRequestRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
+from aiaas_hub.adapters.records.secrets import SqlSecretRecords
 from aiaas_hub.adapters.records.usage import SqlMembers, SqlUsageRecords, meter
 from aiaas_hub.adapters.remote_files import RemoteFiles
 from aiaas_hub.adapters.run_logs import FileRunLogs
+from aiaas_hub.adapters.sealing import FernetSealer
 from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.yaml_file import YamlFile
-from aiaas_hub.api import metrics
+from aiaas_hub.api import metrics, telling
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
 from aiaas_hub.api.live import Live
@@ -61,6 +65,7 @@ from aiaas_hub.domain.querying import Querying, ResultLimits
 from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
@@ -113,13 +118,18 @@ def compose(
     tables = ArrowTables()
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
     queries = DuckDbQueries(home.queries, _query_limits(config))
+    key_file = config.secrets_key_file or home.secret_file("storage_keys")
+    secrets = Secrets(
+        SqlSecretRecords(database), FernetSealer(Path(key_file), not config.secrets_key_file)
+    )
     bringing = Bringing(
         datasets,
         blobs,
         grants,
         tables,
         queries,
-        RemoteFiles(config.remote_sources, config.remote_hosts),
+        RemoteFiles(config.remote_sources, config.remote_hosts, config.secret_sources),
+        secrets,
         DatasetLimits(config.max_upload_bytes, roots),
     )
     models = Models(SqlModelRecords(database), blobs, grants)
@@ -164,6 +174,7 @@ def compose(
         engines.serving,
         live,
         read_tensors,
+        OnnxConverter(),
         config.serving_memory_bytes,
     )
     profiling = Profiling(SqlProfileRecords(database), blobs, queries, live)
@@ -181,7 +192,7 @@ def compose(
         read_tensors,
     )
     watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
-    ordered = (engines.gateway, engines.serving, engines.training)
+    ordered = (engines.gateway, engines.serving, engines.training, *engines.others)
     reconciler = Reconciler(
         ordered,
         advancing,
@@ -195,6 +206,7 @@ def compose(
     services = Services(
         datasets=datasets,
         bringing=bringing,
+        secrets=secrets,
         querying=Querying(
             datasets,
             blobs,
@@ -236,6 +248,7 @@ def compose(
     root = f"{prefix.rstrip('/')}/"
     beside = [metrics.routes(measures, identity, root, home.secret("metrics_token"))]
     if browser is not None:
+        beside.append(telling.routes(HubEvents(home.hub_events).keep, root, browser.secret))
         beside.append(page.routes(Sessions(browser), services, identity, root))
     app = create_application(services, identity, prefix, beside, measures)
     return app, reconciler, database
@@ -321,6 +334,15 @@ def _query_limits(config: ServiceConfig) -> QueryLimits:
     )
 
 
+def _hub_tls(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+    """With the certificate that a hub with internal TLS gave this service."""
+    if "JUPYTERHUB_SSL_KEYFILE" not in environ:
+        return True
+    context = ssl.create_default_context(cafile=environ["JUPYTERHUB_SSL_CLIENT_CA"])
+    context.load_cert_chain(environ["JUPYTERHUB_SSL_CERTFILE"], environ["JUPYTERHUB_SSL_KEYFILE"])
+    return context
+
+
 def main() -> None:
     home = Home.from_environment()
     home.prepare()
@@ -332,14 +354,19 @@ def main() -> None:
     api_url = f"http://{host}:{port}{prefix.rstrip('/')}{VERSION_PREFIX}"
     config = read_config(home)
     set_up_logging(config.log_format)
-    hub = Hub(os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"])
+    hub = Hub(
+        os.environ["JUPYTERHUB_API_URL"], os.environ["JUPYTERHUB_API_TOKEN"], _hub_tls(os.environ)
+    )
     browser = OAuthClient(
         client_id=os.environ["JUPYTERHUB_CLIENT_ID"],
         secret=hub.token,
         authorize_url=f"{os.environ.get('JUPYTERHUB_HOST', '')}"
         f"{os.environ['JUPYTERHUB_BASE_URL']}hub/api/oauth2/authorize",
         token_url=f"{hub.api_url}/oauth2/token",
-        redirect_uri=f"{prefix.rstrip('/')}/oauth_callback",
+        # With a host of its own, where the hub gave the service one.
+        redirect_uri=os.environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL")
+        or f"{prefix.rstrip('/')}/oauth_callback",
+        tls=hub.tls,
     )
     try:
         engines = local_engines(home, api_url, config)

@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     up.set_defaults(run=_up)
 
+    part = commands.add_parser(
+        "part", help="be the proxy, the hub or the service, for a supervisor such as systemd"
+    )
+    part.add_argument("name", choices=("proxy", "hub", "service"))
+    part.add_argument("--port", type=int, help="as of `up`; the three after it too", metavar="N")
+    part.set_defaults(run=_part)
+
     demo = commands.add_parser("demo", help="run the quickstart as a user would, then stop")
     demo.add_argument(
         "--save", type=Path, metavar="FILE", help="keep the executed notebook in this file"
@@ -76,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     export = audit_verbs.add_parser("export", help="print the entries as JSON lines, oldest first")
     export.add_argument("--since", type=int, default=0, metavar="NUMBER", help="after this entry")
     export.set_defaults(run=_audit_export)
+
+    secrets = commands.add_parser("secrets", help="look after users' secrets for storage")
+    secrets_verbs = secrets.add_subparsers(required=True, metavar="VERB")
+    rotate = secrets_verbs.add_parser("rotate", help="seal them all with a new key")
+    rotate.set_defaults(run=_rotate)
 
     backup = commands.add_parser("backup", help="write all of a platform into a file")
     backup.add_argument("file", metavar="FILE", type=Path)
@@ -160,6 +172,13 @@ Envoy may still be starting behind.
     )
 
 
+def _part(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.parts import Part, become
+
+    become(Part(options.name), Home.from_environment(), _port(options), os.environ)
+    raise AssertionError("unreachable: this process is that part now")
+
+
 def _demo(options: argparse.Namespace) -> int:
     from aiaas_hub.local.demo import run_demo
 
@@ -182,6 +201,12 @@ def _audit_export(options: argparse.Namespace) -> int:
     from aiaas_hub.local.audit_log import export_audit
 
     return export_audit(Home.from_environment(), options.since, say)
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from aiaas_hub.local.secret_keys import rotate
+
+    return rotate(Home.from_environment(), say)
 
 
 def _backup(options: argparse.Namespace) -> int:

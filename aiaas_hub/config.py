@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from traitlets import Dict, Enum, Float, Int, List, Unicode
+from traitlets import Bool, Dict, Enum, Float, Int, List, Unicode
 from traitlets.config import Config, Configurable
 from traitlets.config.loader import PyFileConfigLoader
 
@@ -75,7 +76,7 @@ class ServiceConfig(Configurable):
         None,
         allow_none=True,
         help="Memory that all served models together may take; a publish that would not fit is "
-        "refused. None: half of the machine's.",
+        "refused. None: half of the machine's, or four fifths of a pod's of Triton.",
     ).tag(config=True)
 
     max_streams_per_user = Int(
@@ -161,6 +162,22 @@ class ServiceConfig(Configurable):
         "with GPUs have; empty: runs get no GPUs.",
     ).tag(config=True)
 
+    kubernetes_worker_profile = Unicode(
+        "",
+        help="Slug of the profile whose node selector and tolerations the workers without GPUs "
+        "have, such as those of spot nodes; empty: none. Heads have neither.",
+    ).tag(config=True)
+
+    kubernetes_autoscaling = Bool(
+        False,
+        help="Whether a sweep's workers come and go with its trials, by Ray's autoscaler in the "
+        "pod of its head; else they are all there from its beginning to its end.",
+    ).tag(config=True)
+
+    kubernetes_idle_seconds = Int(
+        60, min=1, help="After so long without work an autoscaled worker goes."
+    ).tag(config=True)
+
     kubernetes_pull_secrets = List(
         Unicode(), help="Secrets of that namespace with which images are pulled."
     ).tag(config=True)
@@ -174,6 +191,71 @@ class ServiceConfig(Configurable):
     kubernetes_keep_seconds = Int(3600, min=0, help="How long a RayJob that is over is kept.").tag(
         config=True
     )
+
+    kubernetes_node_patience_seconds = Int(
+        60,
+        min=0,
+        help="After so long a silence of their node a run's pods are given up, and others take "
+        "their place.",
+    ).tag(config=True)
+
+    serving_namespace = Unicode(
+        "",
+        help="Namespace in which models are served by pods of Triton behind pods of Envoy; empty: "
+        "both run beside the service.",
+    ).tag(config=True)
+
+    serving_url = Unicode(
+        "",
+        help="fsspec URL, s3://bucket/prefix, under which served models are kept for those pods.",
+    ).tag(config=True)
+
+    serving_image = Unicode("", help="Image of Triton's pods: images/triton.").tag(config=True)
+
+    serving_agent_image = Unicode("", help="Image of the agent in Triton's pods: images/hub.").tag(
+        config=True
+    )
+
+    serving_secret_file = Unicode(
+        "/etc/aiaas-serving/control",
+        help="A file with the key `control` of the Secret `triton`, with which the service may "
+        "load models.",
+    ).tag(config=True)
+
+    serving_gateway_url = Unicode(
+        "", help="Address of the gateway as callers and notebooks reach it."
+    ).tag(config=True)
+
+    serving_groups = Enum(
+        ("shared", "owner"),
+        "shared",
+        help="Whether all models are served by the same pods, or each owner's by pods of their "
+        "own.",
+    ).tag(config=True)
+
+    serving_replicas = Int(
+        2, min=1, help="Pods of Triton that a group begins with; an autoscaler may change it."
+    ).tag(config=True)
+
+    serving_cpus = Float(2, min=0.1, help="Processors that a pod of Triton asks for.").tag(
+        config=True
+    )
+
+    serving_gpus = Int(
+        0, min=0, help="GPUs of a pod of Triton; with any, all its models run on them."
+    ).tag(config=True)
+
+    serving_pod_memory_bytes = Int(
+        8 << 30, min=1 << 28, help="Memory of a pod of Triton, with all models of its group."
+    ).tag(config=True)
+
+    serving_node_selector = Dict(
+        value_trait=Unicode(), key_trait=Unicode(), help="Labels of the nodes of Triton's pods."
+    ).tag(config=True)
+
+    serving_tolerations = List(
+        Dict(), help="Tolerations of Triton's pods, in Kubernetes' words."
+    ).tag(config=True)
 
     query_seconds = Int(300, help="How long one query over datasets may take.").tag(config=True)
 
@@ -241,9 +323,26 @@ class ServiceConfig(Configurable):
 
     remote_sources = Dict(
         help="Places outside from which every user may register data, as prefix of a URI and what "
-        "its file system is made with: {'s3://bucket/open': {'region': 'eu-central-1'}} (the "
-        "arguments of pyarrow's S3FileSystem; of other schemes those of fsspec's, whose package "
-        "has to be installed). Keep credentials in the environment or in files of the libraries."
+        "its file system is made with: {'s3://bucket/open': {'region': 'eu-central-1'}}. Those "
+        "are the arguments of pyarrow's S3FileSystem, GcsFileSystem (gs://) and AzureFileSystem "
+        "(abfss://CONTAINER@ACCOUNT.dfs.core.windows.net), of fsspec's WebHDFS (webhdfs://, and "
+        "hdfs://, which is read over WebHDFS), and of other schemes those of fsspec's, whose "
+        "package has to be installed. Keep credentials in the environment or in files of the "
+        "libraries."
+    ).tag(config=True)
+
+    secret_sources: Dict[str, Any] = Dict(
+        {"s3://": {}, "gs://": {}, "abfss://": {}},
+        help="Places from which a user may register data with a secret of their own, as in "
+        "remote_sources: a prefix, or of s3, gs and abfss a whole scheme, which then leads to the "
+        "cloud itself or to the endpoint in the arguments. No arguments with credentials: the "
+        "secret brings them. Empty: nobody does.",
+    ).tag(config=True)
+
+    secrets_key_file = Unicode(
+        "",
+        help="A file with the key that users' secrets are sealed with, one Fernet key a line, the "
+        "newest first; empty: the platform makes one below its home (secrets/storage_keys).",
     ).tag(config=True)
 
     remote_hosts = List(
@@ -262,14 +361,16 @@ class ServiceConfig(Configurable):
 def read_config(home: Home) -> ServiceConfig:
     """The operator's settings; a file that does not exist sets nothing."""
     loaded = Config()
-    if (home.root / "aiaas_config.py").exists():
-        loader = PyFileConfigLoader("aiaas_config.py", path=str(home.root))
+    if home.config.exists():
+        loader = PyFileConfigLoader(home.config.name, path=str(home.root))
         loaded = loader.load_config()
     config = ServiceConfig(config=loaded)
     if config.records_url_file:
         config.records_url = Path(config.records_url_file).read_text().strip()
     config.records_url = config.records_url or home.records_url
     config.artifacts_url = config.artifacts_url or str(home.artifacts / "blobs")
+    if config.serving_memory_bytes is None and config.serving_namespace:
+        config.serving_memory_bytes = config.serving_pod_memory_bytes * 4 // 5
     if config.serving_memory_bytes is None:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         config.serving_memory_bytes = machine // 2

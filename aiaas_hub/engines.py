@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiaas_hub.config import ServiceConfig
-from aiaas_hub.domain.ports import Gateway, ServingEngine, Signer, TrainingEngine
+from aiaas_hub.domain.ports import Engine, Gateway, ServingEngine, Signer, TrainingEngine
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import is_loopback
 from aiaas_hub.schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes, RunPods
+    from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes, Nodes, RunPods
     from aiaas_hub.adapters.supervisor import Supervisor
+    from aiaas_hub.gateway.keys import GatewayKeys
+    from aiaas_hub.spawner.profiles import Profile
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,42 @@ class Engines:
     serving: ServingEngine
     gateway: Gateway
     signer: Signer
+    others: Sequence[Engine] = ()
+    """What is kept alive beside them."""
 
 
 def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
     # Imported here, since only the engines that are driven need be installed.
-    from aiaas_hub.adapters.envoy_local import EnvoyLocal
     from aiaas_hub.adapters.supervisor import Supervisor
-    from aiaas_hub.adapters.triton_local import TritonLocal
     from aiaas_hub.gateway.keys import GatewayKeys
 
     supervisor = Supervisor(records=home.processes, logs=home.logs)
     keys = GatewayKeys(home)
+    serving, gateway, others = _serving(home, supervisor, keys, config)
     return Engines(
         training=_training(home, supervisor, api_url, config),
-        serving=TritonLocal(home, supervisor),
-        gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
+        serving=serving,
+        gateway=gateway,
         signer=keys,
+        others=others,
+    )
+
+
+def _serving(
+    home: Home, supervisor: Supervisor, keys: GatewayKeys, config: ServiceConfig
+) -> tuple[ServingEngine, Gateway, Sequence[Engine]]:
+    if config.serving_namespace:
+        from aiaas_hub.serving_pods import serving_on_pods
+
+        return *serving_on_pods(home, keys, config), ()
+    from aiaas_hub.adapters.envoy_local import EnvoyLocal
+    from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
+    from aiaas_hub.adapters.triton_local import TritonLocal
+
+    return (
+        TritonLocal(home, supervisor),
+        EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
+        [TfPredictLocal(home, supervisor)],
     )
 
 
@@ -79,7 +102,7 @@ def _training(
 
 def run_pods(config: ServiceConfig) -> RunPods:
     """What the pods of runs are made of. Raises `InvalidInput` for settings that are missing."""
-    from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+    from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 
     for name in ("kubernetes_api_url", "kubernetes_image", "kubernetes_storage_claim"):
         if not getattr(config, name):
@@ -99,8 +122,12 @@ def run_pods(config: ServiceConfig) -> RunPods:
         keep_seconds=config.kubernetes_keep_seconds,
         queue=config.kubernetes_queue,
         gpus=_gpu_nodes(config),
+        others=_other_nodes(config),
+        autoscaled=config.kubernetes_autoscaling,
+        idle_seconds=config.kubernetes_idle_seconds,
         pull_secrets=config.kubernetes_pull_secrets,
         environment=config.kubernetes_environment,
+        node_patience_seconds=config.kubernetes_node_patience_seconds,
     )
 
 
@@ -118,8 +145,36 @@ def _gpu_nodes(config: ServiceConfig) -> GpuNodes | None:
     slug = config.kubernetes_gpu_profile
     if not slug:
         return None
-    from aiaas_hub.adapters.kubernetes.run_manifests import GpuNodes
+    from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes
     from aiaas_hub.spawner.kubernetes import gpu_resource
+
+    profile = _profile(config, "kubernetes_gpu_profile", slug)
+    if not profile.gpus:
+        raise InvalidInput(
+            f"The profile {slug!r} of {config.profiles_file} has no GPUs.",
+            remedy="Name one that has in c.ServiceConfig.kubernetes_gpu_profile.",
+        )
+    return GpuNodes(
+        resource=gpu_resource(profile),
+        node_selector=profile.node_selector,
+        tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
+    )
+
+
+def _other_nodes(config: ServiceConfig) -> Nodes:
+    from aiaas_hub.adapters.kubernetes.run_settings import Nodes
+
+    slug = config.kubernetes_worker_profile
+    if not slug:
+        return Nodes()
+    profile = _profile(config, "kubernetes_worker_profile", slug)
+    return Nodes(
+        node_selector=profile.node_selector,
+        tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
+    )
+
+
+def _profile(config: ServiceConfig, setting: str, slug: str) -> Profile:
     from aiaas_hub.spawner.profiles import load_profiles
 
     if not config.profiles_file:
@@ -128,13 +183,9 @@ def _gpu_nodes(config: ServiceConfig) -> GpuNodes | None:
             remedy="Set c.ServiceConfig.profiles_file in aiaas_config.py.",
         )
     for profile in load_profiles(Path(config.profiles_file)).profiles:
-        if profile.slug == slug and profile.gpus:
-            return GpuNodes(
-                resource=gpu_resource(profile),
-                node_selector=profile.node_selector,
-                tolerations=[one.model_dump(exclude_none=True) for one in profile.tolerations],
-            )
+        if profile.slug == slug:
+            return profile
     raise InvalidInput(
-        f"{config.profiles_file} has no profile {slug!r} with GPUs.",
-        remedy="Name one in c.ServiceConfig.kubernetes_gpu_profile.",
+        f"{config.profiles_file} has no profile {slug!r}.",
+        remedy=f"Name one in c.ServiceConfig.{setting}.",
     )

@@ -54,6 +54,11 @@ class Home:
         return self.root / "profiles.yaml"
 
     @property
+    def config(self) -> Path:
+        """The operator's own settings of service, hub and culler, as traitlets."""
+        return self.root / "aiaas_config.py"
+
+    @property
     def hub_events(self) -> Path:
         """What the hub has told and the service has not taken in yet."""
         return self.root / "hub-events"

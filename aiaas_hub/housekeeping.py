@@ -6,6 +6,7 @@ Each step may be repeated: a service that was killed in the middle of one goes o
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ _PAUSE = 1.0
 class Hub:
     api_url: str
     token: str
+    tls: ssl.SSLContext | bool = True
+    """How both prove who they are."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def chores(
     def ask() -> None:
         if hub is None:
             return
-        found = ask_hub(hub.api_url, hub.token)
+        found = ask_hub(hub.api_url, hub.token, hub.tls)
         services.members.replace(found.groups)
         usage.note_servers(found.servers, datetime.now(UTC))
 

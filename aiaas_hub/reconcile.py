@@ -181,7 +181,7 @@ class Reconciler:
     def _advance_endpoints(self) -> float:
         unsettled = self._endpoint_records.unsettled()
         underway = [d for d in unsettled if d.info.is_underway]
-        baking = [d for d in unsettled if d.info.is_baking]
+        baking = [d for d in unsettled if d.info.is_watched]
         for deployment in (*underway, *baking):
             endpoint = (deployment.owner, deployment.endpoint)
             running = self._publishing.get(endpoint)

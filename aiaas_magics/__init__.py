@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiaas_magics.publishing import publish as publish
     from aiaas_magics.run import Run as Run
     from aiaas_magics.run import runs as runs
+    from aiaas_magics.secret import secrets as secrets
     from aiaas_magics.submission import plan as plan
     from aiaas_magics.submission import smoke as smoke
     from aiaas_magics.submission import train as train
@@ -45,6 +46,7 @@ _HOME = {
     "publish": "publishing",
     "Run": "run",
     "runs": "run",
+    "secrets": "secret",
     "smoke": "submission",
     "Sweep": "sweeping",
     "sweep": "sweeping",
@@ -68,6 +70,7 @@ __all__ = [
     "plan",
     "publish",
     "runs",
+    "secrets",
     "smoke",
     "sweep",
     "train",

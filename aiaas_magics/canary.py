@@ -11,10 +11,12 @@ from aiaas_magics.display import Column, Listing
 SHOWN_CHANGES = 5
 
 
-def traffic_line(traffic: dict[int, int]) -> str:
+def traffic_line(traffic: dict[int, int], *, sticky: bool = False) -> str:
     if not traffic:
         return "none yet"
-    return ", ".join(f"version {version}: {share} %" for version, share in sorted(traffic.items()))
+    shares = [f"version {version}: {share} %" for version, share in sorted(traffic.items())]
+    stays = "; each caller stays with one" if sticky and len(shares) > 1 else ""
+    return ", ".join(shares) + stays
 
 
 def history(changes: Iterable[wire.Change]) -> Listing[wire.Change]:
@@ -32,14 +34,26 @@ def judgement_line(version: wire.EndpointVersion) -> str:
         return f"{bake.decision}: {' '.join(bake.reasons)}"
     if not version.is_judged or plan is None:
         return ""
+    copies = f"gets a copy of {plan.percent} % of the requests; " if plan.shadow else ""
     if plan.bake_seconds is None:
-        return "waits for %aiaas promote or %aiaas rollback"
+        return f"{copies}waits for %aiaas promote or %aiaas rollback"
     limits = plan.limits
-    ends = f" at {bake.ends_at:%H:%M:%S} UTC" if bake is not None else ""
+    ends = f" at {bake.ends_at:%H:%M:%S} UTC" if bake is not None and bake.ends_at else ""
     return (
-        f"is promoted or rolled back{ends}, after {display.duration(plan.bake_seconds)}: at most "
-        f"{limits.max_error_rate:.1%} more errors, {limits.max_slowdown:g} times the p95, "
+        f"{copies}is promoted or rolled back{ends}, after {display.duration(plan.bake_seconds)}: "
+        f"at most {limits.max_error_rate:.1%} more errors, {limits.max_slowdown:g} times the p95, "
         f"{limits.max_disagreement:.0%} other answers"
+    )
+
+
+def agreement_line(version: wire.EndpointVersion) -> str:
+    """How often a canary answers otherwise than what it is compared with."""
+    bake = version.bake
+    if bake is None or bake.disagreement is None:
+        return ""
+    return (
+        f"{bake.disagreement:.1%} of {bake.rows} held-out rows answered otherwise than by version "
+        f"{bake.former_version}"
     )
 
 
@@ -48,7 +62,8 @@ def numbers_rows(version: wire.EndpointVersion) -> list[list[str]]:
     bake = version.bake
     if bake is None:
         return []
-    rows = [_numbers(version.version, "canary", bake.canary)]
+    role = "shadow" if version.plan is not None and version.plan.shadow else "canary"
+    rows = [_numbers(version.version, role, bake.canary)]
     if bake.former_version is not None:
         rows.append(_numbers(bake.former_version, "former", bake.former))
     return [list(NUMBERS), *rows]

@@ -115,6 +115,7 @@ class Datasets:
         format: str | None = None,  # noqa: A002  (the option's public name)
         schema: Mapping[str, str] | None = None,
         snapshot: int | None = None,
+        secret: str | None = None,
         description: str = "",
     ) -> Dataset:
         """Make a dataset of a file below my notebook directory, at a public https address, or of
@@ -122,7 +123,8 @@ class Datasets:
         what becomes of it there does not change the version.
 
         The folder of a Delta Lake or Iceberg table is read as of its newest version, or as of
-        `snapshot`. `schema` is as for `upload`.
+        `snapshot`. `schema` is as for `upload`. `secret` names one of mine (`aiaas.secrets`) to
+        read it with: only now, for the copy.
         """
         name = _own_name(name)
         if "://" not in uri:
@@ -134,6 +136,7 @@ class Datasets:
             format=format,
             types=dict(schema or {}),
             snapshot=None if snapshot is None else str(snapshot),
+            secret=secret,
             description=description,
         )
         return Dataset(client, client.datasets.create_version(client.user, name, request))

@@ -174,6 +174,14 @@ def muted(value: object) -> str:
     return f'<span style="{_MUTED}">{escape(value)}</span>'
 
 
+def picture(address: str, label: str) -> str:
+    """A small one, its pixels as they are; `address`: of our own making."""
+    return (
+        f'<img src="{escape(address)}" alt="{escape(label)}" '
+        f'style="height:8em;image-rendering:pixelated">'
+    )
+
+
 def code(value: object) -> str:
     return f'<code style="{_MONO}">{escape(value)}</code>'
 
@@ -239,13 +247,14 @@ def card(title: str, state: str | None, facts: Sequence[tuple[str, str]], *more:
     if state is not None:
         heading += f" {badge(state)}"
     lines = "".join(
-        f'<div><span style="{_MUTED};display:inline-block;min-width:7em">{escape(label)}</span> '
-        f"{value}</div>"
+        f'<div style="display:flex;gap:8px"><span style="{_MUTED};flex:none;min-width:7em">'
+        f'{escape(label)}</span> <div style="min-width:0">{value}</div></div>'
         for label, value in facts
         if value
     )
     return (
-        f'<div style="border:{_BORDER};border-radius:4px;padding:8px 12px;max-width:60em">'
+        f'<div style="border:{_BORDER};border-radius:4px;padding:8px 12px;max-width:60em;'
+        f'line-height:1.6">'
         f"<div>{heading}</div>{lines}{''.join(more)}</div>"
     )
 

@@ -19,6 +19,7 @@ from aiaas_magics.display import Column, Listing, Rich, Text
 from aiaas_magics.errors import invalid
 from aiaas_magics.keys import Key, key_list
 from aiaas_magics.model import tensors
+from aiaas_magics.served import conversion_line, options_line, parity_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,10 +225,13 @@ class Endpoint(Rich):
         self._take(self._client.endpoints.rollback(self.owner, self.name, why))
         return self
 
-    def set_traffic(self, shares: Mapping[int, int], why: str = "") -> Endpoint:
-        """Split the requests: loaded version → percent, together 100."""
+    def set_traffic(
+        self, shares: Mapping[int, int], why: str = "", *, sticky: bool | None = None
+    ) -> Endpoint:
+        """Split the requests: loaded version → percent, together 100. `sticky`: whether the same
+        caller always comes to the same version; None leaves that as it is."""
         try:
-            request = wire.TrafficRequest(traffic=dict(shares), why=why)
+            request = wire.TrafficRequest(traffic=dict(shares), why=why, sticky=sticky)
         except ValidationError as error:
             raise invalid(error) from error
         self._take(self._client.endpoints.set_traffic(self.owner, self.name, request))
@@ -296,12 +300,14 @@ class Endpoint(Rich):
         newest = record.versions[0] if record.versions else None
         signature = record.signature
         return [
-            ("traffic", traffic_line(record.traffic)),
-            ("canary", judgement_line(newest) if newest else ""),
+            ("traffic", traffic_line(record.traffic, sticky=record.sticky)),
+            (_role(newest), judgement_line(newest) if newest else ""),
+            ("answers", canary.agreement_line(newest) if newest else ""),
             ("rollback", f"leads to {traffic_line(record.former)}" if record.former else ""),
             ("newest", f"version {newest.version} from {newest.model}" if newest else ""),
             ("error", newest.error if newest else ""),
             ("parity", parity_line(newest.parity) if newest and newest.parity else ""),
+            ("precision", conversion_line(newest.parity) if newest else ""),
             ("served", options_line(newest.options) if newest else ""),
             ("inputs", tensors(signature.inputs) if signature else ""),
             ("outputs", tensors(signature.outputs) if signature else ""),
@@ -358,24 +364,9 @@ class Endpoints:
 endpoints = Endpoints()
 
 
-def parity_line(parity: wire.Parity) -> str:
-    rate = f", {parity.rows_per_second:,.0f} rows a second" if parity.rows_per_second else ""
-    memory = f"; {display.size(parity.memory_bytes)} of memory" if parity.memory_bytes else ""
-    return (
-        f"at most {parity.max_abs:.2g} apart on {parity.rows} held-out rows; "
-        f"p50 {parity.p50_ms:.2f} ms, p99 {parity.p99_ms:.2f} ms{rate}{memory}"
-    )
-
-
-def options_line(options: wire.ServingOptions) -> str:
-    """What was asked for when it was published; empty where the platform chose."""
-    said = [
-        f"in {options.instances} instances" if options.instances else "",
-        f"at most {options.max_batch} rows a request" if options.max_batch else "",
-        f"at most {options.timeout_seconds:g} s a request" if options.timeout_seconds else "",
-        "warmed up" if options.warm_up else "",
-    ]
-    return ", ".join(part for part in said if part)
+def _role(version: wire.EndpointVersion | None) -> str:
+    is_shadow = version is not None and version.plan is not None and version.plan.shadow
+    return "shadow" if is_shadow else "canary"
 
 
 _COLUMNS: list[Column[Endpoint]] = [

@@ -94,7 +94,7 @@ _MEASURED: dict[str, Callable[[wire.Sample], float | None]] = {
 }
 _COLUMNS: list[Column[wire.VersionStatistics]] = [
     Column("version", lambda v: v.version),
-    Column("share", lambda v: f"{v.percent} %"),
+    Column("share", lambda v: f"copy of {v.mirrored} %" if v.mirrored else f"{v.percent} %"),
     Column("canary inference", _health),
     Column("requests", lambda v: v.requests),
     Column("errors", lambda v: v.errors),

@@ -43,6 +43,7 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
 _VERSION_HEADER = "x-aiaas-version"
+_STICKY_HEADER = "x-aiaas-sticky"
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ class Caller:
         headers = {"Authorization": f"Bearer {self._key()}"}
         if call.version is not None:
             headers[_VERSION_HEADER] = str(call.version)
+        if call.endpoint.sticky:
+            # The key is another one every few minutes.
+            headers[_STICKY_HEADER] = self._client.user
         answer = self._connection(call.endpoint.url).infer(
             call.endpoint.name, tensors, outputs=wanted, headers=headers
         )

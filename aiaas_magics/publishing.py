@@ -17,14 +17,16 @@ from aiaas_hub.schemas.names import check_name
 from aiaas_magics import display
 from aiaas_magics.canary import judgement_line, traffic_line
 from aiaas_magics.client import Client, current_client
-from aiaas_magics.endpoint import Endpoint, parity_line
+from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.errors import PublishFailed, invalid
 from aiaas_magics.model import Model
 from aiaas_magics.run import Run
 from aiaas_magics.screen import Screen, screen
+from aiaas_magics.served import conversion_line, parity_line
 
 _CANARY_PERCENT = 10
 """Of a bake for which no share was said."""
+_ALL = 100
 _AS_THE_PLATFORM_DOES = wire.ServingOptions()
 _STEPS = ("staging", "verifying", "canary", "serving")
 
@@ -57,6 +59,7 @@ class PublishView:
             ("error", version.error),
             ("canary", judgement_line(version)),
             ("parity", parity_line(version.parity) if version.parity else ""),
+            ("precision", conversion_line(version.parity)),
             ("traffic", traffic_line(self.record.traffic)),
             ("address", self.record.url if self.record.traffic else ""),
         ]
@@ -89,6 +92,8 @@ def publish(
     *,
     name: str | None = None,
     canary: int | None = None,
+    shadow: bool | int = False,
+    sticky: bool = False,
     bake: float | None = None,
     limits: Mapping[str, float] | None = None,
     eval_input: Any = None,
@@ -99,6 +104,7 @@ def publish(
     max_batch: int | None = None,
     warm_up: bool = False,
     timeout: float | None = None,
+    precision: wire.Precision | None = None,
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
@@ -116,13 +122,17 @@ def publish(
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
     `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
+    `shadow`: it gets a copy of all requests, or of so many percent, and answers nobody.
+    `sticky`: the same caller, by its key or the header `x-aiaas-sticky`, always comes to the same
+    version of a canary's two.
 
     `instances` of the model infer at the same time, each in its own memory; `max_batch` rows at
     most come in one request; with `warm_up` all instances infer held-out rows before the first
     request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
+    `precision`: "fp16" or "int8"; refused where the held-out rows are then answered otherwise.
     """
-    plan = canary_plan(canary, bake, limits)
-    options = serving_options(instances, max_batch, warm_up, timeout)
+    plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
+    options = serving_options(instances, max_batch, warm_up, timeout, precision)
     client = current_client()
     if isinstance(thing, Run):
         return publish_run(thing.id, name or thing.name, plan, options)
@@ -154,11 +164,31 @@ def publish(
     return publish_model(reference, name, plan, options)
 
 
+def _copied(shadow: bool | int) -> int | None:
+    """Percent of the requests; `True` means all."""
+    if isinstance(shadow, bool):
+        return _ALL if shadow else None
+    return shadow
+
+
 def canary_plan(
-    canary: int | None, bake: float | None, limits: Mapping[str, float] | None
+    canary: int | None,
+    bake: float | None,
+    limits: Mapping[str, float] | None,
+    shadow: int | None = None,
+    sticky: bool = False,
 ) -> wire.CanaryPlan | None:
-    """None: all requests at once. Raises `InvalidInput`."""
-    if canary is None and bake is None:
+    """None: all requests at once. `canary` and `shadow` are percent. Raises `InvalidInput`."""
+    if canary is not None and shadow is not None:
+        raise InvalidInput(
+            "A shadow answers nobody, so it has no share of the requests.",
+            remedy="Give a canary's percent or a shadow's.",
+        )
+    if sticky and (shadow is not None or (canary is None and bake is None)):
+        raise InvalidInput(
+            "Callers can be sticky to a canary only.", remedy="Add a canary's percent."
+        )
+    if canary is None and bake is None and shadow is None:
         if limits:
             raise InvalidInput(
                 "Limits are for a bake, and there is none.", remedy="Add bake=SECONDS."
@@ -172,7 +202,9 @@ def canary_plan(
         )
     try:
         return wire.CanaryPlan(
-            percent=_CANARY_PERCENT if canary is None else canary,
+            percent=next(p for p in (canary, shadow, _CANARY_PERCENT) if p is not None),
+            shadow=shadow is not None,
+            sticky=sticky,
             bake_seconds=bake,
             limits=wire.Limits(**(limits or {})),
         )
@@ -181,12 +213,20 @@ def canary_plan(
 
 
 def serving_options(
-    instances: int | None, max_batch: int | None, warm_up: bool, timeout: float | None
+    instances: int | None,
+    max_batch: int | None,
+    warm_up: bool,
+    timeout: float | None,
+    precision: wire.Precision | None = None,
 ) -> wire.ServingOptions:
     """Raises `InvalidInput`."""
     try:
         return wire.ServingOptions(
-            instances=instances, max_batch=max_batch, warm_up=warm_up, timeout_seconds=timeout
+            instances=instances,
+            max_batch=max_batch,
+            warm_up=warm_up,
+            timeout_seconds=timeout,
+            precision=precision,
         )
     except ValidationError as error:
         raise invalid(error) from error

@@ -12,6 +12,7 @@ from aiaas_magics import __version__, display
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.consumption import allowance_text
 from aiaas_magics.display import Rich
+from aiaas_magics.ending import Limits, ending_text
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.run import Run
 
@@ -42,6 +43,7 @@ class Status(Rich):
             ("platform", f"{self._url} (aiaas-hub {me.version}, this notebook {__version__})"),
             # The hub tells a server which of its profiles it is.
             ("profile", os.environ.get("AIAAS_PROFILE", "")),
+            ("server", ending_text(Limits.from_environment())),
             ("quota", _quota(me.quota)),
             *(("", allowance_text(allowance)) for allowance in me.allowances),
             ("engines", ", ".join(f"{e.name} {e.state}" for e in me.engines)),

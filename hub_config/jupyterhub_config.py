@@ -19,6 +19,7 @@ from aiaas_hub.spawner import roles, sign_in
 from aiaas_hub.spawner.culling import wants_culler
 from aiaas_hub.spawner.local import LocalSpawner
 from aiaas_hub.spawner.managed_service import restart_quickly
+from aiaas_hub.spawner.quiet_proxy import QuietProxy
 from aiaas_hub.spawner.recording import record_sign_in, record_sign_outs, recorded
 
 home = Home.from_environment()
@@ -29,9 +30,11 @@ if home.profiles.exists():
 c = get_config()  # noqa: F821  # JupyterHub defines it
 
 # Where things listen. Only the first port is for people.
-c.JupyterHub.bind_url = settings.url
-c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{settings.hub_port}"
-c.ConfigurableHTTPProxy.api_url = f"http://127.0.0.1:{settings.proxy_api_port}"
+settings.reach.configure(c, settings.port, home.hub / "internal-tls")
+c.JupyterHub.hub_bind_url = f"{settings.reach.inside}://127.0.0.1:{settings.hub_port}"
+# A server's own word on its activity counts, not the proxy's: see `culling`.
+c.JupyterHub.proxy_class = QuietProxy
+c.ConfigurableHTTPProxy.api_url = f"{settings.reach.inside}://127.0.0.1:{settings.proxy_api_port}"
 c.ConfigurableHTTPProxy.command = settings.proxy_command
 c.ConfigurableHTTPProxy.auth_token = home.secret("proxy_auth_token")
 c.ConfigurableHTTPProxy.pid_file = str(home.hub / "proxy.pid")
@@ -66,38 +69,40 @@ roles.grant(c)
 
 # The service itself, restarted within seconds when it dies.
 restart_quickly()
-c.JupyterHub.services = [
-    {
-        "name": "aiaas",
-        "url": f"http://127.0.0.1:{settings.service_port}",
-        # The shell opens the log and becomes the service.
-        "command": [
-            *("/bin/sh", "-c", 'exec "$@" >>"$0" 2>&1', str(home.logs / "service.log")),
-            *(sys.executable, "-m", "aiaas_hub.app"),
-        ],
-        "api_token": home.secret("service_token"),
-        "oauth_no_confirm": True,
-        # The page may read what its visitor may: an administrator everybody's.
-        "oauth_client_allowed_scopes": ["custom:aiaas:read"],
-        "environment": {
-            # The provider's secret is the hub's alone.
-            **{
-                name: value
-                for name, value in kept_environment(os.environ).items()
-                if not name.startswith(sign_in.PREFIX)
-            },
-            "AIAAS_HOME": str(home.root),
-            "AIAAS_PROFILES": str(profiles),
-            MARKER: settings.marker,
+service = {
+    "name": "aiaas",
+    "url": f"http://127.0.0.1:{settings.service_port}",
+    "api_token": home.secret("service_token"),
+    "oauth_no_confirm": True,
+    # The page may read what its visitor may: an administrator everybody's.
+    "oauth_client_allowed_scopes": ["custom:aiaas:read"],
+}
+managed = {
+    # The shell opens the log and becomes the service.
+    "command": [
+        *("/bin/sh", "-c", 'exec "$@" >>"$0" 2>&1', str(home.logs / "service.log")),
+        *(sys.executable, "-m", "aiaas_hub.app"),
+    ],
+    "environment": {
+        # The provider's secret is the hub's alone.
+        **{
+            name: value
+            for name, value in kept_environment(os.environ).items()
+            if not name.startswith(sign_in.PREFIX)
         },
-        "cwd": str(home.root),
-        "timeout": 60,
-    }
-]
+        "AIAAS_HOME": str(home.root),
+        "AIAAS_PROFILES": str(profiles),
+        MARKER: settings.marker,
+    },
+    "cwd": str(home.root),
+    "timeout": 60,
+}
+c.JupyterHub.services = [service if settings.external else service | managed]
 
 # What stops idle servers, if any profile says after how long.
 if wants_culler(profiles):
     culler = shipped("hub_config") / "idle_culler_config.py"
+    certificates = c.JupyterHub.get("internal_certs_location")
     c.JupyterHub.services.append(
         {
             "name": "idle-culler",
@@ -105,6 +110,8 @@ if wants_culler(profiles):
             "environment": {
                 "PATH": os.environ.get("PATH", os.defpath),
                 "AIAAS_PROFILES": str(profiles),
+                "AIAAS_CONFIG": str(home.config),
+                **({"AIAAS_INTERNAL_CERTIFICATES": certificates} if certificates else {}),
                 MARKER: settings.marker,
             },
         }
@@ -113,7 +120,7 @@ if wants_culler(profiles):
 
 # Notebook servers.
 c.JupyterHub.spawner_class = LocalSpawner
-c.LocalSpawner.public_url_of_hub = settings.url
+c.LocalSpawner.public_url_of_hub = settings.reach.bind_url(settings.port)
 c.LocalSpawner.profiles_file = str(profiles)
 c.LocalSpawner.shared = str(home.shared)
 c.LocalSpawner.service_api_url = f"http://127.0.0.1:{settings.service_port}/services/aiaas/api/v1"
@@ -127,7 +134,8 @@ c.Spawner.args = [
 ]
 c.Spawner.default_url = "/lab"
 c.Spawner.environment = {
-    "AIAAS_URL": f"{settings.url}/services/aiaas",
+    "AIAAS_URL": settings.reach.service_url(settings.port, settings.service_port),
+    **settings.reach.notebook_environment(),
     MARKER: settings.marker,
     # Servers tell the hub of their activity every minute, not every five: see `culling`.
     "JUPYTERHUB_ACTIVITY_INTERVAL": "60",
@@ -140,6 +148,14 @@ c.Spawner.start_timeout = c.Spawner.http_timeout = 120
 c.Spawner.poll_interval = 5
 c.LocalProcessSpawner.interrupt_timeout = c.LocalProcessSpawner.term_timeout = 5
 
-# Stopping the platform stops its servers: nobody is left to look after them.
-c.JupyterHub.cleanup_servers = True
-c.JupyterHub.cleanup_proxy = True
+# Stopping the platform stops its servers: nobody is left to look after them. Of parts that run by
+# themselves (`aiaas part`) each goes on while another one restarts.
+c.JupyterHub.cleanup_servers = not settings.external
+c.JupyterHub.cleanup_proxy = not settings.external
+c.ConfigurableHTTPProxy.should_start = not settings.external
+# A proxy that was restarted knows no server until the hub looks.
+c.JupyterHub.last_activity_interval = 15
+
+# The operator's own settings, for the hub as for the service and the culler, win over these.
+if home.config.exists():
+    load_subconfig(str(home.config))  # noqa: F821  # JupyterHub defines it

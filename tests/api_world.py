@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -149,13 +149,15 @@ def serving(
     browser: OAuthClient | None = None,
     real: TrainingEngine | None = None,
     port: int = 0,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[World]:
     """The application behind a real server on a port of loopback, a free one by default; with a
-    `real` engine for its runs, where there is one."""
+    `real` engine for its runs, where there is one, and an operator's `settings`."""
     home.prepare()
     training, engine, gateway = StandInTraining(), StandInServing(), StandInGateway()
     identity = StandInIdentity()
-    config = ServiceConfig(records_url=url, artifacts_url=str(home.artifacts / "blobs"))
+    artifacts = str(home.artifacts / "blobs")
+    config = ServiceConfig(records_url=url, artifacts_url=artifacts, **(settings or {}))
     app, reconciler, database = compose(
         home,
         config,

@@ -17,8 +17,9 @@ import onnx_models
 
 from aiaas_hub.adapters.envoy_local import EnvoyLocal
 from aiaas_hub.adapters.supervisor import Supervisor
+from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
 from aiaas_hub.adapters.triton_local import TritonLocal
-from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.domain.ports import Engine, Route, RouteTarget
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.platform import EngineState
@@ -34,7 +35,7 @@ BODY = json.dumps(
 )
 
 
-def wait_ready(engine: TritonLocal | EnvoyLocal) -> None:
+def wait_ready(engine: Engine) -> None:
     deadline = time.monotonic() + 300
     while (health := engine.health()).state is not EngineState.READY:
         assert time.monotonic() < deadline, health
@@ -66,9 +67,13 @@ class World:
     triton: TritonLocal
     envoy: EnvoyLocal
     keys: GatewayKeys = field(init=False)
+    translator: TfPredictLocal = field(init=False)
+    reached: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    """Path, headers and body of what came to a stand-in for Triton."""
 
     def __post_init__(self) -> None:
         self.keys = GatewayKeys(self.home)
+        self.translator = TfPredictLocal(self.home, self.supervisor)
 
     def key(self, audience: str = AUDIENCE, jti: str = "k1", minutes: float = 10) -> str:
         expires = datetime.now(UTC) + timedelta(minutes=minutes)
@@ -112,7 +117,12 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        self.rfile.read(length)
+        sent = self.rfile.read(length)
+        assert isinstance(self.server, UnixServer)
+        self.server.reached.append((self.path, dict(self.headers.items()), sent))
+        if "broken" in (self.headers.get("x-test") or "") and "/versions/9/" in self.path:
+            self.close_connection = True
+            return
         if "slow" in (self.headers.get("x-test") or ""):
             time.sleep(0.5)
         body = json.dumps({"path": self.path, "headers": dict(self.headers.items())}).encode()
@@ -133,5 +143,6 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+    reached: list[tuple[str, dict[str, str], bytes]]
     # All that a flood of a test brings: beyond it a unix socket refuses.
     request_queue_size = 128

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -180,3 +182,39 @@ def _save(graph: onnx.GraphProto, path: Path) -> Path:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+NETWORK_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="x", dtype="float32", shape=[64])],
+    outputs=[TensorSpec(name="y", dtype="float32", shape=[10])],
+)
+
+
+def network(directory: Path) -> tuple[Path, Path]:
+    """Two layers of 256 over 64 numbers, and held-out rows of it."""
+    random = np.random.default_rng(0)
+    weights = {
+        "w1": random.normal(size=(64, 256)).astype(np.float32) / 8,
+        "w2": random.normal(size=(256, 10)).astype(np.float32) / 16,
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w1"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("MatMul", ["r", "w2"], ["y"]),
+        ],
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 10])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, directory / "model.onnx")
+    x = random.normal(size=(40, 64)).astype(np.float32)
+    y = np.maximum(x @ weights["w1"], 0) @ weights["w2"]
+    save_file({"input.x": x, "output.y": y}, directory / "rows.safetensors")
+    return directory / "model.onnx", directory / "rows.safetensors"

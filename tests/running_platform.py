@@ -19,6 +19,7 @@ from aiaas_hub.adapters import run_directory
 from aiaas_hub.home import Home
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.processes import find_processes, marker_of
+from aiaas_hub.local.reach import Reach
 from aiaas_hub.loopback import free_ports
 
 START_SECONDS = 150
@@ -40,6 +41,10 @@ class RunningPlatform:
     @property
     def url(self) -> str:
         return str(self.facts["url"])
+
+    @property
+    def gateway(self) -> str:
+        return str(self.facts["gateway"])
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -123,7 +128,7 @@ class RunningPlatform:
 
     def session(self, user: str) -> HubSession:
         """A signed-in visit."""
-        session = HubSession(self.url, user)
+        session = HubSession(self.url, user, Reach.from_environment(os.environ).trusted())
         session.sign_in(str(self.facts["user_password"]))
         return session
 

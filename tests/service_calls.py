@@ -9,13 +9,13 @@ import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx
-from running_platform import RunningPlatform
 
 from aiaas_hub.app import PYTHON
+from aiaas_hub.local.hub_session import HubSession
 
 SLOW_TRAINING = """
 import time
@@ -35,16 +35,28 @@ def train(ctx):
 """
 
 
+class Visited(Protocol):
+    """A platform that somebody can sign in to."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def gateway(self) -> str: ...
+
+    def session(self, user: str) -> HubSession: ...
+
+
 @dataclass
 class ServiceCalls:
     """One user's view of the service."""
 
-    platform: RunningPlatform
+    platform: Visited
     user: str
     token: str
 
     @classmethod
-    def of(cls, platform: RunningPlatform, user: str) -> ServiceCalls:
+    def of(cls, platform: Visited, user: str) -> ServiceCalls:
         with platform.session(user) as session:
             session.http.get("/hub/home").raise_for_status()
             answer = session.http.post(
@@ -113,7 +125,7 @@ class ServiceCalls:
             token = self.ok("POST", f"/endpoints/{owner}/{name}/token")["token"]
         row = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
         return httpx.post(
-            f"{self.platform.facts['gateway']}/{owner}/{name}/v2/models/{name}/infer",
+            f"{self.platform.gateway}/{owner}/{name}/v2/models/{name}/infer",
             json={"inputs": [row]},
             headers={"Authorization": f"Bearer {token}"},
             timeout=10,

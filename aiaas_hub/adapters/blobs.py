@@ -8,13 +8,14 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from aiaas_hub.adapters.object_store import open_store, reached
 from aiaas_hub.schemas.errors import TooLarge
 
 _CHUNK = 1 << 20
@@ -25,7 +26,7 @@ class FsspecBlobs:
     written there first, and what was fetched is kept there."""
 
     def __init__(self, url: str, cache: Path) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._fs, self._root = open_store(url)
         self._is_local = isinstance(self._fs, LocalFileSystem)
         # Local blobs are written beside their place: a rename does not cross file systems.
         self._cache = Path(self._root) / ".incoming" if self._is_local else cache
@@ -48,7 +49,8 @@ class FsspecBlobs:
         return digest, size
 
     def open(self, digest: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._key(digest), "rb"))
+        # Fetched whole where it lies elsewhere: by pieces, each would be a request.
+        return self.local_path(digest).open("rb")
 
     def local_path(self, digest: str) -> Path:
         if self._is_local:
@@ -56,7 +58,8 @@ class FsspecBlobs:
         cached = self._cache / digest
         if not cached.exists():
             aside = self._cache / f"get-{secrets.token_hex(8)}"
-            self._fs.get_file(self._key(digest), str(aside))
+            with self._reached():
+                self._fs.get_file(self._key(digest), str(aside))
             aside.rename(cached)
         return cached
 
@@ -66,15 +69,16 @@ class FsspecBlobs:
                 yield block
 
     def size(self, digest: str) -> int:
-        return int(self._fs.size(self._key(digest)))
+        with self._reached():
+            return int(self._fs.size(self._key(digest)))
 
     def keep(self, digest: str) -> bool:
-        with self._lock:
+        with self._lock, self._reached():
             return self._touch(digest)
 
     def remove(self, digest: str, unused_since: datetime) -> bool:
         key = self._key(digest)
-        with self._lock:
+        with self._lock, self._reached():
             if self._fs.exists(key):
                 if self._fs.modified(key) >= unused_since:
                     return False
@@ -82,6 +86,10 @@ class FsspecBlobs:
             if not self._is_local:
                 (self._cache / digest).unlink(missing_ok=True)
         return True
+
+    def _reached(self) -> AbstractContextManager[None]:
+        """A store elsewhere may be away; what this machine's own disk says is told as it is."""
+        return nullcontext() if self._is_local else reached()
 
     def _touch(self, digest: str) -> bool:
         """Whether it is there; where files have times of their own, it is new again from now."""
@@ -102,7 +110,8 @@ class FsspecBlobs:
     def _store(self, aside: Path, key: str) -> None:
         if not self._is_local:
             # Object stores show an object only when all of it is there.
-            self._fs.put_file(str(aside), key)
+            with reached():
+                self._fs.put_file(str(aside), key)
             return
         final = Path(key)
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,12 +17,14 @@ from urllib.parse import quote
 from aiaas_hub.adapters import run_directory, unix_http
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
+from aiaas_hub.adapters.tf_predict import engine as tf_predict
 from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap, to_text
 from aiaas_hub.gateway.clusters import cluster_configuration
 from aiaas_hub.gateway.keys import GatewayKeys
-from aiaas_hub.gateway.names import VIRTUAL_HOST
+from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
+from aiaas_hub.gateway.names import MIRRORS, ROUTES, VIRTUAL_HOST
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.home import Home, inherited_mark, write_private
 from aiaas_hub.loopback import ADDRESS, free_ports, is_free
@@ -44,6 +46,7 @@ class EnvoyLocal:
         self._home = home
         self._parallel = parallel
         self._owners: set[str] = set()
+        self._shadowed: set[str] = set()
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._started_at = 0.0
@@ -79,7 +82,7 @@ class EnvoyLocal:
                     {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **inherited_mark()},
                     cwd=self._home.envoy,
                     grace_seconds=5,
-                    leaves=[glob.escape(str(self._admin()))],
+                    leaves=[glob.escape(str(self._admin())), glob.escape(str(self._mirror()))],
                 )
             )
 
@@ -112,20 +115,22 @@ class EnvoyLocal:
 
         Raises `Unavailable` while it does not run: the routes are kept, and hold when it does.
         """
-        owners = {route.owner for route in routes}
-        document = route_configuration(routes)
+        owners, copied = {route.owner for route in routes}, shadowed(routes)
+        document, mirrors = route_configuration(routes), mirror_configuration(routes)
         with self._lock:
             # Before the routes that lead there; those of owners who go stay until the routes went.
-            clusters = self._cluster_configuration(owners | self._owners)
+            clusters = self._cluster_configuration(owners | self._owners, copied | self._shadowed)
             moved = _replace(self._clusters(), to_text(clusters))
             running = self._supervisor.alive(NAME)
             if moved and running:
                 self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
+            if _replace(self._mirrors(), to_text(mirrors)) and running:
+                self._wait_for(f"rds.{MIRRORS}.version_text", mirrors["version_info"])
             _replace(self._routes(), to_text(document))
             if not running:
                 raise Unavailable("Envoy is not up.", remedy="Try again in a moment.")
-            self._wait_for("rds.endpoints.version_text", document["version_info"])
-            self._owners = owners
+            self._wait_for(f"rds.{ROUTES}.version_text", document["version_info"])
+            self._owners, self._shadowed = owners, copied
 
     def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
         """See `Gateway.traffic`. Latencies are up to five seconds older than the counts."""
@@ -148,9 +153,17 @@ class EnvoyLocal:
             raise Unavailable("Envoy is not up.", remedy="Try again in a moment.") from error
         return body
 
-    def _cluster_configuration(self, owners: Iterable[str]) -> dict[str, Any]:
-        triton = triton_sockets(self._home) / "http"
-        return cluster_configuration(owners, triton, self._parallel)
+    def _cluster_configuration(
+        self, owners: Collection[str], copied: Collection[str]
+    ) -> dict[str, Any]:
+        return cluster_configuration(
+            owners,
+            triton_sockets(self._home) / "http",
+            self._parallel,
+            predict=tf_predict.socket_of(self._home),
+            mirror=self._mirror(),
+            shadowed=copied,
+        )
 
     def _wait_for(self, statistic: str, version: str) -> None:
         """Wait until Envoy says that it uses this version of a file."""
@@ -196,12 +209,15 @@ class EnvoyLocal:
             admin=self._admin(),
             clusters=self._clusters(),
             routes=self._routes(),
+            mirror=self._mirror(),
+            mirrors=self._mirrors(),
             jwks=GatewayKeys(self._home).jwks(),
         )
         write_private(self._home.envoy / "bootstrap.json", to_text(config))
         for path, nothing in (
             (self._routes(), route_configuration([])),
-            (self._clusters(), self._cluster_configuration([])),
+            (self._mirrors(), mirror_configuration([])),
+            (self._clusters(), self._cluster_configuration([], [])),
         ):
             if not path.exists():
                 write_private(path, to_text(nothing))
@@ -221,11 +237,17 @@ class EnvoyLocal:
     def _routes(self) -> Path:
         return self._home.envoy / "routes.json"
 
+    def _mirrors(self) -> Path:
+        return self._home.envoy / "mirrors.json"
+
     def _clusters(self) -> Path:
         return self._home.envoy / "clusters.json"
 
     def _admin(self) -> Path:
         return run_directory.run_directory(self._home, NAME) / "admin"
+
+    def _mirror(self) -> Path:
+        return run_directory.run_directory(self._home, NAME) / "mirror"
 
 
 def _replace(path: Path, text: str) -> bool:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from aiaas_hub.domain.auditing import Act, AuditRecords
 from aiaas_hub.home import write_private
 from aiaas_hub.schemas.audit import Outcome, Via
+from aiaas_hub.schemas.errors import InvalidInput
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,16 @@ class HubEvents:
         # In the order of telling, as far as clocks go.
         name = f"{time.time_ns():020}-{event.id}.json"
         write_private(self._directory / name, event.model_dump_json())
+
+    def keep(self, event: bytes) -> None:
+        """One that another machine's hub told, as JSON. Raises `InvalidInput` for what is none."""
+        try:
+            self.tell(HubEvent.model_validate_json(event))
+        except ValidationError as error:
+            raise InvalidInput(
+                "That is no event of a hub that this service knows.",
+                remedy="Hub and service are of the same release.",
+            ) from error
 
     def told(self) -> Iterator[tuple[Path, HubEvent]]:
         """Oldest first, each with the file to remove when it has been taken in."""

@@ -3,7 +3,8 @@ Ray cluster of its own.
 
 The service writes objects and reads their status; KubeRay's operator makes the pods. What a job
 is known by is the name of its RayJob, so another process of the service finds it again. A job that
-was stopped leaves a mark behind, since its RayJob is gone and its id must not start again.
+was stopped leaves a mark behind, since its RayJob is gone and its id must not start again; the mark
+of one that was lost says how.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from datetime import UTC, datetime, timedelta
 from aiaas_hub.adapters.kubernetes import client
 from aiaas_hub.adapters.kubernetes.client import Cluster, Object
 from aiaas_hub.adapters.kubernetes.run_manifests import (
+    HEAD,
+    LOST_ANNOTATION,
     QUEUE_LABEL,
     SUBMISSION_LABEL,
-    RunPods,
     name_of,
     rayjob,
     selector,
     stop_mark,
     token_secret,
 )
+from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 from aiaas_hub.adapters.kubernetes.waiting import pending_reason
 from aiaas_hub.domain.ports import Capacity, JobState, JobStatus, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable
@@ -35,12 +38,19 @@ from aiaas_hub.schemas.runs import Resources
 NAME = "ray"
 _HEALTH_SECONDS = 5.0
 _MARKS_KEPT = timedelta(days=7)
-_TIDY_SECONDS = 300.0
+_TIDY_SECONDS = 60.0
 _ORPHANS_SPARED = timedelta(minutes=10)
 """A job is submitted before the records say so."""
 _LOST_PODS = timedelta(seconds=60)
 """So long after its grace a pod that is being deleted is on a node that does not answer."""
 _MAX_MESSAGE = 2000
+_ASKED_PER_SECOND = 50.0
+"""So often the API server is asked for jobs, however many there are: runs report their ends
+themselves, and asking finds those that cannot."""
+_FORGOTTEN_SECONDS = 600.0
+_ENDED_ITSELF = ("AppFailed", "DeadlineExceeded", "ValidationFailed")
+"""KubeRay's reasons for a failure that is the job's own; by any other it lost the job."""
+_HEAD_REPLACED = "The pod of the Ray head that ran this was lost, and another took its place."
 
 # What KubeRay says of a RayJob: its own state of the deployment, and Ray's of the job.
 _WAITING = ("", "Initializing", "Waiting", "Suspended", "Suspending", "Retrying")
@@ -62,6 +72,7 @@ class RayKubernetes:
         self._lock = threading.Lock()
         self._health: tuple[float, EngineHealth] | None = None
         self._tidied_at = -math.inf
+        self._seen: dict[str, tuple[float, JobStatus]] = {}
 
     def start(self) -> None:
         """Nothing: whoever runs the cluster runs KubeRay."""
@@ -89,6 +100,20 @@ class RayKubernetes:
         self._cluster.create(client.SECRETS, secret)
 
     def status(self, submission_id: str) -> JobStatus | None:
+        """As it is, or with very many jobs as it was when its turn came last."""
+        now = time.monotonic()
+        seen = self._seen.get(submission_id)
+        turn = len(self._seen) / _ASKED_PER_SECOND
+        if seen is not None and turn > 1 and now - seen[0] < turn:
+            return seen[1]
+        found = self._ask(submission_id)
+        if found is None:
+            self._seen.pop(submission_id, None)
+        else:
+            self._seen[submission_id] = (now, found)
+        return found
+
+    def _ask(self, submission_id: str) -> JobStatus | None:
         name = name_of(submission_id)
         found = self._rayjob(name)
         if found is None:
@@ -105,13 +130,17 @@ class RayKubernetes:
         state = _STATES.get(status.get("jobStatus", ""), JobState.PENDING)
         if deployment == "Failed" and state is not JobState.STOPPED:
             # Whatever Ray said of the job last: its cluster is gone.
-            state = JobState.FAILED
-            message = f"{status.get('reason', '')}: {message}".strip(": ")
+            reason = str(status.get("reason") or "")
+            message = f"{reason}: {message}".strip(": ")
+            if state is JobState.FAILED or reason in _ENDED_ITSELF:
+                return JobStatus(JobState.FAILED, message)
+            return JobStatus(JobState.LOST, f"The Ray cluster that ran this was lost ({message}).")
         if state is JobState.PENDING:
             message = self._waits_for(found)
         return JobStatus(state, message)
 
     def stop(self, submission_id: str) -> None:
+        self._seen.pop(submission_id, None)
         name = name_of(submission_id)
         found = self._rayjob(name)
         if found is None or found["metadata"].get("deletionTimestamp"):
@@ -128,13 +157,18 @@ class RayKubernetes:
 
     def tend(self, live: Callable[[], Collection[str]]) -> None:
         """No workers wait on a cluster of others. What is over and was kept for long enough goes,
-        and so does a job that no run has any more, as after records were restored."""
+        and so does a job that no run has any more, as after records were restored, and one whose
+        head knows nothing of it."""
         if time.monotonic() - self._tidied_at < _TIDY_SECONDS:
             return
-        self._tidied_at = time.monotonic()
+        self._tidied_at = now = time.monotonic()
+        for name, (asked, _) in list(self._seen.items()):
+            if now - asked >= _FORGOTTEN_SECONDS:
+                self._seen.pop(name, None)
         mine = f"{selector(self._pods)},{SUBMISSION_LABEL}"
         jobs = self._cluster.items(client.RAYJOBS, labelSelector=mine)
         wanted = live()
+        self._end_headless(jobs)
         for found in jobs:
             name, made = found["metadata"]["name"], found["metadata"]["creationTimestamp"]
             ended = (found.get("status") or {}).get("endTime")
@@ -146,6 +180,28 @@ class RayKubernetes:
             if _past(mark["metadata"]["creationTimestamp"], _MARKS_KEPT):
                 self._cluster.delete(client.CONFIG_MAPS, mark["metadata"]["name"])
 
+    def _end_headless(self, jobs: Sequence[Object]) -> None:
+        """KubeRay puts a new head where one was lost, which has no jobs. It learns that from what
+        submitted the job, and from a node that fell silent that may never hear."""
+        running = {
+            found["metadata"]["name"]: began
+            for found in jobs
+            if (status := found.get("status") or {}).get("jobDeploymentStatus") == "Running"
+            and (began := (status.get("rayJobInfo") or {}).get("startTime"))
+        }
+        if not running:
+            return
+        heads: dict[str, list[str]] = {}
+        for pod in self._cluster.items(client.PODS, labelSelector=f"{selector(self._pods)},{HEAD}"):
+            if not pod["metadata"].get("deletionTimestamp"):
+                name = pod["metadata"]["labels"].get(SUBMISSION_LABEL, "")
+                heads.setdefault(name, []).append(pod["metadata"]["creationTimestamp"])
+        for name, began in running.items():
+            if name in heads and all(_after(made, began) for made in heads[name]):
+                mark = stop_mark(name, self._pods, _HEAD_REPLACED)
+                self._cluster.create(client.CONFIG_MAPS, mark)
+                self._cluster.delete(client.RAYJOBS, name)
+
     def warm(self, resources: Resources) -> bool:
         return False
 
@@ -154,10 +210,13 @@ class RayKubernetes:
 
     def _stopped(self, submission_id: str) -> JobStatus | None:
         """Of a job without a RayJob: it is over once its pods are."""
-        if self._cluster.get(client.CONFIG_MAPS, name_of(submission_id)) is None:
+        mark = self._cluster.get(client.CONFIG_MAPS, name_of(submission_id))
+        if mark is None:
             return None
         if any(_lives(pod) for pod in self._job_pods(submission_id)):
             return JobStatus(JobState.RUNNING, "its pods are being ended")
+        if lost := (mark["metadata"].get("annotations") or {}).get(LOST_ANNOTATION):
+            return JobStatus(JobState.LOST, lost)
         return JobStatus(JobState.STOPPED)
 
     def _job_pods(self, submission_id: str) -> Sequence[Object]:
@@ -211,6 +270,10 @@ def _lives(pod: Object) -> bool:
         return False
     ends = pod["metadata"].get("deletionTimestamp")
     return ends is None or not _past(ends, _LOST_PODS)
+
+
+def _after(moment: str, other: str) -> bool:
+    return datetime.fromisoformat(moment) > datetime.fromisoformat(other)
 
 
 def _past(moment: str, after: timedelta) -> bool:

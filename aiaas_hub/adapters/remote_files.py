@@ -3,27 +3,31 @@
 A user's URI is an address that the platform connects to. It may lead to what only the platform can
 reach: itself, its neighbours, a cloud's metadata. So a web address is resolved here, every address
 that its name has must be a public one, and the connection goes to the one that was looked at; each
-redirect is a new address. Object stores are asked with the operator's credentials, and only below
-the prefixes that the operator names.
+redirect is a new address. Object stores and HDFS are asked with the operator's credentials,
+and only below the prefixes that the operator names.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-import fsspec
 import httpx
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, FSSpecHandler, PyFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
+from aiaas_hub.adapters.object_stores import CHOSEN_BY_NAME, open_store
+from aiaas_hub.domain.ports import Credentials
 from aiaas_hub.schemas.datasets import Format
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 _CHUNK = 1 << 20
+_OUTSIDE = (OSError, ValueError, TypeError, RuntimeError, KeyError)
+"""What pyarrow's and fsspec's file systems raise of what goes wrong outside."""
 _REDIRECTS = 5
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _MAX_FILES = 10_000
@@ -46,31 +50,43 @@ def resolve(host: str, port: int) -> Sequence[str]:
 
 class RemoteFiles:
     """`sources`: prefix of a URI → what its file system is made with. `hosts`: names of machines
-    that may be asked over the web although their address is not public."""
+    that may be asked over the web although their address is not public. `secret_sources`: as
+    `sources`, for who brings credentials; a place for one is none for the other."""
 
     def __init__(
         self,
         sources: Mapping[str, Mapping[str, Any]],
         hosts: Sequence[str],
+        secret_sources: Mapping[str, Mapping[str, Any]] | None = None,
         resolve: Resolve = resolve,
     ) -> None:
+        self._secret_sources = dict(secret_sources or {})
         self._sources = dict(sources)
         self._hosts = frozenset(host.lower() for host in hosts)
         self._resolve = resolve
 
-    def fetch(self, uri: str, directory: Path, limit: int) -> list[Path]:
+    def fetch(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> list[Path]:
         scheme = urlsplit(uri).scheme.lower()
         if scheme in ("http", "https"):
             target = directory / _file_name(urlsplit(uri).path)
-            self._download(uri, target, limit)
+            self._download(uri, target, limit, credentials)
             return [target]
-        return self._copy(uri, directory, limit)
+        return self._copy(uri, directory, limit, credentials)
 
     # The web
 
-    def _download(self, uri: str, target: Path, limit: int) -> None:
+    def _download(
+        self, uri: str, target: Path, limit: int, credentials: Credentials | None
+    ) -> None:
+        first = _address(uri)
         for _ in range(_REDIRECTS + 1):
             url = _address(uri)
+            headers = {"Host": url.netloc.decode(), "Accept-Encoding": "identity"}
+            if credentials and (url.scheme, url.netloc) == (first.scheme, first.netloc):
+                # Where it leads on to is not who the secret is for.
+                headers["Authorization"] = f"Bearer {credentials['token']}"
             pinned = url.copy_with(host=self._allowed(url))
             with (
                 httpx.Client(trust_env=False, follow_redirects=False, timeout=_TIMEOUT) as client,
@@ -78,7 +94,7 @@ class RemoteFiles:
                 client.stream(
                     "GET",
                     pinned,
-                    headers={"Host": url.netloc.decode(), "Accept-Encoding": "identity"},
+                    headers=headers,
                     # Certificates are for the name, whichever address it has.
                     extensions={"sni_hostname": url.host},
                 ) as response,
@@ -120,10 +136,10 @@ class RemoteFiles:
 
     # Object stores
 
-    def _copy(self, uri: str, directory: Path, limit: int) -> list[Path]:
-        prefix = self._prefix_of(uri)
-        with _said(prefix):
-            files, path = self._opened(uri, prefix)
+    def _copy(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None
+    ) -> list[Path]:
+        with self._opened(uri, credentials) as (files, path):
             # Markers of whoever wrote it: _SUCCESS, .crc and their like.
             found = [
                 one
@@ -140,10 +156,10 @@ class RemoteFiles:
                 copied.append(target)
         return copied
 
-    def fetch_tree(self, uri: str, directory: Path, limit: int) -> None:
-        prefix = self._prefix_of(uri)
-        with _said(prefix):
-            files, path = self._opened(uri, prefix)
+    def fetch_tree(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> None:
+        with self._opened(uri, credentials) as (files, path):
             left = limit
             for info in _files_at(files, path):
                 below = info.path.removeprefix(f"{path}/").split("/")
@@ -154,13 +170,11 @@ class RemoteFiles:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 left -= _copied(files, info, target, left)
 
-    def table_format(self, uri: str) -> Format | None:
+    def table_format(self, uri: str, credentials: Credentials | None = None) -> Format | None:
         if urlsplit(uri).scheme.lower() in ("http", "https"):
             # Nobody lists a folder there.
             return None
-        prefix = self._prefix_of(uri)
-        with _said(prefix):
-            files, path = self._opened(uri, prefix)
+        with self._opened(uri, credentials) as (files, path):
             log, metadata = files.get_file_info([f"{path}/_delta_log", f"{path}/metadata"])
             if log.type is FileType.Directory:
                 return "delta"
@@ -170,21 +184,25 @@ class RemoteFiles:
                     return "iceberg"
         return None
 
-    def _prefix_of(self, uri: str) -> str:
-        """Of the places that the operator allows, the one that the URI is below."""
-        prefix = next((p for p in self._sources if _is_below(uri, p)), None)
+    @contextmanager
+    def _opened(
+        self, uri: str, credentials: Credentials | None
+    ) -> Iterator[tuple[FileSystem, str]]:
+        """The file system of the place that the URI is below, and its path there."""
+        # Never both: what the operator's credentials read is not for whoever brings others.
+        sources = self._sources if credentials is None else self._secret_sources
+        prefix = max((p for p in sources if _is_below(uri, p)), key=len, default=None)
         if prefix is None:
-            known = ", ".join(sorted(self._sources)) or "none"
+            known = ", ".join(sorted(sources)) or "none"
+            setting = "remote_sources" if credentials is None else "secret_sources"
+            own = " with a secret of your own" if credentials is not None else ""
             raise InvalidInput(
-                "Data is not registered from there.",
+                f"Data is not registered from there{own}.",
                 remedy=f"Places that are allowed here: {known}. Ask whoever runs the platform for "
-                "others (remote_sources), or upload the data.",
+                f"others ({setting}), or upload the data.",
             )
-        return prefix
-
-    def _opened(self, uri: str, prefix: str) -> tuple[FileSystem, str]:
-        scheme, _, path = uri.partition("://")
-        return _file_system(scheme, dict(self._sources[prefix])), path.rstrip("/")
+        with _said(prefix if credentials is None else uri.partition("?")[0]):
+            yield open_store(uri, sources[prefix], credentials or {})
 
 
 def _address(uri: str) -> httpx.URL:
@@ -218,19 +236,11 @@ def _is_below(uri: str, prefix: str) -> bool:
     parts = uri.partition("://")[2].split("/")
     if ".." in parts or "%" in uri or "?" in uri or "#" in uri:
         return False
+    scheme, _, place = prefix.partition("://")
+    if not place:
+        # A whole scheme is no place where each URI names the machine that is connected to.
+        return scheme in CHOSEN_BY_NAME and uri.startswith(prefix)
     return uri == prefix.rstrip("/") or uri.startswith(prefix.rstrip("/") + "/")
-
-
-def _file_system(scheme: str, options: dict[str, Any]) -> Any:
-    """pyarrow's own for S3, else fsspec's, which may need a package of its own."""
-    if scheme == "s3":
-        from pyarrow.fs import S3FileSystem
-
-        # Its own patience is without end where nobody answers.
-        return S3FileSystem(**{"connect_timeout": 10, "request_timeout": 60, **options})
-    if scheme == "file":
-        raise InvalidInput("A local file is registered by its path.", remedy="Write the path.")
-    return PyFileSystem(FSSpecHandler(fsspec.filesystem(scheme, **options)))
 
 
 def _files_at(files: FileSystem, path: str) -> list[FileInfo]:
@@ -289,7 +299,7 @@ class _said:  # noqa: N801 - used as a function
                 f"Reading from {self._where} needs a package that is not installed here.",
                 remedy="Ask whoever runs the platform to install it.",
             ) from None
-        if isinstance(error, (httpx.HTTPError, OSError, ValueError, TypeError)):
+        if isinstance(error, (httpx.HTTPError, *_OUTSIDE)):
             raise Unavailable(
                 f"{self._where} cannot be read from right now.",
                 remedy="Check the address, and that the platform may read there.",

@@ -20,6 +20,7 @@ from aiaas_hub.api import (
     models,
     queries,
     runs,
+    secrets,
     uploads,
     usage,
 )
@@ -124,6 +125,7 @@ def create_application(
         endpoints.router,
         audit.router,
         usage.router,
+        secrets.router,
     ):
         app.include_router(router, prefix=base)
     for router in beside:

@@ -24,6 +24,7 @@ from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Members, UsageRecords
@@ -36,6 +37,7 @@ from aiaas_hub.schemas.platform import EngineHealth, WorkerProfile
 class Services:
     datasets: Datasets
     bringing: Bringing
+    secrets: Secrets
     querying: Querying
     profiling: Profiling
     comparing: Comparing

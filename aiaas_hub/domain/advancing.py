@@ -8,7 +8,7 @@ What ends an attempt that does not end itself:
   over its time limit        it stops itself; after `LIMIT_GRACE` it is stopped, then `failed`
   never started              after `START_LIMIT` it is stopped, then a new attempt or `failed`
   unknown to the engine      a new attempt or `lost`; before its first call of `train` one
-                             without retries gets one as well, up to `FREE_STARTS` times
+  or lost by it              without retries gets one as well, up to `FREE_STARTS` times
   engine out of reach        after `REACH_LIMIT` without a sign of life, a new attempt or `lost`
   ended without a report     after `REPORT_GRACE` a new attempt or `failed`
 A trial ends with its sweep.
@@ -137,6 +137,7 @@ class Advancing:
                     token=self._tokens.make(run.id, run.attempt),
                     resumed_from=(resumed.parent or resumed.id) if resumed else None,
                     resumed_trial=resumed.trial if resumed else None,
+                    concurrency=run.sweep.concurrency if run.sweep else 1,
                 )
             )
         except Unavailable as error:
@@ -160,9 +161,9 @@ class Advancing:
             return
         if live.unseen_since is not None:
             self._records.update(live.run.id, live.run.attempt, unseen_since=None, reason="")
-        if status is None:
+        if status is None or status.state is JobState.LOST:
             free = FREE_STARTS if live.run.state is RunState.STARTING else 0
-            lost = "The Ray head that ran this was lost."
+            lost = status.message if status else "The Ray head that ran this was lost."
             self._stopped_or(live, lambda: self._lost(live, lost, free))
         elif status.state is JobState.PENDING:
             self._say(live, status.message)

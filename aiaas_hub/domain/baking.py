@@ -1,4 +1,5 @@
-"""Baking: a canary is watched for a while, then promoted or rolled back by its numbers.
+"""Baking: a canary is watched for a while, then promoted or rolled back by its numbers. A shadow
+is watched in the same way, also where somebody is to judge it.
 
 All that is known lies in the records: a service that was killed goes on with the next look. The
 callers' requests are counted by the gateway, which lives on meanwhile; where the gateway itself
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from pydantic import BaseModel, Field
 
-from aiaas_hub.domain import parity, traffic, verdict
+from aiaas_hub.domain import parity, precision, traffic, verdict
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import (
@@ -26,7 +27,7 @@ from aiaas_hub.domain.ports import (
     ServingEngine,
     VersionTraffic,
 )
-from aiaas_hub.domain.publishing import PARITY_TOLERANCE, ReadTensors, Tensors
+from aiaas_hub.domain.publishing import ReadTensors, Tensors
 from aiaas_hub.domain.records import Deployment, EndpointRecords
 from aiaas_hub.schemas import agreement
 from aiaas_hub.schemas.endpoints import MAX_BATCH, Bake, Endpoint, VersionNumbers
@@ -113,10 +114,10 @@ class Baking:
         gateway or engine are not up: nothing is held against the canary then."""
         plan, routed_at = deployment.info.plan, deployment.info.routed_at
         endpoint = self._records.get(deployment.owner, deployment.endpoint)
-        if not deployment.info.is_baking or endpoint is None:
+        if not deployment.info.is_watched or endpoint is None:
             return
-        if plan is None or plan.bake_seconds is None or routed_at is None:
-            raise TypeError("A canary that bakes has a plan, a time and a share.")
+        if plan is None or routed_at is None:
+            raise TypeError("A canary that is watched has a plan, and a share or copies.")
         versions = {
             d.version: d for d in self._records.deployments(deployment.owner, deployment.endpoint)
         }
@@ -126,7 +127,9 @@ class Baking:
         if kept is None:
             progress = Progress(
                 started_at=routed_at,
-                ends_at=routed_at + timedelta(seconds=plan.bake_seconds),
+                ends_at=None
+                if plan.bake_seconds is None
+                else routed_at + timedelta(seconds=plan.bake_seconds),
                 limits=plan.limits,
                 former_version=former,
             )
@@ -192,7 +195,9 @@ class Baking:
 
     @staticmethod
     def _former(endpoint: Endpoint, deployment: Deployment) -> int | None:
-        others = {v: p for v, p in endpoint.former.items() if v != deployment.version}
+        has_share = deployment.version in endpoint.traffic
+        beside = endpoint.former if has_share else endpoint.traffic
+        others = {v: p for v, p in beside.items() if v != deployment.version}
         return max(others, key=lambda v: others[v], default=None)
 
     def _held_out(self, deployment: Deployment) -> tuple[Tensors, Tensors, ModelVersion]:
@@ -234,7 +239,8 @@ class Baking:
             log.warning("%s does not answer a probe: %s", deployment.serving_name, error.message)
             tally.probe_errors += 1
             return
-        if expected is not None and not _right(answer, expected):
+        tolerance = precision.tolerance(deployment.info.options)
+        if expected is not None and not _right(answer, expected, tolerance):
             tally.probe_errors += 1
 
     def _compare(
@@ -268,11 +274,11 @@ def _counters(found: VersionTraffic | None) -> dict[str, int]:
     }
 
 
-def _right(answer: Tensors, expected: Tensors) -> bool:
+def _right(answer: Tensors, expected: Tensors, tolerance: float) -> bool:
     for name, array in expected.items():
         given = answer.get(name)
         wanted = array[:_PROBED_ROWS]
         scale = max(1.0, parity.magnitude(array))
-        if not parity.difference(wanted, given) <= PARITY_TOLERANCE * scale:
+        if not parity.difference(wanted, given) <= tolerance * scale:
             return False
     return True

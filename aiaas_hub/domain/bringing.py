@@ -9,8 +9,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiaas_hub.domain.datasets import Datasets
-from aiaas_hub.domain.ports import BlobStore, QueryEngine, Reading, RemoteFiles, Tables
+from aiaas_hub.domain.ports import BlobStore, Credentials, QueryEngine, Reading, RemoteFiles, Tables
 from aiaas_hub.domain.records import BlobGrants
+from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.schemas.datasets import (
     TABLE_FORMATS,
     Dataset,
@@ -39,6 +40,7 @@ class Bringing:
         tables: Tables,
         engine: QueryEngine,
         remote: RemoteFiles,
+        secrets: Secrets,
         limits: DatasetLimits,
     ) -> None:
         self._datasets = datasets
@@ -47,6 +49,7 @@ class Bringing:
         self._tables = tables
         self._engine = engine
         self._remote = remote
+        self._secrets = secrets
         self._limits = limits
 
     def create_version(
@@ -62,6 +65,10 @@ class Bringing:
         check_name(name)
         if (request.blob is None) == (request.uri is None):
             raise InvalidInput("Give one of an uploaded blob, a URI and a query.")
+        if request.secret is not None and request.uri is None:
+            raise InvalidInput(
+                "A secret goes with an address elsewhere.", remedy="Leave --secret out."
+            )
         origin = Origin(kind="upload", by=uploader)
         if request.blob is not None:
             if not self._grants.granted(uploader, request.blob):
@@ -77,7 +84,7 @@ class Bringing:
                 digest, _ = self._convert(self._blobs.local_path(digest), reading)
         else:
             assert request.uri is not None  # noqa: S101 - for the type checker; checked above
-            source, reading, digest = self._register(owner, request.uri, request)
+            source, reading, digest = self._register(owner, request.uri, request, uploader)
             format_ = reading.format
             origin = Origin(
                 kind="register", by=uploader, uri=source, snapshot=reading.snapshot or None
@@ -87,12 +94,16 @@ class Bringing:
         )
 
     def _register(
-        self, owner: str, uri: str, request: DatasetVersionCreate
+        self, owner: str, uri: str, request: DatasetVersionCreate, uploader: str
     ) -> tuple[str, Reading, str]:
         """Where it is, as what it was read, and the digest of its copy. Copying is what makes a
         version immutable: what it came from may change afterwards."""
         parts = urlsplit(uri)
-        if parts.scheme in ("", "file"):
+        if parts.scheme.lower() in ("", "file"):
+            if request.secret is not None:
+                raise InvalidInput(
+                    "A secret goes with an address elsewhere.", remedy="Leave --secret out."
+                )
             path = self._registrable(owner, uri)
             reading = _reading(request, request.format or _format_of(path))
             if path.is_dir() and reading.format not in TABLE_FORMATS:
@@ -101,22 +112,33 @@ class Bringing:
                 )
             digest, snapshot = self._convert(path, reading)
             return path.as_uri(), replace(reading, snapshot=snapshot), digest
-        reading = _reading(request, request.format or self._remote.table_format(uri))
+        credentials = None
+        if request.secret is not None:
+            # Of whoever asks, also where an administrator brings data for somebody.
+            credentials = self._secrets.credentials(uploader, request.secret, parts.scheme.lower())
+        format_ = request.format or self._remote.table_format(uri, credentials)
+        reading = _reading(request, format_)
         with tempfile.TemporaryDirectory(prefix="aiaas-register-") as text:
             directory = Path(text)
             if reading.format in TABLE_FORMATS:
-                self._remote.fetch_tree(uri, directory, self._limits.max_bytes)
+                self._remote.fetch_tree(uri, directory, self._limits.max_bytes, credentials)
                 digest, snapshot = self._convert(directory, reading)
                 reading = replace(reading, snapshot=snapshot)
             else:
-                reading, digest = self._fetched(uri, directory, request)
+                reading, digest = self._fetched(uri, directory, request, credentials)
+        # Of Azure's addresses the container stands where others have a user and a password.
+        host = parts.netloc if parts.scheme == "abfss" else parts.hostname or ""
         # Without its query: a signed address is a credential.
-        return f"{parts.scheme}://{parts.hostname or ''}{parts.path}", reading, digest
+        return f"{parts.scheme}://{host}{parts.path}", reading, digest
 
     def _fetched(
-        self, uri: str, directory: Path, request: DatasetVersionCreate
+        self,
+        uri: str,
+        directory: Path,
+        request: DatasetVersionCreate,
+        credentials: Credentials | None,
     ) -> tuple[Reading, str]:
-        files = self._remote.fetch(uri, directory, self._limits.max_bytes)
+        files = self._remote.fetch(uri, directory, self._limits.max_bytes, credentials)
         reading = _reading(request, request.format or _format_of(files[0]))
         if len(files) == 1:
             return reading, self._convert(files[0], reading)[0]

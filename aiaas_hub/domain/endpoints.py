@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -16,6 +14,7 @@ from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Gateway, Notifier, Route, RouteTarget, ServingEngine, Signer
 from aiaas_hub.domain.records import Deployment, EndpointRecords, KeyRecords
 from aiaas_hub.domain.runs import Runs
+from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
@@ -26,11 +25,10 @@ from aiaas_hub.schemas.endpoints import (
     KeyCreate,
     KeyScope,
     PublishRequest,
-    ServingOptions,
     TrafficRequest,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
-from aiaas_hub.schemas.models import ModelVersion, PinnedModel, Signature
+from aiaas_hub.schemas.models import ModelVersion, PinnedModel
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
 
@@ -39,26 +37,6 @@ TOKEN_LIFETIME = timedelta(minutes=10)
 
 def topic(owner: str, name: str) -> str:
     return f"endpoints/{owner}/{name}"
-
-
-def serving_name(
-    owner: str, endpoint: str, signature: Signature, options: ServingOptions | None = None
-) -> str:
-    """The Triton model behind an endpoint.
-
-    Triton keeps one configuration for all versions of a model, so each signature has a model of
-    its own, and so have other options: the versions before are served as they were. The hash keeps
-    owners apart, whatever their names hold.
-    """
-    # Without what is None, which signatures of before did not have.
-    tensors = signature.model_dump_json(exclude={"labels"}, exclude_none=True)
-    identity = f"{owner}\0{endpoint}\0{tensors}"
-    said = options.model_dump_json(exclude={"warm_up"}, exclude_none=True) if options else "{}"
-    if said != "{}":
-        identity += f"\0{said}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:20]
-    slug = re.sub(r"[^a-z0-9]+", "-", endpoint.lower()).strip("-")[:40]
-    return f"{slug}-{digest}"
 
 
 class Endpoints:
@@ -187,7 +165,7 @@ class Endpoints:
         """Split the requests among loaded versions. Raises `InvalidInput` or `Conflict`."""
 
         def decide(endpoint: Endpoint) -> traffic.Shift | None:
-            return traffic.share_out(endpoint, request.traffic, request.why)
+            return traffic.share_out(endpoint, request.traffic, request.why, request.sticky)
 
         return self._change(owner, name, decide, by, idempotency_key)
 
@@ -295,6 +273,8 @@ class Endpoints:
                 if key.rate is not None
             },
             revoked=self._keys.revoked(endpoint.owner, endpoint.name, now),
+            sticky=endpoint.sticky,
+            shadow=_shadow(endpoint, named),
         )
 
     def _complete(self, endpoint: Endpoint) -> Endpoint:
@@ -316,6 +296,18 @@ class Endpoints:
                 f"Endpoint {endpoint.name} is retired.",
                 remedy=f"Publish to it again: %aiaas publish {endpoint.name} --model NAME",
             )
+
+
+def _shadow(endpoint: Endpoint, named: Mapping[int, Deployment]) -> RouteTarget | None:
+    version = endpoint.shadow
+    if version is None or version.plan is None:
+        return None
+    return RouteTarget(
+        model=named[version.version].serving_name,
+        version=version.version,
+        percent=version.plan.percent,
+        timeout_seconds=version.options.timeout_seconds,
+    )
 
 
 def _audience(owner: str, name: str) -> str:

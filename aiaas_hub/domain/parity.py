@@ -135,7 +135,7 @@ def check_labels(signature: Signature, answer: Mapping[str, Array]) -> None:
     label = next((spec.name for spec in signature.outputs if spec.kind == "label"), None)
     if label is None or signature.labels is None:
         return
-    said, scores = answer.get(label), answer.get(signature.outputs[0].name)
+    said, scores = answer.get(label), answer[signature.outputs[0].name]
     right = [signature.labels[place].encode() for place in np.argmax(scores, axis=1)]
     if said is None or said.reshape(-1).tolist() != right:
         raise InvalidInput(

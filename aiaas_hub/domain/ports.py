@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from aiaas_hub.schemas.datasets import Column, Format
-from aiaas_hub.schemas.endpoints import ServingOptions
+from aiaas_hub.schemas.endpoints import ModelFigures, Precision, ServingOptions
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth
@@ -39,13 +39,15 @@ class JobState(StrEnum):
     """The process is over with exit status 0."""
     FAILED = "failed"
     STOPPED = "stopped"
+    LOST = "lost"
+    """What ran it is gone: it did not end, and reports no more."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
     state: JobState
     message: str = ""
-    """Pending: what it waits for. Failed: the last words."""
+    """Pending: what it waits for. Failed: the last words. Lost: a sentence that says how."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class JobSubmission:
     """Id of the run whose last checkpoint this one begins with: of a trial its sweep's."""
     resumed_trial: int | None = None
     """The trial's number in that sweep."""
+    concurrency: int = 1
+    """A sweep's trials at a time, each of which takes `resources`."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,23 @@ class ModelCounts:
     """Over all runs."""
     batch_sizes: Mapping[int, int]
     """Rows → runs."""
+
+
+@dataclass(frozen=True)
+class ConvertedModel:
+    path: Path
+    before: ModelFigures
+    after: ModelFigures
+
+
+class ModelConverter(Protocol):
+    def converted(
+        self, onnx: Path, precision: Precision, rows: Path, batch: int
+    ) -> AbstractContextManager[ConvertedModel]:
+        """The model in this precision, with the same inputs and outputs, for as long as the
+        context lasts; a repeat makes the same file. Its speed and the source's are measured on
+        the held-out `rows`, one by one and in batches of `batch`. Raises `InvalidInput` where it
+        cannot be converted."""
 
 
 class ServingEngine(Engine, Protocol):
@@ -222,7 +243,8 @@ class RouteTarget:
 @dataclass(frozen=True)
 class VersionTraffic:
     """What the gateway counted of one version's inference since it started, or since the version
-    last came onto a route. Calls of an exact version are not in it."""
+    last came onto a route; of a shadow, of the copies that it got. Calls of an exact version are
+    not in it."""
 
     requests: int
     errors: int
@@ -247,6 +269,10 @@ class Route:
     """`jti`s of keys that are refused although their signature still holds."""
     rates: Mapping[str, int] = field(default_factory=dict)
     """`jti` → most requests per second."""
+    sticky: bool = False
+    """Whether what a caller sends always comes to the same version."""
+    shadow: RouteTarget | None = None
+    """Gets a copy of `percent` of the requests that the targets share; nobody gets its answers."""
 
 
 class Gateway(Engine, Protocol):
@@ -259,8 +285,8 @@ class Gateway(Engine, Protocol):
         """Make these the routes, all at once."""
 
     def traffic(self) -> Mapping[tuple[str, int], VersionTraffic]:
-        """Per Triton model and version that has a share. Raises `Unavailable` while it is not
-        up."""
+        """Per Triton model and version that has a share or is a shadow. Raises `Unavailable`
+        while it is not up."""
 
     def metrics(self) -> bytes:
         """The same and more, in Prometheus' text form. Raises `Unavailable`."""
@@ -417,18 +443,27 @@ class QueryEngine(Protocol):
         often; once it is true, the call under way raises `Unavailable`."""
 
 
+Credentials = Mapping[str, str]
+"""The values of a user's secret, in the fields of its kind."""
+
+
 class RemoteFiles(Protocol):
     """Files that lie elsewhere, as far as the operator lets users have them."""
 
-    def fetch(self, uri: str, directory: Path, limit: int) -> list[Path]:
+    def fetch(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> list[Path]:
         """Copy what is at the URI into the directory: a file, or the files of a folder in the
-        order of their names, at most `limit` bytes in all. Raises `InvalidInput` for a URI that
-        may not be asked, `NotFound`, `TooLarge`, `Unavailable`."""
+        order of their names, at most `limit` bytes in all. With a user's own credentials nothing
+        is read by the operator's. Raises `InvalidInput` for a URI that may not be asked,
+        `NotFound`, `TooLarge`, `Unavailable`."""
 
-    def fetch_tree(self, uri: str, directory: Path, limit: int) -> None:
+    def fetch_tree(
+        self, uri: str, directory: Path, limit: int, credentials: Credentials | None = None
+    ) -> None:
         """The same for a folder, with each file at its place in it."""
 
-    def table_format(self, uri: str) -> Format | None:
+    def table_format(self, uri: str, credentials: Credentials | None = None) -> Format | None:
         """Of which kind of table the URI is the folder; None if of none. Raises as `fetch`."""
 
 

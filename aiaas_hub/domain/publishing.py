@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from aiaas_hub.domain import memory, parity, traffic
+from aiaas_hub.domain import memory, parity, precision, traffic
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
-from aiaas_hub.domain.ports import BlobStore, DoesNotAnswer, Notifier, ServingEngine
+from aiaas_hub.domain.ports import (
+    BlobStore,
+    ConvertedModel,
+    DoesNotAnswer,
+    ModelConverter,
+    Notifier,
+    ServingEngine,
+)
 from aiaas_hub.domain.records import Deployment, EndpointRecords
-from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity, ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import ModelVersion, Signature
 
 log = logging.getLogger(__name__)
-
-PARITY_TOLERANCE = 1e-3
-"""Largest difference accepted, relative to the largest expected output (at least 1)."""
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -46,6 +51,7 @@ class Publisher:
         engine: ServingEngine,
         notifier: Notifier,
         read_tensors: ReadTensors,
+        converter: ModelConverter,
         memory_bytes: int | None = None,
     ) -> None:
         """`memory_bytes`: what all served models together may take; None: no limit."""
@@ -57,6 +63,7 @@ class Publisher:
         self._engine = engine
         self._notifier = notifier
         self._read_tensors = read_tensors
+        self._converter = converter
         self._healths: dict[tuple[str, int], tuple[bool, datetime]] = {}
         self._guard = threading.Lock()
         self._writers: dict[tuple[str, str], threading.Lock] = {}
@@ -121,11 +128,11 @@ class Publisher:
 
     def _stage(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
-        onnx = self._blobs.local_path(model.onnx)
         options = deployment.info.options
-        staged = self._engine.stage(
-            deployment.serving_name, deployment.version, model.signature, onnx, options
-        )
+        with self._served_file(model, options) as onnx:
+            staged = self._engine.stage(
+                deployment.serving_name, deployment.version, model.signature, onnx, options
+            )
         with self._files:
             try:
                 memory.check(staged, options, self._engine.memory(), self._memory_bytes)
@@ -134,6 +141,26 @@ class Publisher:
                 raise
             self._engine.install(staged)
         return self._records.transition(deployment, EndpointState.STAGING, EndpointState.VERIFYING)
+
+    @contextmanager
+    def _served_file(self, model: ModelVersion, options: ServingOptions) -> Iterator[Path]:
+        if options.precision is None:
+            yield self._blobs.local_path(model.onnx)
+            return
+        with self._converted(model, options) as made:
+            precision.check_size(options.precision, made.before, made.after)
+            yield made.path
+
+    def _converted(
+        self, model: ModelVersion, options: ServingOptions
+    ) -> AbstractContextManager[ConvertedModel]:
+        assert options.precision is not None  # noqa: S101 - for the type checker
+        return self._converter.converted(
+            self._blobs.local_path(model.onnx),
+            options.precision,
+            self._blobs.local_path(self._models.evaluation(model)),
+            options.largest_batch,
+        )
 
     def _verify(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
@@ -172,7 +199,20 @@ class Publisher:
         measured, scale = parity.measure(infer, inputs, expected, options.largest_batch)
         taken = self._engine.memory().get((deployment.serving_name, deployment.version))
         measured = measured.model_copy(update={"memory_bytes": taken})
-        if not measured.max_abs <= PARITY_TOLERANCE * scale:
+        if options.precision is not None:
+            # Measured where it is told: nothing is kept of a version that is on its way.
+            with self._converted(model, options) as made:
+                found = precision.conversion(
+                    options.precision,
+                    made.before,
+                    made.after,
+                    lambda rows: parity.in_batches(infer, rows, options.largest_batch),
+                    inputs,
+                    expected,
+                )
+            measured = measured.model_copy(update={"conversion": found})
+            precision.check(measured, scale)
+        if not measured.max_abs <= precision.tolerance(options) * scale:
             raise InvalidInput(
                 f"Triton's answers differ from the source model's by {measured.max_abs:.3g} on "
                 f"{measured.rows} held-out rows.",
@@ -291,10 +331,12 @@ class Publisher:
             return self._writers.setdefault((owner, name), threading.Lock())
 
     def check_health(self) -> None:
-        """A canary inference per routed version: READY alone does not prove an answer."""
+        """A canary inference per version that gets requests or copies of them: READY alone does
+        not prove an answer."""
         for endpoint, deployments in self._records.routed():
+            called = {*endpoint.traffic, *([endpoint.shadow.version] if endpoint.shadow else [])}
             for deployment in deployments:
-                if deployment.version in endpoint.traffic:
+                if deployment.version in called:
                     try:
                         self._check_answer(deployment)
                     except Exception:

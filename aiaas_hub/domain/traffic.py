@@ -2,7 +2,8 @@
 
 Pure: each function takes the endpoint as it is and gives the change that the records then make in
 one transaction. `former` is where a rollback leads: what served before the present split or
-version began, however often the shares were changed since.
+version began, however often the shares were changed since. A shadow is a canary without a share:
+it gets copies, until it is promoted or rolled back, or somebody gives it a share.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Shift:
     """Version → its new state and, of a failed one, the reason."""
     routes: int | None = None
     """The version that gets its first share; where that is all, there is nothing to judge."""
+    sticky: bool | None = None
+    """Whether callers stay with their version from now on; None: as before."""
     bake: Mapping[str, Any] | None = None
     """Of `version`: the numbers that decided."""
 
@@ -62,8 +65,19 @@ def begin(endpoint: Endpoint, version: int) -> Shift | None:
         return Shift(
             Action.PUBLISHED, {version: 100}, endpoint.traffic, version, why, routes=version
         )
+    if found.plan.shadow:
+        why = f"It gets a copy of {found.plan.percent} % of the requests."
+        traffic, former = endpoint.traffic, endpoint.former
+        return Shift(Action.SHADOW, traffic, former, version, why, routes=version)
     traffic = with_share(endpoint.traffic, version, found.plan.percent)
-    return Shift(Action.CANARY, traffic, endpoint.traffic, version, routes=version)
+    return Shift(
+        Action.CANARY,
+        traffic,
+        endpoint.traffic,
+        version,
+        routes=version,
+        sticky=found.plan.sticky,
+    )
 
 
 def promote(endpoint: Endpoint, why: str) -> Shift:
@@ -79,22 +93,34 @@ def promote(endpoint: Endpoint, why: str) -> Shift:
             remedy=f"Publish one: %aiaas publish {endpoint.name} --model NAME --canary 10",
         )
     states = {version: (EndpointState.SERVING, "")} if canary is not None else {}
-    return Shift(Action.PROMOTED, {version: 100}, endpoint.former, version, why, states)
+    former = endpoint.former if version in endpoint.traffic else endpoint.traffic
+    return Shift(Action.PROMOTED, {version: 100}, former, version, why, states)
 
 
 def roll_back(endpoint: Endpoint, by: str, why: str) -> Shift:
-    """The former traffic again; a canary has failed then. Raises `Conflict`."""
-    if not endpoint.former:
+    """The former traffic again; a canary has failed then, and one without a share, as a shadow is,
+    alone. Raises `Conflict`."""
+    canary = canary_of(endpoint)
+    hidden = canary is not None and canary.version not in endpoint.traffic
+    if not endpoint.former and not hidden:
         raise Conflict(
             f"{endpoint.name} has no former version to go back to.",
             remedy=f"See %aiaas endpoint {endpoint.name}; %aiaas traffic {endpoint.name} V=100 "
             "goes to another version that is loaded.",
         )
-    canary = canary_of(endpoint)
     states = {}
     if canary is not None:
         reason = f"Rolled back{f' by {by}' if by else ''}{f': {why}' if why else '.'}"
         states[canary.version] = (EndpointState.FAILED, reason)
+        if hidden:
+            return Shift(
+                Action.ROLLED_BACK,
+                endpoint.traffic,
+                endpoint.former,
+                canary.version,
+                why,
+                states,
+            )
     leaving = set(endpoint.traffic) - set(endpoint.former)
     return Shift(
         Action.ROLLED_BACK,
@@ -111,7 +137,9 @@ def with_numbers(shift: Shift, bake: Mapping[str, Any]) -> Shift:
     return replace(shift, bake=bake)
 
 
-def share_out(endpoint: Endpoint, shares: Mapping[int, int], why: str) -> Shift | None:
+def share_out(
+    endpoint: Endpoint, shares: Mapping[int, int], why: str, sticky: bool | None = None
+) -> Shift | None:
     """The traffic that somebody wants; None if it is so already. Raises `InvalidInput`,
     `NotFound` or `Conflict`."""
     wanted = {version: percent for version, percent in sorted(shares.items()) if percent}
@@ -143,13 +171,17 @@ def share_out(endpoint: Endpoint, shares: Mapping[int, int], why: str) -> Shift 
             )
         if found.is_judged and wanted == {version: 100}:
             states[version] = (EndpointState.SERVING, "")
-    if wanted == endpoint.traffic:
+    if sticky is None:
+        sticky = endpoint.sticky and len(endpoint.traffic) > 1
+    if wanted == endpoint.traffic and sticky == endpoint.sticky:
         return None
-    begins = canary_of(endpoint) is None and len(endpoint.traffic) == 1
+    canary = canary_of(endpoint)
+    hidden = canary is None or canary.version not in endpoint.traffic
+    begins = hidden and len(endpoint.traffic) == 1
     former = endpoint.traffic if begins else endpoint.former or endpoint.traffic
     if former == wanted:
         former = {}
-    return Shift(Action.TRAFFIC, wanted, former, None, why, states)
+    return Shift(Action.TRAFFIC, wanted, former, None, why, states, sticky=sticky)
 
 
 def fail(endpoint: Endpoint, version: int, error: str) -> Shift:

@@ -17,7 +17,10 @@ Verdict = tuple[bool, list[str]]
 
 
 def judge(bake: Bake, now: datetime) -> Verdict | None:
-    """None: too early. A canary that is bad beyond doubt does not bake to the end."""
+    """None: too early, or for somebody to say. A canary that is bad beyond doubt does not bake to
+    the end."""
+    if bake.ends_at is None:
+        return None
     over = now >= bake.ends_at
     against = [
         *_errors(bake, over=over),

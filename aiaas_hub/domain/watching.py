@@ -15,7 +15,12 @@ from aiaas_hub.domain import traffic, verdict
 from aiaas_hub.domain.ports import Gateway, ModelCounts, ServingEngine, VersionTraffic
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.records import EndpointRecords
-from aiaas_hub.schemas.endpoints import EndpointStatistics, Sample, VersionStatistics
+from aiaas_hub.schemas.endpoints import (
+    Endpoint,
+    EndpointStatistics,
+    Sample,
+    VersionStatistics,
+)
 from aiaas_hub.schemas.errors import NotFound, Unavailable
 
 _KEPT_SAMPLES = 240
@@ -85,6 +90,7 @@ class Watching:
                 VersionStatistics(
                     version=deployment.version,
                     percent=endpoint.traffic.get(deployment.version, 0),
+                    mirrored=_mirrored(endpoint, deployment.version),
                     **_callers(calls.get(key, _NOTHING)),
                     **_model(counts[deployment.serving_name].get(deployment.version)),
                     healthy=None if health is None else health[0],
@@ -124,6 +130,13 @@ def _between(last: _Look, now: datetime, found: VersionTraffic) -> Sample:
         errors_per_second=max(0, found.errors - before.errors) / seconds,
         p95_ms=verdict.quantile(latencies, 0.95),
     )
+
+
+def _mirrored(endpoint: Endpoint, version: int) -> int:
+    shadow = endpoint.shadow
+    if shadow is None or shadow.version != version or shadow.plan is None:
+        return 0
+    return shadow.plan.percent
 
 
 def _callers(found: VersionTraffic) -> dict[str, int | float | None]:

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aiaas_hub.gateway import observation
 from aiaas_hub.gateway.keys import ISSUER
+from aiaas_hub.gateway.mirrors import mirror_listener
 from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
@@ -68,20 +70,34 @@ def bootstrap(
     admin: Path,
     clusters: Path,
     routes: Path,
+    mirror: Path,
+    mirrors: Path,
     jwks: Mapping[str, Any],
     address: str = "127.0.0.1",
+    replaced: Path | None = None,
+    observed_port: int | None = None,
 ) -> dict[str, Any]:
-    """The static part. `admin` is a unix socket; `clusters` and `routes` are watched files."""
+    """The static part. `admin` and `mirror` are unix sockets; `clusters`, `routes` and `mirrors`
+    are watched files.
+
+    `replaced`: a directory in which another one takes the place of that with the files, as
+    Kubernetes replaces what it mounts of a ConfigMap. `observed_port`: where the state and the
+    statistics can be read, and nothing else of the admin interface.
+    """
+    static: dict[str, Any] = {
+        "listeners": [
+            _listener(address, port, _watched(routes, replaced), jwks),
+            mirror_listener(mirror, _watched(mirrors, replaced)),
+        ]
+    }
+    if observed_port is not None:
+        static["listeners"].append(observation.listener(address, observed_port))
+        static["clusters"] = [observation.cluster(admin)]
     return {
         "node": {"id": "gateway", "cluster": "aiaas"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
-        "static_resources": {"listeners": [_listener(address, port, routes, jwks)]},
-        "dynamic_resources": {
-            "cds_config": {
-                "path_config_source": {"path": str(clusters)},
-                "resource_api_version": "V3",
-            }
-        },
+        "static_resources": static,
+        "dynamic_resources": {"cds_config": _watched(clusters, replaced)},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"suffix": "upstream_rq_time"}, "buckets": LATENCY_BUCKETS}
@@ -113,7 +129,16 @@ def to_text(document: Mapping[str, Any]) -> str:
     return json.dumps(document) + "\n"
 
 
-def _listener(address: str, port: int, routes: Path, jwks: Mapping[str, Any]) -> dict[str, Any]:
+def _watched(path: Path, replaced: Path | None) -> dict[str, Any]:
+    source: dict[str, Any] = {"path": str(path)}
+    if replaced is not None:
+        source["watched_directory"] = {"path": str(replaced)}
+    return {"path_config_source": source, "resource_api_version": "V3"}
+
+
+def _listener(
+    address: str, port: int, routes: Mapping[str, Any], jwks: Mapping[str, Any]
+) -> dict[str, Any]:
     manager = {
         "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
@@ -121,10 +146,7 @@ def _listener(address: str, port: int, routes: Path, jwks: Mapping[str, Any]) ->
         "codec_type": "AUTO",
         "rds": {
             "route_config_name": ROUTES,
-            "config_source": {
-                "path_config_source": {"path": str(routes)},
-                "resource_api_version": "V3",
-            },
+            "config_source": routes,
         },
         "http_filters": [
             _authentication(jwks),

@@ -1,16 +1,18 @@
-"""The file of clusters (CDS): a way to Triton for each owner.
+"""The file of clusters (CDS): for each owner a way to Triton, and one to the translator before it.
 
-They all lead to the same socket. Each has its own connections and its own limits, so that an owner
-whose models are slow or whose callers are many waits in a queue of their own.
+They all lead to the same sockets, or to the pods of a group of servers. Each has its own
+connections and its own limits, so that an owner whose models are slow or whose callers are many
+waits in a queue of their own. An owner with a shadow has more of them, for the copies of requests:
+see `mirrors.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiaas_hub.gateway.names import FILTERS, MUTATION, TYPE
 
@@ -18,26 +20,116 @@ WAITING = 2
 """So many times the requests that are inferred at the same time may wait for their turn."""
 
 
+_DISCOVERY: dict[str, Any] = {
+    "type": "STRICT_DNS",
+    "dns_lookup_family": "V4_PREFERRED",
+    "dns_refresh_rate": "2s",
+    "respect_dns_ttl": False,
+    "lb_policy": "LEAST_REQUEST",
+    # A pod that is gone before its name says so is left out at the first connection that fails;
+    # the request goes to another one. What a model answers is the model's own.
+    "outlier_detection": {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": 1,
+        "base_ejection_time": "3s",
+        "max_ejection_percent": 100,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+    },
+}
+
+
 def cluster_name(owner: str) -> str:
     """A name in which no owner's characters can mean anything to Envoy."""
     return f"triton-{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
 
 
-def cluster_configuration(owners: Iterable[str], triton: Path, parallel: int) -> dict[str, Any]:
+def mirror_name(owner: str) -> str:
+    """Where the copies of an owner's requests go: the gateway's own listener for them."""
+    return cluster_name(owner).replace("triton-", "mirror-")
+
+
+def shadow_name(owner: str) -> str:
+    """The way from there to Triton."""
+    return cluster_name(owner).replace("triton-", "shadow-")
+
+
+def predict_name(owner: str, *, shadow: bool = False) -> str:
+    """The way to the translator of TensorFlow Serving's protocol, also for copies of requests."""
+    return cluster_name(owner).replace("triton-", "shadow-predict-" if shadow else "predict-")
+
+
+def cluster_configuration(
+    owners: Collection[str],
+    triton: Path,
+    parallel: int,
+    *,
+    predict: Path,
+    mirror: Path,
+    shadowed: Collection[str] = (),
+) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it.
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `predict`
+    the translator's and `mirror` that of the listener for copies; `shadowed` which of the owners'
+    requests are copied.
     """
-    resources = [_cluster(owner, triton, parallel) for owner in sorted(set(owners))]
+    way = _socket(triton)
+    translated = {predict_name(owner): _socket(predict) for owner in owners}
+    translated |= {predict_name(owner, shadow=True): _socket(predict) for owner in shadowed}
+    return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, translated)
+
+
+def pods_configuration(
+    hosts: Mapping[str, str],
+    port: int,
+    parallel: int,
+    *,
+    mirror: Path,
+    shadowed: Collection[str] = (),
+) -> dict[str, Any]:
+    """The same where an owner's Triton is the pods behind a name, which DNS answers with the
+    addresses of all that are ready; there no translator is. `hosts`: owner → name."""
+    ways = {
+        owner: _Way({"socket_address": {"address": host, "port_value": port}}, _DISCOVERY)
+        for owner, host in hosts.items()
+    }
+    return _file(ways, parallel, mirror, shadowed, {})
+
+
+class _Way(NamedTuple):
+    address: dict[str, Any]
+    discovery: dict[str, Any]
+
+
+def _socket(path: Path) -> _Way:
+    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"})
+
+
+def _file(
+    ways: Mapping[str, _Way],
+    parallel: int,
+    mirror: Path,
+    shadowed: Collection[str],
+    translated: Mapping[str, _Way],
+) -> dict[str, Any]:
+    named = {cluster_name(owner): way for owner, way in ways.items()}
+    # What is too much for the first of these is not copied; so it is never for the others.
+    named |= {mirror_name(owner): _socket(mirror) for owner in shadowed}
+    named |= {shadow_name(owner): ways[owner] for owner in shadowed}
+    named |= translated
+    resources = [_cluster(name, way, parallel) for name, way in sorted(named.items())]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 
 
-def _cluster(owner: str, triton: Path, parallel: int) -> dict[str, Any]:
+def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
     return {
         "@type": f"{TYPE}envoy.config.cluster.v3.Cluster",
-        "name": cluster_name(owner),
-        "type": "STATIC",
+        "name": name,
+        **way.discovery,
         "connect_timeout": "1s",
         "circuit_breakers": {
             "thresholds": [
@@ -65,9 +157,7 @@ def _cluster(owner: str, triton: Path, parallel: int) -> dict[str, Any]:
             }
         },
         "load_assignment": {
-            "cluster_name": cluster_name(owner),
-            "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(triton)}}}}]}
-            ],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": way.address}}]}],
         },
     }

@@ -1,5 +1,6 @@
-"""Envoy's names that the bootstrap and the routes share."""
+"""Names that the parts of Envoy's configuration share: Envoy's own, and those of versions."""
 
+from aiaas_hub.domain.ports import RouteTarget
 from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 VIRTUAL_HOST = "gateway"
@@ -8,9 +9,32 @@ RBAC = "envoy.filters.http.rbac"
 RATE = "envoy.filters.http.local_ratelimit"
 BUFFER = "envoy.filters.http.buffer"
 MUTATION = "envoy.filters.http.header_mutation"
+NAME_HEADER = "x-aiaas-endpoint"
+"""An endpoint's own name, for the translator, who knows Triton's only."""
 CLAIMS = "claims"
 """Where the token's claims lie in a request's metadata."""
 ROUTES = "endpoints"
+MIRRORS = "mirrors"
 TYPE = "type.googleapis.com/"
 FILTERS = f"{TYPE}envoy.extensions.filters.http"
 INFER_SECONDS = MAX_SECONDS
+
+
+def inference_path(target: RouteTarget) -> str:
+    """Triton's, of exactly this version."""
+    return f"/v2/models/{target.model}/versions/{target.version}/infer"
+
+
+def predict_path(target: RouteTarget) -> str:
+    """The translator's of TensorFlow Serving's protocol, of exactly this version."""
+    return f"/v1/models/{target.model}/versions/{target.version}:predict"
+
+
+def statistics_name(target: RouteTarget) -> str:
+    return f"{target.model}-v{target.version}"
+
+
+def statistics_target(name: str) -> tuple[str, int]:
+    """Model and version of a `statistics_name`."""
+    model, _, version = name.rpartition("-v")
+    return model, int(version)

@@ -10,9 +10,15 @@ Each route admits its own audience, less the revoked keys, and rewrites exactly 
     GET   /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/ready
     POST  /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/infer
 
+and those of TensorFlow Serving's REST API, which a translator asks Triton for:
+
+    POST  /{owner}/{endpoint}/v1/models/{any}[/versions/{number}]:predict
+    GET   /{owner}/{endpoint}/v1/models/{any}[/versions/{any}][/metadata]
+
 Whatever model and version a caller names in the path, the one that reaches Triton is written here,
 with one version in it: that of the traffic's split, or the one in the header `x-aiaas-version` for
-who may choose, which a key's scope says. So callers cannot reach the repository, shared memory,
+who may choose, which a key's scope says; there the number in the path is such a choice, too. So
+callers cannot reach the repository, shared memory,
 tracing or logging. An inference request may still *name* a shared memory region in its body; as
 none can be registered through here, Triton refuses it.
 """
@@ -24,31 +30,36 @@ import json
 import re
 import string
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
-from aiaas_hub.gateway.clusters import cluster_name
+from aiaas_hub.gateway import sticky
+from aiaas_hub.gateway.clusters import cluster_name, predict_name
+from aiaas_hub.gateway.guards import admit, rate_limits
+from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
     BUFFER,
-    CLAIMS,
     FILTERS,
     INFER_SECONDS,
-    JWT,
     MUTATION,
-    RATE,
+    NAME_HEADER,
     RBAC,
     ROUTES,
     TYPE,
     VIRTUAL_HOST,
+    inference_path,
+    predict_path,
+    statistics_name,
 )
-from aiaas_hub.schemas.endpoints import KeyScope
 
 VERSION_HEADER = "x-aiaas-model-version"
 CHOICE_HEADER = "x-aiaas-version"
 MAX_JSON_BYTES = 1 << 20
 """Of a request that is all JSON; tensors in binary may take `bootstrap.MAX_REQUEST_BYTES`."""
+MAX_PREDICT_BYTES = 8 << 20
+"""Of TensorFlow Serving's JSON, which a process of its own parses."""
 _JSON_LENGTH = "inference-header-content-length"
 
 # What a URL's path may hold unquoted besides the unreserved characters (RFC 3986, pchar). Some
@@ -57,33 +68,62 @@ _BARE = "!$&'()*+,;=:@"
 _UNRESERVED = string.ascii_letters + string.digits + "-._~"
 
 
-def route_configuration(routes: Sequence[Route]) -> dict[str, Any]:
-    """What the routes file holds; `version_info` names the content."""
+def route_configuration(
+    routes: Sequence[Route],
+    headers: Mapping[str, str] | None = None,
+    *,
+    translated: bool = True,
+) -> dict[str, Any]:
+    """What the routes file holds; `version_info` names the content. `headers` go to Triton with
+    each request, and no caller's own of these names; Envoy's formatters are filled in.
+    `translated`: whether there is a translator of TensorFlow Serving's protocol."""
     ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
-    content = {
+    content: dict[str, Any] = {
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
         "name": ROUTES,
         "virtual_hosts": [
             {
                 "name": VIRTUAL_HOST,
                 "domains": ["*"],
-                **_lookup(ordered),
-                **_rates({jti: rate for route in ordered for jti, rate in route.rates.items()}),
+                **_lookup(ordered, translated),
+                **rate_limits(
+                    {jti: rate for route in ordered for jti, rate in route.rates.items()}
+                ),
             }
         ],
     }
+    if headers:
+        content["request_headers_to_add"] = [
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers.items()
+        ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": [content]}
 
 
-def _lookup(routes: Sequence[Route]) -> dict[str, Any]:
+def _lookup(routes: Sequence[Route], translated: bool) -> dict[str, Any]:
     """The endpoints' routes, found by the beginning of a path. Envoy tries a list one by one, and
     with thousands of patterns that is most of a request's time: so it gets a tree of short lists.
     """
     by_beginning: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_callers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for route in routes:
-        by_beginning[_beginning(route.owner, route.endpoint)] += _entries(route)
-    beginnings = {one: _list_of(entries) for one, entries in by_beginning.items() if entries}
+        beginning = _beginning(route.owner, route.endpoint)
+        entries = _entries(route, translated)
+        if entries and sticky.is_sticky(route):
+            address = sticky.by_path(path_pattern(route.owner, route.endpoint))
+            callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone, translated)))
+            by_callers[beginning].append({"predicate": address, "on_match": callers})
+            entries = []
+        by_beginning[beginning] += entries
+    beginnings = {
+        one: sticky.first_of(by_callers[one], _list_of(entries))
+        for one, entries in by_beginning.items()
+        if entries or by_callers[one]
+    }
     if not beginnings:
         return {"routes": [_nothing_else()]}
     path = {"@type": f"{TYPE}envoy.type.matcher.v3.HttpRequestHeaderMatchInput"}
@@ -133,17 +173,7 @@ def _segment(text: str) -> str:
     return pattern
 
 
-def statistics_name(target: RouteTarget) -> str:
-    return f"{target.model}-v{target.version}"
-
-
-def statistics_target(name: str) -> tuple[str, int]:
-    """Model and version of a `statistics_name`."""
-    model, _, version = name.rpartition("-v")
-    return model, int(version)
-
-
-def _entries(route: Route) -> list[dict[str, Any]]:
+def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     base = path_pattern(route.owner, route.endpoint)
     cluster = cluster_name(route.owner)
     targets = [target for target in route.targets if target.percent > 0]
@@ -154,12 +184,13 @@ def _entries(route: Route) -> list[dict[str, Any]]:
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
     entries = []
     for target in route.targets:
-        entries += _chosen(base, cluster, target, _admit(route, choice=True))
-    share = 0
-    for target in targets:
-        share += target.percent
-        entries += _split(base, cluster, target, share, _admit(route, inference=True))
-    guard = _admit(route)
+        entries += _chosen(_infer(base, cluster, target, admit(route, choice=True)), target)
+    entries += _shared_out(
+        route, targets, lambda to: _infer(base, cluster, to, admit(route, inference=True))
+    )
+    if translated:
+        entries += _predictions(route, targets, main)
+    guard = admit(route)
     for pattern, rewritten in (
         (
             f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)",
@@ -171,23 +202,68 @@ def _entries(route: Route) -> list[dict[str, Any]]:
     return entries
 
 
-def _chosen(
-    base: str, cluster: str, target: RouteTarget, guard: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _chosen(entries: list[dict[str, Any]], target: RouteTarget) -> list[dict[str, Any]]:
     """An exact version, whether it has a share or not. Not in the version's statistics, which tell
     what its share of the callers met."""
-    entries = _infer(base, cluster, target, guard)
     for entry in entries:
         chosen = {"name": CHOICE_HEADER, "string_match": {"exact": str(target.version)}}
         entry["match"]["headers"].append(chosen)
     return entries
 
 
-def _split(
-    base: str, cluster: str, target: RouteTarget, share: int, guard: Mapping[str, Any]
+def _predictions(
+    route: Route, targets: Sequence[RouteTarget], main: RouteTarget
 ) -> list[dict[str, Any]]:
-    entries = _infer(base, cluster, target, guard)
+    """TensorFlow Serving's paths. Some clients quote the colon."""
+    models = f"{path_pattern(route.owner, route.endpoint)}/v1/models/[^/:]+"
+    cluster = predict_name(route.owner)
+    verb = "(?::|%3[Aa])predict"
+
+    def predict(pattern: str, target: RouteTarget, guard: Mapping[str, Any]) -> dict[str, Any]:
+        entry = _entry("POST", pattern, predict_path(target), cluster, target, guard)
+        return _with_limit(entry, MAX_PREDICT_BYTES)
+
+    choice, inference = admit(route, choice=True), admit(route, inference=True)
+    by_number = [
+        predict(f"{models}/versions/{to.version}{verb}", to, choice) for to in route.targets
+    ]
+    by_header = [
+        entry
+        for to in route.targets
+        for entry in _chosen([predict(f"{models}{verb}", to, choice)], to)
+    ]
+    shared = _shared_out(route, targets, lambda to: [predict(f"{models}{verb}", to, inference)])
+    asked = _entry(
+        "GET",
+        f"{models}(?:/versions/[^/]+)?(/metadata)?",
+        rf"{predict_path(main).removesuffix(':predict')}\1",
+        cluster,
+        main,
+        admit(route),
+    )
+    name = {"header": {"key": NAME_HEADER, "value": route.endpoint}}
+    asked["request_headers_to_add"] = [name | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    return [*by_number, *by_header, *shared, asked]
+
+
+def _shared_out(
+    route: Route,
+    targets: Sequence[RouteTarget],
+    entries_of: Callable[[RouteTarget], list[dict[str, Any]]],
+) -> list[dict[str, Any]]:
+    """A version's share each, of all callers who do not name one."""
+    found, share = [], 0
+    for target in targets:
+        share += target.percent
+        found += _split(route, entries_of(target), target, share)
+    return found
+
+
+def _split(
+    route: Route, entries: list[dict[str, Any]], target: RouteTarget, share: int
+) -> list[dict[str, Any]]:
     for entry in entries:
+        entry["route"] |= mirror_policies(route)
         entry["stat_prefix"] = statistics_name(target)
         # A version that is not there must not become another one.
         entry["match"]["headers"].append({"name": CHOICE_HEADER, "present_match": False})
@@ -205,7 +281,7 @@ def _infer(
 ) -> list[dict[str, Any]]:
     """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
     Triton parses recursively and so are bounded."""
-    pinned = f"/v2/models/{target.model}/versions/{target.version}/infer"
+    pinned = inference_path(target)
     pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
     binary = _entry("POST", pattern, pinned, cluster, target, guard)
     binary["match"]["headers"].append(
@@ -213,11 +289,16 @@ def _infer(
     )
     plain = _entry("POST", pattern, pinned, cluster, target, guard)
     plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
-    plain["typed_per_filter_config"][BUFFER] = {
+    return [binary, _with_limit(plain, MAX_JSON_BYTES)]
+
+
+def _with_limit(entry: dict[str, Any], most: int) -> dict[str, Any]:
+    """The same for bodies of at most so many bytes."""
+    entry["typed_per_filter_config"][BUFFER] = {
         "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
-        "buffer": {"max_request_bytes": MAX_JSON_BYTES},
+        "buffer": {"max_request_bytes": most},
     }
-    return [binary, plain]
+    return entry
 
 
 def _entry(
@@ -255,79 +336,6 @@ def _version_header(version: int) -> dict[str, Any]:
     return {
         "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
         "mutations": {"response_mutations": [{"append": append}]},
-    }
-
-
-def _admit(route: Route, *, inference: bool = False, choice: bool = False) -> dict[str, Any]:
-    """Keys of this endpoint that are not revoked: all of them, those that are for more than
-    metadata, or those that may choose a version."""
-    wanted = [_claim("aud", route.audience)]
-    denied = [_claim("jti", jti) for jti in sorted(set(route.revoked))]
-    if inference:
-        # A key without a scope is older than scopes are, and for inference.
-        denied.append(_claim("scope", KeyScope.METADATA))
-    if choice:
-        wanted.append(_claim("scope", KeyScope.VERSIONS))
-    if denied:
-        wanted.append({"not_id": {"or_ids": {"ids": denied}}})
-    principal = wanted[0] if len(wanted) == 1 else {"and_ids": {"ids": wanted}}
-    return {
-        "@type": f"{FILTERS}.rbac.v3.RBACPerRoute",
-        "rbac": {
-            "rules": {
-                "action": "ALLOW",
-                "policies": {"key": {"permissions": [{"any": True}], "principals": [principal]}},
-            }
-        },
-    }
-
-
-def _rates(rates: Mapping[str, int]) -> dict[str, Any]:
-    """A bucket per key that has a rate, filled once a second. For the host as a whole: each route
-    would have buckets of its own, and a key twice its rate on two of them.
-
-    A changed file of routes fills the buckets."""
-    if not rates:
-        return {}
-    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
-    unlimited = 1 << 31
-    jti = {
-        "metadata": {
-            "metadata_key": {"key": JWT, "path": [{"key": CLAIMS}, {"key": "jti"}]},
-            "descriptor_key": "jti",
-        }
-    }
-    return {
-        "typed_per_filter_config": {
-            RATE: {
-                "@type": f"{FILTERS}.local_ratelimit.v3.LocalRateLimit",
-                "stat_prefix": "keys",
-                "token_bucket": _bucket(unlimited),
-                "filter_enabled": always,
-                "filter_enforced": always,
-                "rate_limits": [{"actions": [jti]}],
-                "descriptors": [
-                    {"entries": [{"key": "jti", "value": key}], "token_bucket": _bucket(rate)}
-                    for key, rate in sorted(rates.items())
-                ],
-            }
-        }
-    }
-
-
-def _bucket(rate: int) -> dict[str, Any]:
-    return {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"}
-
-
-def _claim(name: str, value: str) -> dict[str, Any]:
-    return {
-        "sourced_metadata": {
-            "metadata_matcher": {
-                "filter": JWT,
-                "path": [{"key": CLAIMS}, {"key": name}],
-                "value": {"string_match": {"exact": value}},
-            }
-        }
     }
 
 

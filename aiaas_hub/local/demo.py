@@ -81,7 +81,7 @@ def _steps(
     with LocalPlatform(home, free_ports(1)[0], say, stop_requested) as platform:
         seconds["platform_ready"] = time.monotonic() - begun
         say(f"Ready after {seconds['platform_ready']:.1f} s; signing in as {_USER!r} …")
-        with HubSession(platform.url, _USER) as session:
+        with HubSession(platform.url, _USER, platform.reach.trusted()) as session:
             session.sign_in(platform.user_password)
             begun = time.monotonic()
             session.spawn("small", stop_requested=stop_requested)

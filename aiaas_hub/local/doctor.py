@@ -24,6 +24,7 @@ from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.home import Home
 from aiaas_hub.local.node_proxy import find_node
 from aiaas_hub.local.processes import find_processes, marker_of
+from aiaas_hub.local.reach import Reach
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.spawner.gpus import nvidia_gpu_count
@@ -231,7 +232,12 @@ def _platform(home: Home) -> Iterator[Finding]:
 
 def _answers(url: str) -> Finding:
     try:
-        answer = httpx.get(f"{url}/services/aiaas/api/v1/health", timeout=10, trust_env=False)
+        answer = httpx.get(
+            f"{url}/services/aiaas/api/v1/health",
+            timeout=10,
+            trust_env=False,
+            verify=Reach.from_environment(os.environ).trusted(),
+        )
     except httpx.HTTPError as error:
         return Finding(
             Verdict.BAD,
@@ -250,7 +256,9 @@ def _answers(url: str) -> Finding:
 def _engines(home: Home) -> Iterator[Finding]:
     supervisor = Supervisor(home.processes, home.logs)
     # One that never started has no record.
-    expected = {"hub", "ray"} | ({"triton", "envoy"} if _serving_is_packaged() else set())
+    expected = {"hub", "ray"} | (
+        {"triton", "envoy", "tf-predict"} if _serving_is_packaged() else set()
+    )
     for name in sorted(expected.union(supervisor.names())):
         process = supervisor.process(name)
         if process is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from types import TracebackType
@@ -16,12 +17,13 @@ from aiaas_hub.schemas.errors import Unauthenticated, Unavailable
 class HubSession:
     """Cookies and XSRF tokens of one signed-in user. A context manager."""
 
-    def __init__(self, url: str, user: str) -> None:
+    def __init__(self, url: str, user: str, tls: ssl.SSLContext | bool = True) -> None:
         self.url = url.rstrip("/")
         self.user = user
+        self.tls = tls
         # `trust_env` off: an HTTP proxy of the environment does not lead to our loopback.
         self.http = httpx.Client(
-            base_url=self.url, follow_redirects=True, timeout=60, trust_env=False
+            base_url=self.url, follow_redirects=True, timeout=60, trust_env=False, verify=tls
         )
 
     def __enter__(self) -> HubSession:

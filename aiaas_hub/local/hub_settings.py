@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from aiaas_hub.home import Home, write_private
+from aiaas_hub.local.reach import Reach
 
 
 class HubSettings(BaseModel):
@@ -20,12 +21,15 @@ class HubSettings(BaseModel):
     proxy_api_port: int
     service_port: int
     proxy_command: list[str]
+    reach: Reach = Reach()
+    external: bool = False
+    """Proxy and service are processes of their own: a hub neither starts nor ends them."""
     marker: str
     """Environment variable value that marks every process of this platform."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.reach.url(self.port)
 
     @staticmethod
     def path(home: Home) -> Path:

@@ -31,6 +31,7 @@ from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.node_proxy import proxy_command
 from aiaas_hub.local.processes import end_processes, find_processes, marker_of
+from aiaas_hub.local.reach import Reach
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.loopback import free_ports, try_port
 from aiaas_hub.schemas.errors import Conflict, Unavailable
@@ -93,7 +94,8 @@ class LocalPlatform:
         stop_requested: threading.Event,
     ) -> None:
         self.home = home
-        self.url = f"http://127.0.0.1:{port}"
+        self.reach = Reach.from_environment(os.environ)
+        self.url = self.reach.url(port)
         self.gateway = ""
         self._port = port
         self._say = say
@@ -144,6 +146,7 @@ class LocalPlatform:
             proxy_api_port=proxy_api_port,
             service_port=service_port,
             proxy_command=command,
+            reach=self.reach,
             marker=self._marker,
         ).write(self.home)
         self._shorten_logs()
@@ -241,9 +244,12 @@ class LocalPlatform:
         health = "/services/aiaas/api/v1/health"
         # First the service itself, then as people reach it: asked through the proxy too early,
         # each question would be an error page in the hub's log.
-        waiting = [f"http://127.0.0.1:{service_port}{health}", f"{self.url}{health}"]
+        waiting = [f"http://127.0.0.1:{service_port}{health}"]
+        if not self.reach.subdomains:
+            # Else its host is one that only browsers know.
+            waiting.append(f"{self.url}{health}")
         # `trust_env` off: an HTTP proxy of the environment does not lead to our loopback.
-        with httpx.Client(timeout=5, trust_env=False) as client:
+        with httpx.Client(timeout=5, trust_env=False, verify=self.reach.trusted()) as client:
             while waiting:
                 if self._stop_requested.is_set():
                     raise Interrupted

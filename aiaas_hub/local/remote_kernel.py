@@ -62,6 +62,7 @@ class RemoteKernel:
             header=[f"{name}: {value}" for name, value in headers.items()],
             cookie=cookies,
             timeout=30,
+            sslopt={} if session.tls is True else {"context": session.tls},
             # Never through an HTTP proxy of the environment.
             http_no_proxy=["*"],
         )

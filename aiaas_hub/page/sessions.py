@@ -10,6 +10,7 @@ import base64
 import hashlib
 import logging
 import secrets
+import ssl
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class OAuthClient:
     token_url: str
     """As this service reaches it."""
     redirect_uri: str
+    tls: ssl.SSLContext | bool = True
+    """How hub and service prove who they are."""
 
 
 class Expiring(Generic[T]):
@@ -114,7 +117,7 @@ class Sessions:
                 "This sign-in was not begun here, or too long ago.", remedy="Open the page again."
             )
         # `trust_env` off: an HTTP proxy of the environment does not lead to our hub.
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as http:
+        async with httpx.AsyncClient(timeout=10, trust_env=False, verify=self._client.tls) as http:
             try:
                 answer = await http.post(
                     self._client.token_url,

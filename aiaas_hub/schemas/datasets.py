@@ -121,6 +121,8 @@ class DatasetVersionCreate(BaseModel):
     `timestamp[us]`, …), for columns whose type is not to be told from their values."""
     snapshot: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")] | None = None
     """Of a Delta table a version, of an Iceberg table the id of a snapshot; None: the newest."""
+    secret: Name | None = None
+    """Of a URI: the caller's own secret with which it is read."""
     description: str = Field(default="", max_length=MAX_DESCRIPTION)
 
 

@@ -46,10 +46,27 @@ class Limits(BaseModel):
 class CanaryPlan(BaseModel):
     """How a new version comes to its traffic, where it does not get all of it at once."""
 
-    percent: int = Field(ge=1, le=99)
+    percent: int = Field(ge=1, le=100)
+    """Its share of the requests; of a shadow, the share that it gets a copy of."""
+    shadow: bool = False
+    """Whether it gets copies only: what it answers to them goes to nobody."""
+    sticky: bool = False
+    """Whether the same caller always comes to the same version."""
     bake_seconds: float | None = Field(default=None, ge=1, le=7 * 24 * 3600)
     """After so long it is promoted or rolled back by itself; None: somebody decides."""
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _a_share(self) -> CanaryPlan:
+        if self.percent == 100 and not self.shadow:
+            raise ValueError("A canary gets at most 99 percent; only a shadow a copy of all.")
+        if self.sticky and self.shadow:
+            raise ValueError("A shadow answers no callers, so there is nothing to be sticky.")
+        return self
+
+
+Precision = Literal["fp16", "int8"]
+"""`int8`: weights in eight bits, and what they are multiplied with, as it comes."""
 
 
 class ServingOptions(BaseModel):
@@ -63,6 +80,8 @@ class ServingOptions(BaseModel):
     """Whether every instance infers held-out rows before the version gets its first request."""
     timeout_seconds: float | None = Field(default=None, ge=0.001, le=MAX_SECONDS)
     """After so long, its time in the queue included, a request is answered with HTTP 504."""
+    precision: Precision | None = None
+    """None: as the model was handed over."""
 
     @property
     def largest_batch(self) -> int:
@@ -87,6 +106,30 @@ class PublishRequest(BaseModel):
         return self
 
 
+class ModelFigures(BaseModel):
+    """A model in onnxruntime on one thread of a processor, without a server around it."""
+
+    size_bytes: int
+    p50_ms: float
+    """Of one row."""
+    rows_per_second: float
+    """In batches of the largest size."""
+
+
+class Conversion(BaseModel):
+    """What a lower precision made of a model."""
+
+    precision: Precision
+    before: ModelFigures
+    after: ModelFigures
+    tolerance: float
+    """Largest difference accepted, relative to the largest expected output (at least 1)."""
+    disagreement: float
+    """Share of the held-out rows that are answered otherwise."""
+    max_disagreement: float
+    """The largest such share that is accepted."""
+
+
 class Parity(BaseModel):
     """Triton's answers against the source model's, on the held-out rows."""
 
@@ -102,6 +145,8 @@ class Parity(BaseModel):
     """In batches of the largest size, one after the other."""
     memory_bytes: int | None = None
     """Of all instances, as measured by loading the model in a process of its own."""
+    conversion: Conversion | None = None
+    """Where a precision was asked for."""
 
 
 class VersionNumbers(BaseModel):
@@ -127,7 +172,8 @@ class Bake(BaseModel):
     """A canary under judgement, and at its end the numbers that decided."""
 
     started_at: datetime
-    ends_at: datetime
+    ends_at: datetime | None
+    """None: of a shadow that somebody judges, however long it takes."""
     limits: Limits
     canary: VersionNumbers = VersionNumbers()
     former_version: int | None = None
@@ -173,6 +219,11 @@ class EndpointVersion(BaseModel):
         return self.is_judged and self.plan is not None and self.plan.bake_seconds is not None
 
     @property
+    def is_watched(self) -> bool:
+        """A canary whose numbers are kept: one that bakes, and a shadow whoever judges it."""
+        return self.is_baking or (self.is_judged and self.plan is not None and self.plan.shadow)
+
+    @property
     def is_underway(self) -> bool:
         """Being published."""
         return not self.state.is_settled and not self.is_judged
@@ -187,6 +238,9 @@ class Endpoint(BaseModel):
     """Version → percent; empty until the first version serves."""
     former: dict[int, int] = {}
     """The traffic that a rollback leads back to; empty where there is none."""
+    sticky: bool = False
+    """Whether the same caller always comes to the same version, while several share the
+    requests."""
     versions: list[EndpointVersion]
     """Newest first."""
     signature: Signature | None = None
@@ -195,6 +249,13 @@ class Endpoint(BaseModel):
     """Base address of the Open Inference Protocol: `{gateway}/{owner}/{name}`."""
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def shadow(self) -> EndpointVersion | None:
+        """The version that gets copies of requests, as long as it has no share of its own."""
+        newest = self.versions[0]
+        hidden = newest.is_judged and newest.plan is not None and newest.plan.shadow
+        return newest if hidden and newest.version not in self.traffic else None
 
     @property
     def largest_batch(self) -> int:
@@ -223,6 +284,9 @@ class VersionStatistics(BaseModel):
 
     version: int
     percent: int
+    mirrored: int = 0
+    """Percent of the requests that it gets a copy of, as a shadow; what follows is then of
+    these."""
     requests: int = 0
     errors: int = 0
     """HTTP 5xx."""
@@ -258,6 +322,8 @@ class Action(StrEnum):
     """A verified version got all requests."""
     CANARY = "canary"
     """A verified version got its first share."""
+    SHADOW = "shadow"
+    """A verified version gets copies of requests."""
     TRAFFIC = "traffic"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled back"
@@ -289,6 +355,9 @@ class Why(BaseModel):
 class TrafficRequest(Why):
     traffic: dict[int, Annotated[int, Field(ge=0, le=100)]] = Field(min_length=1, max_length=16)
     """Version → percent; together 100."""
+    sticky: bool | None = None
+    """Whether the same caller always comes to the same version; None: as it is, and not where the
+    requests were not shared out."""
 
 
 class KeyScope(StrEnum):

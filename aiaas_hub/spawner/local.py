@@ -13,18 +13,17 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jupyterhub.spawner import SimpleLocalProcessSpawner
-from traitlets import Unicode
+from traitlets import Int, Unicode
 
-from aiaas_hub.adapters.hub_events import HubEvent, HubEvents, ServerSpan
 from aiaas_hub.loopback import is_loopback
-from aiaas_hub.schemas.audit import Outcome
 from aiaas_hub.schemas.errors import AiaasError, Forbidden
 from aiaas_hub.spawner.choosing import chosen, offered
+from aiaas_hub.spawner.ending import ending_environment
 from aiaas_hub.spawner.gpus import nvidia_gpus
 from aiaas_hub.spawner.limits import (
     Held,
@@ -46,6 +45,7 @@ from aiaas_hub.spawner.profiles import (
 )
 from aiaas_hub.spawner.refusing import refusal
 from aiaas_hub.spawner.spawn_page import form_options, options_form
+from aiaas_hub.spawner.telling import tell_of_server
 
 _REMEMBERED_STARTS = 20
 
@@ -59,8 +59,11 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
     shared = Unicode(config=True, help="Directory with one directory per group; empty: none.")
     events_directory = Unicode(config=True, help="Where the service is told of servers; or empty.")
     service_api_url = Unicode(config=True, help="Of the service, which knows quotas; or empty.")
+    warning_seconds = Int(
+        600, min=0, config=True, help="How long before a server's end JupyterLab tells of it."
+    )
     public_url_of_hub = Unicode(
-        config=True, help="Address users see; the spawner refuses one beyond loopback."
+        config=True, help="Where the proxy listens; the spawner refuses what is beyond loopback."
     )
 
     held: ClassVar[dict[tuple[str, str], Held]] = {}
@@ -102,7 +105,12 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
         if self._limits is None or self._chosen is None:
             return dict(super().get_env())
         options = {name: text for name, text in self._chosen.values.items() if name != "image"}
-        return {**super().get_env(), **self._limits.environment, **options}
+        ending = ending_environment(
+            self._chosen.profile,
+            self.orm_spawner.started,
+            timedelta(seconds=self.warning_seconds),
+        )
+        return {**super().get_env(), **self._limits.environment, **ending, **options}
 
     def make_preexec_fn(self, name: str) -> Callable[[], None]:
         to_home = super().make_preexec_fn(name)
@@ -148,7 +156,7 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
             raise
         self._ending = False
         self.start_seconds.append(time.monotonic() - began)
-        self._tell("server start", ended=False)
+        self._tell(ended=False)
         return address
 
     def _link_shared(self, home: Path, profile: Profile) -> None:
@@ -211,35 +219,13 @@ class LocalSpawner(SimpleLocalProcessSpawner):  # type: ignore[misc]  # jupyterh
     def run_post_stop_hook(self) -> Any:
         # However it ended: stopped by somebody, or found dead.
         self.held.pop(self._key, None)
-        self._tell("server stop", ended=True)
+        self._tell(ended=True)
         return super().run_post_stop_hook()
 
-    def _tell(self, act: str, *, ended: bool) -> None:
-        """For the audit log and for what the user has used."""
-        if self._chosen is None or not self.events_directory:
-            return
-        profile, user = self._chosen.profile, str(self.user.name)
-        server = f"{user}/{self.name}" if self.name else user
-        event = HubEvent(
-            actor=user,
-            act=act,
-            object=f"servers/{server}",
-            owner=user,
-            outcome=Outcome.DONE,
-            detail={"profile": profile.slug},
-            span=ServerSpan(
-                server=server,
-                profile=profile.slug,
-                cpus=profile.cpus,
-                gpus=profile.gpus,
-                price_per_hour=profile.price_per_hour,
-                ended=ended,
-            ),
-        )
-        try:
-            HubEvents(Path(self.events_directory)).tell(event)
-        except OSError as error:
-            self.log.error("%s of %s is not recorded: %s", act, server, error)
+    def _tell(self, *, ended: bool) -> None:
+        if self._chosen is not None:
+            user, name = self._key
+            tell_of_server(self.events_directory, user, name, self._chosen.profile, ended=ended)
 
 
 async def _form(spawner: LocalSpawner) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import html
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,10 +23,12 @@ from traitlets import Int, Unicode
 from aiaas_hub.schemas.errors import AiaasError, Forbidden, Unavailable
 from aiaas_hub.spawner import pod_troubles
 from aiaas_hub.spawner.choosing import chosen, offered
+from aiaas_hub.spawner.ending import ending_environment
 from aiaas_hub.spawner.kubernetes import CLUSTER, overrides
 from aiaas_hub.spawner.profiles import Chosen, Offer, choose, load_profiles, offers
 from aiaas_hub.spawner.refusing import refusal
 from aiaas_hub.spawner.spawn_page import form_options, options_form
+from aiaas_hub.spawner.telling import tell_of_server
 
 _LOOK_SECONDS = 1.0
 _SPARE_SECONDS = 5
@@ -52,6 +54,10 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
 
     profiles_file = Unicode(config=True, help="The profiles.yaml to offer and to check against.")
     service_api_url = Unicode(config=True, help="Of the service, which knows quotas; or empty.")
+    events_directory = Unicode(config=True, help="Where the service is told of servers; or empty.")
+    warning_seconds = Int(
+        600, min=0, config=True, help="How long before a server's end JupyterLab tells of it."
+    )
     node_patience_seconds = Int(
         60,
         min=1,
@@ -98,6 +104,11 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
     def _settings(self, chosen: Chosen) -> dict[str, Any]:
         found = dict(self._base)
         own = overrides(chosen.profile, self._groups())
+        own["environment"] |= ending_environment(
+            chosen.profile,
+            self.orm_spawner.started,
+            timedelta(seconds=self.warning_seconds),
+        )
         for option, value in chosen.values.items():
             if option == "image":
                 own["image"] = value
@@ -129,7 +140,7 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
         self.last_words.pop(self._key, None)
         starting = asyncio.ensure_future(super()._start())
         try:
-            return await self._watched(starting)
+            address = await self._watched(starting)
         except ApiException as error:
             self.log.error("The API server refuses a server of %s: %s", self.user.name, error.body)
             raise refusal(pod_troubles.api_refusal(error.status, str(error.body))) from error
@@ -141,6 +152,8 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
         finally:
             if not starting.done():
                 starting.cancel()
+        self._tell(ended=False)
+        return address
 
     async def _watched(self, starting: asyncio.Future[Any]) -> Any:
         """What `starting` gives; raises why as soon as it is known that it never will."""
@@ -196,6 +209,16 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
             # Not awaited: the hub looks for the server's end by this very method.
             self._ending_task = asyncio.ensure_future(self.user.stop(self.name))
         return None
+
+    def run_post_stop_hook(self) -> Any:
+        # However it ended: stopped by somebody, or found dead.
+        self._tell(ended=True)
+        return super().run_post_stop_hook()
+
+    def _tell(self, *, ended: bool) -> None:
+        if self._chosen is not None:
+            user, name = self._key
+            tell_of_server(self.events_directory, user, name, self._chosen.profile, ended=ended)
 
     def _is_over_lifetime(self) -> bool:
         started = self.orm_spawner.started

@@ -22,6 +22,7 @@ from aiaas_magics.client.datasets import DatasetsClient
 from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.client.models import ModelsClient
 from aiaas_magics.client.runs import RunsClient
+from aiaas_magics.client.secrets import SecretsClient
 from aiaas_magics.client.transport import Connection, Transport, segment
 from aiaas_magics.client.usage import UsageClient
 
@@ -43,6 +44,7 @@ class Client:
         self.runs = RunsClient(transport)
         self.models = ModelsClient(transport)
         self.endpoints = EndpointsClient(transport)
+        self.secrets = SecretsClient(transport)
         self.usage = UsageClient(transport)
         self._user: str | None = None
 

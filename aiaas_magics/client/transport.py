@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +83,21 @@ class Connection:
         return cls(url, token)
 
 
+def trusted() -> ssl.SSLContext | bool:
+    """What a certificate of the platform is checked against (httpx's `verify`): the authorities in
+    the PEM file AIAAS_CA_FILE, or the well-known ones. Raises `InvalidInput`."""
+    file = os.environ.get("AIAAS_CA_FILE", "").strip()
+    if not file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInput(
+            f"AIAAS_CA_FILE is {file!r}, which cannot be used: {error.strerror or error}.",
+            remedy="Set it to a PEM file with the certificate of the platform's authority.",
+        ) from error
+
+
 def _is_address(url: str) -> bool:
     try:
         parsed = httpx.URL(url)
@@ -118,6 +134,7 @@ class Transport:
             # The service is never reached through a proxy for the outside world, and a redirect
             # would only lead to a login page: both would send the token elsewhere.
             trust_env=False,
+            verify=trusted(),
             follow_redirects=False,
             transport=transport,
         )

@@ -22,6 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its share of the requests until you promote it or roll it back",
     )
     parser.add_argument(
+        "--shadow",
+        type=copied,
+        nargs="?",
+        const=100,
+        metavar="PERCENT",
+        help="it gets a copy of the requests (of all) and answers nobody",
+    )
+    parser.add_argument(
+        "--sticky",
+        action="store_true",
+        help="of a canary: the same caller always comes to the same version",
+    )
+    parser.add_argument(
         "--bake",
         type=float,
         metavar="SECONDS",
@@ -52,6 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="a request that takes longer is answered with HTTP 504 (120)",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("fp16", "int8"),
+        help="fewer bits, as long as the held-out rows are answered alike",
+    )
+
+
+def copied(text: str) -> int:
+    """Type of a shadow's part of the requests, which may be none of its own: 1 to 100."""
+    part = percent(text)
+    if not part:
+        raise argparse.ArgumentTypeError("a copy of no requests is no shadow; give 1 to 100")
+    return part
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
@@ -67,8 +93,10 @@ def run(args: argparse.Namespace, call: Call) -> object:
         for name in ("max_error_rate", "max_slowdown", "max_disagreement")
         if (value := getattr(args, name)) is not None
     }
-    plan = canary_plan(args.canary, args.bake, limits)
-    options = serving_options(args.instances, args.max_batch, args.warm_up, args.timeout)
+    plan = canary_plan(args.canary, args.bake, limits, args.shadow, args.sticky)
+    options = serving_options(
+        args.instances, args.max_batch, args.warm_up, args.timeout, args.precision
+    )
     if args.run is not None:
         return publish_run(args.run, args.name, plan, options)
     return publish_model(args.model, args.name, plan, options)
@@ -82,6 +110,7 @@ COMMAND = Command(
     examples=(
         "%aiaas publish digits --run run-1234567890",
         "%aiaas publish digits --model cnn@champion --canary 10",
+        "%aiaas publish digits --model cnn --shadow",
         "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5",
     ),
 )

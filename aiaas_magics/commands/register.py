@@ -16,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     uri = parser.add_argument(
         "uri",
         metavar="URI",
-        help="a path below your notebook directory, https://…, or s3://… where that is allowed: a "
-        "file, or the folder of a Delta Lake or Iceberg table",
+        help="a path below your notebook directory, https://…, or, where that is allowed, s3://…, "
+        "gs://…, abfss://…, webhdfs://… or hdfs://…: a file, or the folder of a Delta Lake or "
+        "Iceberg table",
     )
     completed(uri, "path")
     parser.add_argument(
@@ -36,13 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="of a Delta Lake table this version, of an Iceberg table this snapshot: the newest",
     )
+    parser.add_argument("--secret", metavar="S", help="read it with my secret of this name")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.catalogue import datasets
 
     return datasets.register(
-        args.name, args.uri, format=args.format, schema=args.schema, snapshot=args.snapshot
+        args.name,
+        args.uri,
+        format=args.format,
+        schema=args.schema,
+        snapshot=args.snapshot,
+        secret=args.secret,
     )
 
 
@@ -65,5 +72,6 @@ COMMAND = Command(
     examples=(
         "%aiaas register sales data/sales.csv",
         "%aiaas register clicks s3://bucket/clicks/ --format parquet",
+        "%aiaas register clicks s3://bucket/clicks/ --secret lab",
     ),
 )

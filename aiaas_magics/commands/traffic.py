@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V=PERCENT",
         help="a version's share of the requests; together 100",
     )
+    parser.add_argument(
+        "--sticky",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the same caller always comes to the same version",
+    )
     parser.add_argument("--why", default="", metavar="TEXT", help="for the history")
 
 
@@ -35,7 +41,7 @@ def run(args: argparse.Namespace, call: Call) -> object:
     shares = dict(args.shares)
     if len(shares) < len(args.shares):
         raise UsageError("A version is named twice. Give each version one share.")
-    return endpoints.get(args.name).set_traffic(shares, args.why)
+    return endpoints.get(args.name).set_traffic(shares, args.why, sticky=args.sticky)
 
 
 COMMAND = Command(
@@ -43,5 +49,8 @@ COMMAND = Command(
     "split an endpoint's requests among versions",
     add_arguments,
     run,
-    examples=("%aiaas traffic digits 1=70 2=30 --why 'it looks good'",),
+    examples=(
+        "%aiaas traffic digits 1=70 2=30 --why 'it looks good'",
+        "%aiaas traffic digits 1=70 2=30 --sticky",
+    ),
 )

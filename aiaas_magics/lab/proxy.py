@@ -1,8 +1,9 @@
 """`{server}/aiaas/api/v1/…` → the service's `/api/v1/…`, for the paths that a page needs.
 
 The upstream is fixed, and its paths are made here from ids and names that have been checked. Of
-a body only those fields are passed on that the service knows for this path; nothing else of what a
-browser sends (path, headers, cookies) is, and of the answer nothing but status and body.
+a body only those fields are passed on that the service knows for this path, and an idempotency key
+with it; nothing else of what a browser sends (path, headers, cookies) is, and of the answer nothing
+but status and body.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from aiaas_magics.client.transport import (
     as_aiaas_errors,
     raise_for_error,
     segment,
+    trusted,
 )
 
 LONGEST_BODY = 1 << 20
@@ -63,6 +65,8 @@ _CURSOR = re.compile(r"[A-Za-z0-9_=-]{1,512}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Whoever the hub lets in, but no part of a path: what is left is encoded again.
 _OWNER = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
+_ONCE = "Idempotency-Key"
+_KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 _WORDS = re.compile(r"[^\x00-\x1f\x7f]{0,256}")
 
 
@@ -80,6 +84,7 @@ class Upstream:
         return cls(
             httpx.AsyncClient(
                 trust_env=False,
+                verify=trusted(),
                 # Nor is a cookie of one answer sent with the next question.
                 cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
                 follow_redirects=False,
@@ -89,7 +94,12 @@ class Upstream:
 
     @asynccontextmanager
     async def answer(
-        self, route: Route, place: Mapping[str, str], query: dict[str, str], body: bytes
+        self,
+        route: Route,
+        place: Mapping[str, str],
+        query: dict[str, str],
+        body: bytes,
+        once: str | None,
     ) -> AsyncIterator[httpx.Response]:
         """The answer, its body yet to be read. Raises `AiaasError`, also for an error's answer."""
         connection = Connection.from_environment()
@@ -104,6 +114,7 @@ class Upstream:
                     "Accept-Encoding": "identity",
                     "User-Agent": f"aiaas-lab/{__version__}",
                     **({"Content-Type": "application/json"} if body else {}),
+                    **({_ONCE: once} if once is not None else {}),
                 },
                 content=body or None,
                 timeout=STREAM_TIMEOUT if route.stream else TIMEOUT,
@@ -158,9 +169,9 @@ class Route:
 M = TypeVar("M", bound=BaseModel)
 
 
-def read_body(kind: type[M], sent: bytes) -> M:
+def read_body(kind: type[M], sent: bytes, most: int = LONGEST_BODY) -> M:
     """Raises `InvalidInput`, which repeats nothing of what was sent, or `TooLarge`."""
-    if len(sent) > LONGEST_BODY:
+    if len(sent) > most:
         raise TooLarge("That is more than a page may send.", remedy="Send less at once.")
     try:
         return kind.model_validate_json(sent)
@@ -293,7 +304,11 @@ class Passing(APIHandler):
             async with (
                 self._room(route),
                 self._upstream.answer(
-                    route, place, self._query(route), route.body_of(self.request.body)
+                    route,
+                    place,
+                    self._query(route),
+                    route.body_of(self.request.body),
+                    self._once(route),
                 ) as response,
             ):
                 await self._copy(route, response)
@@ -315,6 +330,17 @@ class Passing(APIHandler):
                 raise InvalidInput(f"{name} is not what it can be.", remedy=f"Leave {name} out.")
             query[name] = value
         return query
+
+    def _once(self, route: Route) -> str | None:
+        """What makes a request that is repeated the same request."""
+        key = self.request.headers.get(_ONCE)
+        if key is None or route.method != "POST":
+            return None
+        if not _KEY.fullmatch(key):
+            raise InvalidInput(
+                f"{_ONCE} is not what it can be.", remedy="Send a new UUID for each change."
+            )
+        return key
 
     @asynccontextmanager
     async def _room(self, route: Route) -> AsyncIterator[None]:

@@ -1,5 +1,5 @@
 """What the notebook's own library makes of an endpoint for a page: programs that call it, and its
-answer to rows that somebody typed.
+answer to rows or a text that somebody typed, or to a picture.
 
 The key for that call stays in this server, as the hub's token does.
 """
@@ -8,32 +8,57 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
-from pydantic import BaseModel, Field
+from pydantic import Base64Bytes, BaseModel, Field, model_validator
 from tornado import web
 
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, to_body
 from aiaas_hub.schemas.models import Signature
 from aiaas_magics.client import Client
 from aiaas_magics.lab.proxy import LONGEST_BODY, Route, read_body, refuse_visitors
+from aiaas_magics.panels.pictures import MOST_BYTES, Scale, picture_of, see
 from aiaas_magics.snippets import LANGUAGES, snippet
+
+if TYPE_CHECKING:
+    from aiaas_magics.endpoint import Endpoint
 
 _TRIAL = Route("POST", "/endpoints/{owner}/{name}/trial")
 
 
-class Rows(BaseModel):
-    """What somebody typed, and which version they ask; None: as any caller."""
+# Base64 is a third longer than what it stands for.
+_LONGEST_PICTURE = MOST_BYTES * 4 // 3 + 4
 
-    text: str = Field(max_length=LONGEST_BODY)
+
+class Given(BaseModel):
+    """A picture's file, and what becomes of its pixels."""
+
+    content: Base64Bytes = Field(max_length=_LONGEST_PICTURE)
+    scale: Scale
+    invert: bool = False
+
+
+class Question(BaseModel):
+    """What somebody typed, or a picture; and which version they ask; None: as any caller."""
+
+    text: str | None = Field(default=None, max_length=LONGEST_BODY)
+    picture: Given | None = None
     version: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.text is None) == (self.picture is None):
+            raise ValueError("send a text or a picture")
+        return self
 
 
 class Trial(APIHandler):
-    """GET: `{takes, sample, programs}`. POST `Rows`: `{titles, lines, said}`, all of it text."""
+    """GET: `{takes, takes_text, sample, picture, programs}`. POST `Question`: `{titles, lines,
+    said, seen}`, all of it text; `seen`: the picture as it was sent, as a `data:` address."""
 
     auth_resource = "aiaas"
     _track_activity = False
@@ -52,9 +77,11 @@ class Trial(APIHandler):
         try:
             refuse_visitors(self)
             _TRIAL.path_of({"owner": owner, "name": name})
-            rows = None if body is None else read_body(Rows, body)
+            question = (
+                None if body is None else read_body(Question, body, _LONGEST_PICTURE + LONGEST_BODY)
+            )
             # The client waits, and must not keep the server's other pages waiting.
-            answer = await asyncio.to_thread(_of_endpoint, owner, name, rows)
+            answer = await asyncio.to_thread(_of_endpoint, owner, name, question)
         except AiaasError as error:
             self.set_status(error.status)
             await self.finish(to_body(error, error.request_id).model_dump_json())
@@ -63,7 +90,7 @@ class Trial(APIHandler):
         await self.finish(answer)
 
 
-def _of_endpoint(owner: str, name: str, rows: Rows | None) -> dict[str, Any]:
+def _of_endpoint(owner: str, name: str, question: Question | None) -> dict[str, Any]:
     """Raises `AiaasError`."""
     from aiaas_magics.endpoint import Endpoint
     from aiaas_magics.panels import rows as typed
@@ -71,15 +98,25 @@ def _of_endpoint(owner: str, name: str, rows: Rows | None) -> dict[str, Any]:
     client = Client.from_environment()
     try:
         record = client.endpoints.get(owner, name)
-        if rows is not None:
-            answer = typed.ask(Endpoint(client, record), rows.text, rows.version)
-            return {"titles": answer.titles, "lines": answer.lines, "said": answer.said}
+        if question is not None:
+            return _answer(Endpoint(client, record), question)
         signature = record.signature
         if signature is None or not record.traffic:
-            return {"takes": "", "sample": "", "programs": {}}
+            return {
+                "takes": "", "takes_text": False, "sample": "", "picture": None, "programs": {}
+            }  # fmt: skip
+        picture = picture_of(signature)
         return {
             "takes": typed.takes(signature),
+            "takes_text": typed.takes_text(signature),
             "sample": typed.example_rows(signature),
+            "picture": picture
+            and {
+                "takes": picture.takes,
+                "scales": picture.scales,
+                "is_likely": picture.is_likely,
+                "most_bytes": MOST_BYTES,
+            },
             "programs": {
                 language: _program(language, record.url, record.name, signature)
                 for language in LANGUAGES
@@ -92,6 +129,25 @@ def _of_endpoint(owner: str, name: str, rows: Rows | None) -> dict[str, Any]:
         ) from error
     finally:
         client.transport.close()
+
+
+def _answer(endpoint: Endpoint, question: Question) -> dict[str, Any]:
+    from aiaas_magics.panels import rows as typed
+
+    seen = ""
+    if question.picture is not None:
+        picture = picture_of(endpoint.signature) if endpoint.signature is not None else None
+        if picture is None:
+            raise InvalidInput("The model takes no picture.", remedy="Type what it takes.")
+        given = question.picture
+        shown = see(given.content, picture, given.scale, invert=given.invert)
+        seen = shown.address
+        inputs = {picture.name: shown.array}
+        answer = typed.ask(endpoint, lambda _: inputs, question.version)
+    else:
+        read = partial(typed.parse_rows, question.text or "")
+        answer = typed.ask(endpoint, read, question.version)
+    return {"titles": answer.titles, "lines": answer.lines, "said": answer.said, "seen": seen}
 
 
 def _program(language: str, url: str, name: str, signature: Signature) -> str:

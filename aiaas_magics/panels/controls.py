@@ -28,7 +28,7 @@ def error(attended: Attended) -> Any:
 
 
 def paused(attended: Attended) -> Any:
-    shown = widgets.HTML()
+    shown = _html()
     dlink((attended, "paused"), (shown, "value"), lambda yes: display.muted(_PAUSED) if yes else "")
     return shown
 
@@ -37,8 +37,8 @@ _PAUSED = "Paused: nobody looked at it for a while. It goes on once it is seen."
 
 
 def note(model: HasTraits, trait: str, markup: str = "<div>{}</div>") -> Any:
-    """A text of the model's, escaped here."""
-    shown = widgets.HTML()
+    """A text of the model's, escaped here; it takes no room while there is none."""
+    shown = _html()
     dlink(
         (model, trait),
         (shown, "value"),
@@ -48,9 +48,15 @@ def note(model: HasTraits, trait: str, markup: str = "<div>{}</div>") -> Any:
 
 
 def card(model: HasTraits, trait: str) -> Any:
-    """Safe HTML of the model's."""
-    shown = widgets.HTML()
+    """Safe HTML of the model's, likewise."""
+    shown = _html()
     dlink((model, trait), (shown, "value"))
+    return shown
+
+
+def _html() -> Any:
+    shown = widgets.HTML()
+    dlink((shown, "value"), (shown.layout, "display"), lambda text: "" if text else "none")
     return shown
 
 

@@ -108,6 +108,8 @@ def _traffic(operation: Operation) -> Any:
 def _test(operation: Operation) -> Any:
     typed = labelled(widgets.Textarea, "rows", rows=3)
     dlink((operation, "sample"), (typed, "value"))
+    dlink((operation, "takes_text"), (typed, "description"), lambda t: "text" if t else "rows")
+    picture = _Picture(operation)
     version = labelled(widgets.Dropdown, "ask")
     version.options = [("as the traffic goes", 0)]
 
@@ -119,18 +121,69 @@ def _test(operation: Operation) -> Any:
     operation.observe(fill, "versions")
     if operation.versions:
         fill()
-    ask = button("Ask", lambda: operation.try_rows(typed.value, version.value or 0))
+
+    def send() -> None:
+        if operation.by_picture:
+            picture.send(version.value or 0)
+        else:
+            operation.try_rows(typed.value, version.value or 0)
+
+    ask = button("Ask", send)
     dlink((operation, "asking_model"), (ask, "disabled"))
+    by_rows = widgets.VBox([note(operation, "takes"), typed])
     return widgets.VBox(
         [
             widgets.HTML("<b>Test</b>"),
-            note(operation, "takes"),
-            typed,
+            picture.choice,
+            shown_if(operation, "by_picture", by_rows, lambda yes: not yes),
+            shown_if(operation, "by_picture", picture.box),
             version,
             ask,
             card(operation, "answer"),
         ]
     )
+
+
+class _Picture:
+    """A file to choose or to drop, and what becomes of its pixels."""
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+        self.choice = widgets.ToggleButtons(
+            options=[("rows", False), ("a picture", True)],
+            style={"button_width": "auto"},
+            tooltip="What to send",
+        )
+        controls.entered(self.choice, operation, "by_picture")
+        shown_if(operation, "picture_takes", self.choice)
+        self._file = widgets.FileUpload(
+            accept="image/*", description="Choose a picture", layout={"width": "auto"}
+        )
+        self._scale = labelled(widgets.Dropdown, "numbers")
+        self._invert = widgets.Checkbox(description="dark becomes bright", indent=False)
+        name = widgets.HTML()
+        dlink((self._file, "value"), (name, "value"), self._named)
+        dlink((operation, "scales"), (self._scale, "options"))
+        self.box = widgets.VBox(
+            [
+                note(operation, "picture_takes"),
+                widgets.HBox([self._file, name]),
+                self._scale,
+                self._invert,
+            ]
+        )
+
+    @staticmethod
+    def _named(files: Any) -> str:
+        return display.muted(files[0]["name"]) if files else ""
+
+    def send(self, version: int) -> None:
+        chosen = self._file.value
+        if not chosen:
+            self._operation.answer = '<div role="alert">⚠ Choose a picture first.</div>'
+            return
+        content = bytes(chosen[0]["content"])
+        self._operation.try_picture(content, self._scale.value, self._invert.value, version)
 
 
 def _snippet(operation: Operation) -> Any:

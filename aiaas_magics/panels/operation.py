@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from traitlets import Bool, Int, List, Unicode, observe
@@ -17,6 +18,7 @@ from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.panels import rows
 from aiaas_magics.panels.attention import Asking, Attended
 from aiaas_magics.panels.background import Background
+from aiaas_magics.panels.pictures import Picture, Scale, picture_of, see
 
 _LISTED = 200
 BUSY_SECONDS = 3.0
@@ -58,7 +60,14 @@ class Operation(Asking, Attended):
     can_roll_back = Bool()
     can_retire = Bool()
     takes = Unicode()
-    """What a row looks like."""
+    """What a row, or the text, looks like."""
+    takes_text = Bool()
+    picture_takes = Unicode()
+    """What is done to a picture before it is sent; empty where the model takes none."""
+    by_picture = Bool()
+    """Whether a picture is given, not rows."""
+    scales: List[tuple[str, str]] = List()
+    """`(text, scale)`: what the numbers of a picture may be, the likeliest first."""
     sample = Unicode()
     """A row to begin with."""
     versions: List[tuple[str, int]] = List()
@@ -75,6 +84,7 @@ class Operation(Asking, Attended):
         self._client = client
         self._record: wire.Endpoint | None = None
         self._endpoint: Endpoint | None = None
+        self._picture: Picture | None = None
 
     # What a user does
 
@@ -153,13 +163,33 @@ class Operation(Asking, Attended):
         )
 
     def try_rows(self, text: str, version: int = 0) -> None:
-        """Send rows that somebody typed, to an exact version or (0) as any caller's."""
+        """Send what somebody typed, to an exact version or (0) as any caller's."""
+        self._try(
+            lambda endpoint: rows.ask(
+                endpoint, partial(rows.parse_rows, text), version or None
+            ).html()
+        )
+
+    def try_picture(self, content: bytes, scale: str, invert: bool, version: int = 0) -> None:
+        """Send a file's picture, its numbers by the `Scale` of that name."""
+        picture = self._picture
+        if picture is None:
+            return
+
+        def ask(endpoint: Endpoint) -> str:
+            seen = see(content, picture, Scale(scale), invert=invert)
+            answer = rows.ask(endpoint, lambda _: {picture.name: seen.array}, version or None)
+            return display.picture(seen.address, "What was sent") + answer.html()
+
+        self._try(ask)
+
+    def _try(self, make: Callable[[Endpoint], str]) -> None:
         endpoint = self._endpoint
         if endpoint is None:
             return
 
         def ask() -> _Answer:
-            return _Answer(rows.ask(endpoint, text, version or None).html())
+            return _Answer(make(endpoint))
 
         def show(answer: _Answer) -> None:
             self.asking_model = False
@@ -168,7 +198,7 @@ class Operation(Asking, Attended):
 
         def refuse(sentence: str) -> None:
             self.asking_model = False
-            self.answer = f'<div role="alert">{display.escape(sentence)}</div>'
+            self.answer = f'<div role="alert">⚠ {display.escape(sentence)}</div>'
 
         self.asking_model = True
         self.beside.run("test", ask, show, refuse)
@@ -265,7 +295,14 @@ class Operation(Asking, Attended):
     def _test_of(self, signature: Signature | None) -> None:
         self.answer = ""
         self.takes = rows.takes(signature) if signature is not None else ""
+        self.takes_text = signature is not None and rows.takes_text(signature)
         self.sample = rows.example_rows(signature) if signature is not None else ""
+        picture = self._picture = picture_of(signature) if signature is not None else None
+        self.scales = (
+            [(said, str(scale)) for scale, said in picture.scales.items()] if picture else []
+        )
+        self.picture_takes = picture.takes if picture is not None else ""
+        self.by_picture = picture is not None and picture.is_likely
 
     @observe("language")
     def _another_language(self, _: object) -> None:

@@ -16,11 +16,12 @@ from aiaas_hub.schemas.runs import RunState
 from aiaas_magics import display
 from aiaas_magics.canary import traffic_line
 from aiaas_magics.client import Client
-from aiaas_magics.endpoint import Endpoint, parity_line
+from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.model import tensors
 from aiaas_magics.panels.attention import Attended
 from aiaas_magics.panels.background import Background
 from aiaas_magics.publishing import PublishView, canary_plan, failure
+from aiaas_magics.served import parity_line
 
 _LISTED = 200
 EMPTY = "No models yet: a run makes one with ctx.save_model(…), or aiaas.publish(model, x[:2], …)."

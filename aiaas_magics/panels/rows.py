@@ -1,10 +1,11 @@
-"""What a person types as rows for a model, and how its answer reads."""
+"""What a person types for a model, rows or a text, and how its answer reads."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,20 @@ _LINE = 100
 """Numbers that one still types on a line."""
 _SHOWN_VALUES = 12
 _SHOWN_ROWS = 20
+_SHOWN_TEXT = 500
+_STRING = "string"
+_SAMPLE_TEXT = "It is better than I hoped."
 
 
 def parse_rows(text: str, signature: Signature) -> dict[str, NDArray[np.generic]]:
     """Arrays by input's name, batch first.
 
-    `text` is JSON (rows, one row, or `{"input": rows}`), or numbers: a row for each line. Raises
-    `InvalidInput` with what would do.
+    `text` is JSON (rows, one row, or `{"input": rows}`), or numbers: a row for each line. For a
+    model that takes a text it is that text, with all its lines. Raises `InvalidInput` with what
+    would do.
     """
+    if takes_text(signature):
+        return _from_text(text, signature.inputs[0])
     text = text.strip()
     if not text:
         raise InvalidInput("There are no rows to send.", remedy=_how(signature))
@@ -40,18 +47,31 @@ def parse_rows(text: str, signature: Signature) -> dict[str, NDArray[np.generic]
         names = ", ".join(spec.name for spec in signature.inputs)
         raise InvalidInput(f"The model has the inputs {names}.", remedy=_how(signature))
     spec = signature.inputs[0]
+    if _is_string(spec):
+        raise InvalidInput("These rows are not JSON.", remedy=_how(signature))
     rows = [_numbers(line, spec, signature) for line in text.splitlines() if line.strip()]
     return {spec.name: _stacked(rows, spec, signature)}
 
 
+def takes_text(signature: Signature) -> bool:
+    """Whether its only input is one string."""
+    spec = signature.inputs[0]
+    return len(signature.inputs) == 1 and _is_string(spec) and spec.shape in ([], [1], [None])
+
+
 def example_rows(signature: Signature) -> str:
-    """One row of zeros, to be typed over."""
+    """One row of zeros, or a text, to be typed over."""
+    if takes_text(signature):
+        return _SAMPLE_TEXT
     shapes = {spec.name: [size or 1 for size in spec.shape] for spec in signature.inputs}
-    if len(shapes) == 1:
+    if len(shapes) == 1 and not _is_string(signature.inputs[0]):
         (shape,) = shapes.values()
         if math.prod(shape) <= _LINE:
             return " ".join(["0"] * math.prod(shape))
-    zeros = {name: [_zeros(shape)] for name, shape in shapes.items()}
+    zeros = {
+        spec.name: [_filled(shapes[spec.name], "" if _is_string(spec) else 0)]
+        for spec in signature.inputs
+    }
     return json.dumps(zeros if len(zeros) > 1 else next(iter(zeros.values())))
 
 
@@ -70,7 +90,12 @@ class Answer:
 
     @property
     def titles(self) -> list[str]:
-        return ["row", *(["label"] if self.labels else []), *self.outputs]
+        return ["row", *(["label"] if self._has_labels else []), *self.outputs]
+
+    @property
+    def _has_labels(self) -> bool:
+        """An output that is no number has no largest one."""
+        return bool(self.labels) and next(iter(self.outputs.values())).dtype.kind in "biuf"
 
     @property
     def lines(self) -> list[list[str]]:
@@ -80,9 +105,9 @@ class Answer:
         lines = []
         for row in range(min(first.shape[0], _SHOWN_ROWS)):
             cells = [str(row + 1)]
-            if self.labels:
+            known = self.labels
+            if known and self._has_labels:
                 place = int(first[row].argmax())
-                known = self.labels
                 cells.append(known[place] if place < len(known) else f"number {place}")
             lines.append(cells + [_values(array[row]) for array in self.outputs.values()])
         return lines
@@ -97,13 +122,18 @@ class Answer:
         """The same as safe HTML."""
         shown = []
         for number, *cells in self.lines:
-            label = [f"<b>{display.escape(cells.pop(0))}</b>"] if self.labels else []
+            label = [f"<b>{display.escape(cells.pop(0))}</b>"] if self._has_labels else []
             shown.append([number, *label, *map(display.code, cells)])
         return display.table(self.titles, shown) + display.muted(self.said)
 
 
-def ask(endpoint: Endpoint, text: str, version: int | None = None) -> Answer:
-    """Send rows that somebody typed, to an exact version or (None) as any caller's.
+def ask(
+    endpoint: Endpoint,
+    read: Callable[[Signature], dict[str, NDArray[np.generic]]],
+    version: int | None = None,
+) -> Answer:
+    """Send what somebody gave, read by the model's signature, to an exact version or (None) as any
+    caller's.
 
     Raises `AiaasError`.
     """
@@ -114,11 +144,24 @@ def ask(endpoint: Endpoint, text: str, version: int | None = None) -> Answer:
         raise InvalidInput(
             f"Endpoint {endpoint.name} answers nothing yet.", remedy="Publish a model to it."
         )
-    found = endpoint.predict(parse_rows(text, signature), version=version)
+    found = endpoint.predict(read(signature), version=version)
     outputs = found if isinstance(found, dict) else {signature.outputs[0].name: found}
     answered = endpoint.last_version
     labels = endpoint._signature_of(answered).labels if answered is not None else None
     return Answer(outputs, labels, answered)
+
+
+def _from_text(text: str, spec: TensorSpec) -> dict[str, NDArray[np.generic]]:
+    import numpy as np
+
+    if not text.strip():
+        raise InvalidInput("There is no text to send.", remedy="Type one.")
+    array: NDArray[np.generic] = np.array([text], dtype=object)
+    return {spec.name: array.reshape(1, *(1 for _ in spec.shape))}
+
+
+def _is_string(spec: TensorSpec) -> bool:
+    return str(spec.dtype) == _STRING
 
 
 def _from_json(text: str, signature: Signature) -> dict[str, NDArray[np.generic]]:
@@ -151,9 +194,10 @@ def _array(value: Any, spec: TensorSpec, signature: Signature) -> NDArray[np.gen
         array: NDArray[np.generic] = np.asarray(value)
     except (ValueError, OverflowError):
         array = np.empty(0, object)
-    if array.dtype.kind not in "biuf":
+    kinds, made_of = ("U", "texts") if _is_string(spec) else ("biuf", "numbers")
+    if array.dtype.kind not in kinds:
         raise InvalidInput(
-            f"Input {spec.name} is not made of numbers in rows of one length.",
+            f"Input {spec.name} is not made of {made_of} in rows of one length.",
             remedy=_how(signature),
         )
     if array.ndim == len(spec.shape):
@@ -202,6 +246,8 @@ def _checked(array: NDArray[np.generic], spec: TensorSpec) -> NDArray[np.generic
         raise InvalidInput(
             f"These are {len(array)} rows.", remedy=f"Send at most {MOST_ROWS}, or use predict()."
         )
+    if _is_string(spec):
+        return array.astype(object)
     wanted = np.dtype(spec.dtype)
     # 1 for a bool, and 3.0 for a whole number, are what a person may well mean.
     if wanted.kind != array.dtype.kind and (array == array.astype(wanted)).all():
@@ -221,6 +267,10 @@ def _how(signature: Signature) -> str:
         names = ", ".join(f'"{spec.name}": [[…]]' for spec in signature.inputs)
         return f"Give JSON: {{{names}}}."
     spec = signature.inputs[0]
+    if takes_text(signature):
+        return "Type a text. All of it is one row, however many lines it has."
+    if _is_string(spec):
+        return f"Give JSON: {example_rows(signature)}."
     shape = " by ".join("any" if size is None else str(size) for size in spec.shape)
     count = _count(spec)
     if count is not None:
@@ -229,16 +279,23 @@ def _how(signature: Signature) -> str:
     return f"Give a line of numbers for each row, or JSON of rows of {shape} {spec.dtype}."
 
 
-def _zeros(shape: list[int]) -> Any:
-    return [_zeros(shape[1:]) for _ in range(shape[0])] if shape else 0
+def _filled(shape: list[int], value: Any) -> Any:
+    return [_filled(shape[1:], value) for _ in range(shape[0])] if shape else value
 
 
 def _values(values: Any) -> str:
-    flat = values.reshape(-1).tolist()
-    shown = ", ".join(
-        display.number(v) if isinstance(v, float) else str(v) for v in flat[:_SHOWN_VALUES]
-    )
+    # Of a row that is a single string there is no array left.
+    flat = values.reshape(-1).tolist() if hasattr(values, "reshape") else [values]
+    shown = ", ".join(map(_value, flat[:_SHOWN_VALUES]))
     return f"{shown}, … ({len(flat)})" if len(flat) > _SHOWN_VALUES else shown
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return display.number(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = display.clean(text)
+    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]} …"
 
 
 def _no_constant(name: str) -> float:

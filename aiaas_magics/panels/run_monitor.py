@@ -67,7 +67,7 @@ class RunMonitor(Asking, Attended):
     note = Unicode()
     """What was asked of it and has not happened yet."""
     command = Unicode()
-    """What to type to go on from where it ended; empty while it goes on."""
+    """What to type to go on from where it ended; empty where there is nothing to go on with."""
 
     def __init__(self, client: Client, beside: Background) -> None:
         super().__init__(beside)
@@ -211,7 +211,8 @@ class RunMonitor(Asking, Attended):
             self.card = picture if picture is not None else place.view.html()
         self.live = not record.state.is_terminal
         self.note = self.note if self.live else ""
-        self.command = "" if self.live or sweep else f"%aiaas resume {record.id}"
+        is_done = self.live or sweep or record.state is wire.RunState.SUCCEEDED
+        self.command = "" if is_done else f"%aiaas resume {record.id}"
         return time.monotonic() - began
 
     def html(self) -> str:

@@ -18,7 +18,7 @@ def run_monitor_form(monitor: RunMonitor) -> Any:
     state = widgets.Dropdown(options=_STATES, description="show", layout={"width": "16em"})
     controls.heard(state, "value", monitor.filter)
     runs = _list(monitor)
-    empty = controls.note(monitor, "empty")
+    empty = widgets.VBox([controls.note(monitor, "empty")])
     controls.shown_if(monitor, "runs", empty, lambda found: not found)
     cancel = controls.button("Cancel the run", monitor.cancel, style="warning")
     controls.shown_if(monitor, "live", cancel)

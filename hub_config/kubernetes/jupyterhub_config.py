@@ -8,10 +8,16 @@ import os
 import sys
 from pathlib import Path
 
+from jupyterhub.log import log_request
+
+from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.spawner import roles, sign_in
 from aiaas_hub.spawner.cluster_settings import read_settings
 from aiaas_hub.spawner.culling import wants_culler
 from aiaas_hub.spawner.on_kubernetes import ProfileSpawner
+from aiaas_hub.spawner.quiet_proxy import QuietProxy
+from aiaas_hub.spawner.recording import record_sign_in, record_sign_outs, recorded
+from aiaas_hub.spawner.telling import Sending
 
 settings = read_settings(os.environ)
 c = get_config()  # noqa: F821  # JupyterHub defines it
@@ -21,9 +27,13 @@ c.JupyterHub.bind_url = settings.bind_url
 c.JupyterHub.hub_bind_url = settings.hub_bind_url
 c.JupyterHub.hub_connect_url = settings.hub_connect_url
 c.ConfigurableHTTPProxy.should_start = False
+# A server's own word on its activity counts, not the proxy's: see `culling`.
+c.JupyterHub.proxy_class = QuietProxy
 c.ConfigurableHTTPProxy.api_url = settings.proxy_api_url
 c.ConfigurableHTTPProxy.auth_token = settings.secret("proxy_auth_token")
 c.JupyterHub.cleanup_proxy = False
+# A proxy that was restarted knows no server until the hub looks.
+c.JupyterHub.last_activity_interval = 15
 c.JupyterHub.cleanup_servers = False
 c.JupyterHub.db_url = settings.secret("database_url")
 c.JupyterHub.cookie_secret = bytes.fromhex(settings.secret("cookie_secret"))
@@ -47,6 +57,14 @@ if not with_provider:
     c.JupyterHub.load_groups = {sign_in.ADMIN_GROUP: {"users": ["admin"]}}
 # Servers and the status page prove that who began a sign-in ends it (RFC 7636).
 c.JupyterHub.oauth_require_pkce = True
+
+# Sign-ins, servers and what is changed here go into the service's audit log.
+(events_directory := Path(os.environ.get("AIAAS_HOME", ".")) / "hub-events").mkdir(exist_ok=True)
+events = HubEvents(events_directory)
+c.Authenticator.post_auth_hook = record_sign_in(events)
+record_sign_outs(events)
+c.JupyterHub.tornado_settings = {"log_function": recorded(log_request, events)}
+Sending(events, f"{settings.service_url}/services/aiaas", settings.secret("service_token")).start()
 
 # What people, their servers and the service may do.
 roles.grant(c)
@@ -79,6 +97,7 @@ if wants_culler(settings.profiles_file):
 # Notebook servers.
 c.JupyterHub.spawner_class = ProfileSpawner
 c.ProfileSpawner.profiles_file = str(settings.profiles_file)
+c.ProfileSpawner.events_directory = str(events_directory)
 c.ProfileSpawner.service_api_url = f"{settings.service_url}/services/aiaas/api/v1"
 c.ProfileSpawner.node_patience_seconds = settings.node_patience_seconds
 c.KubeSpawner.namespace = settings.namespace

@@ -105,11 +105,12 @@ function shownRun(cell: ICodeCellModel): string | null {
   return null;
 }
 
-function rememberedRun(cell: ICellModel): string | null {
+/** The run that a cell started last. */
+export function rememberedRun(cell: ICellModel): string | null {
   const kept = cell.getMetadata(KEY) as { run?: unknown } | undefined;
   return isRunId(kept?.run) ? kept.run : null;
 }
 
-function isCode(cell: ICellModel): cell is ICodeCellModel {
+export function isCode(cell: ICellModel): cell is ICodeCellModel {
   return cell.type === 'code';
 }

@@ -15,12 +15,14 @@ import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
 import { Poll } from '@lumino/polling';
 
 import { Actions } from './actions';
+import { keepBadges } from './cellBadges';
 import { aiaasIcon } from './icon';
 import { copy, insert } from './insert';
 import { KindId, Thing } from './kinds';
 import { plain } from './logTail';
-import { Platform, TICK_MS } from './platform';
+import { Platform } from './platform';
 import { IRuns } from './runs';
+import { Settings } from './settings';
 import { SidePanel } from './sidePanel';
 import { StatusItem } from './status';
 import { ThingView, viewId } from './view';
@@ -47,7 +49,10 @@ export interface Parts {
   palette: ICommandPalette | null;
   launcher: ILauncher | null;
   restorer: ILayoutRestorer | null;
+  settings: Settings;
   statusBar: IStatusBar | null;
+  /** Where views are shown: Notebook 7 has its one document in the middle. */
+  viewArea: 'main' | 'right';
 }
 
 export function addPanel(parts: Parts): void {
@@ -88,17 +93,26 @@ export function addPanel(parts: Parts): void {
   });
 
   addViews(parts, actions);
+  const { settings, notebooks } = parts;
   parts.statusBar?.registerStatusItem('@aiaas-hub/labextension:status', {
     item: new StatusItem(
       platform,
+      settings,
       () => void commands.execute(OPEN_PANEL),
       trans
     ),
     align: 'right',
     rank: 50
   });
-  platform.runEnded.connect((_, run) => notify(run, actions, trans));
-  void app.restored.then(() => keepUpToDate(platform));
+  platform.runEnded.connect((_, run) => {
+    if (settings.chosen.notifications) {
+      notify(run, actions, trans);
+    }
+  });
+  if (notebooks) {
+    keepBadges({ ...parts, notebooks, actions });
+  }
+  void app.restored.then(() => keepUpToDate(platform, settings));
 }
 
 function addViews(parts: Parts, actions: Actions): void {
@@ -118,7 +132,7 @@ function addViews(parts: Parts, actions: Actions): void {
         void tracker.add(view);
       }
       if (!view.isAttached) {
-        shell.add(view, 'main');
+        shell.add(view, parts.viewArea);
       }
       shell.activateById(view.id);
     }
@@ -169,12 +183,21 @@ function notify(run: Run, actions: Actions, trans: TranslationBundle): void {
 }
 
 /** Nothing while nobody looks; at once when somebody looks again. */
-function keepUpToDate(platform: Platform): void {
+function keepUpToDate(platform: Platform, settings: Settings): void {
   const poll = new Poll({
     name: '@aiaas-hub/labextension:platform',
     factory: () => platform.tick(),
-    frequency: { interval: TICK_MS, backoff: true, max: LONGEST_PAUSE_MS },
+    frequency: {
+      interval: settings.chosen.refreshSeconds * 1000,
+      backoff: true,
+      max: LONGEST_PAUSE_MS
+    },
     standby: 'when-hidden'
+  });
+  settings.changed.connect((_, { refreshSeconds }) => {
+    const interval = refreshSeconds * 1000;
+    const max = Math.max(interval, LONGEST_PAUSE_MS);
+    poll.frequency = { ...poll.frequency, interval, max };
   });
   document.addEventListener('visibilitychange', () => {
     if (!document.hidden) {

@@ -3,6 +3,7 @@
 import { Dialog, showDialog } from '@jupyterlab/apputils';
 import * as React from 'react';
 
+import { useIntention } from './intention';
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
 import { day } from './readable';
@@ -23,6 +24,7 @@ export function Keys(props: ViewProps): JSX.Element {
   const [made, setMade] = React.useState<Key | null>(null);
   const [busy, setBusy] = React.useState(false);
   const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
+  const intention = useIntention();
   const keys = useLoaded(
     signal => platform.service.keys(owner, name, { limit: MOST_KEYS }, signal),
     'keys',
@@ -43,12 +45,10 @@ export function Keys(props: ViewProps): JSX.Element {
   };
   const create = (): Promise<void> =>
     act(async () => {
-      setMade(
-        await platform.service.createKey(owner, name, {
-          note,
-          expires_in_days: days
-        })
-      );
+      const wanted = { note, expires_in_days: days };
+      const once = intention.keyOf(JSON.stringify(wanted));
+      setMade(await platform.service.createKey(owner, name, wanted, once));
+      intention.done();
       setNote('');
     });
   const revoke = async (key: Key): Promise<void> => {

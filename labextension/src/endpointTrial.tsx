@@ -1,9 +1,13 @@
-/** A form to ask an endpoint, and programs that do: a row to type over, and who answered what. */
+/**
+ * A form to ask an endpoint, and programs that do: a row or a text to type over, or a picture; and
+ * who answered what.
+ */
 
 import * as React from 'react';
 
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
+import { Given, PictureField } from './pictureField';
 import { asServiceError, ServiceError } from './serviceError';
 import { Trouble } from './trouble';
 import { Reading, Table, ViewProps } from './viewParts';
@@ -29,9 +33,9 @@ export function TrialForm(props: TrialProps): JSX.Element {
       <h3>{trans.__('Try it')}</h3>
       <Reading loaded={trial} trans={trans}>
         {known =>
-          known.sample ? (
+          known.takes ? (
             <>
-              <Ask {...props} trial={known} key={known.sample} />
+              <Ask {...props} trial={known} key={known.takes} />
               <Programs {...props} trial={known} />
             </>
           ) : (
@@ -49,6 +53,10 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
   const { thing, platform, trans, trial, endpoint } = props;
   const { owner, name } = thing;
   const [text, setText] = React.useState(trial.sample);
+  const [byPicture, setByPicture] = React.useState(
+    trial.picture?.is_likely ?? false
+  );
+  const [given, setGiven] = React.useState<Given | null>(null);
   const [version, setVersion] = React.useState(0);
   const [busy, setBusy] = React.useState(false);
   const [answer, setAnswer] = React.useState<TrialAnswer | null>(null);
@@ -57,7 +65,10 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
     setBusy(true);
     setRefusal(null);
     try {
-      setAnswer(await platform.service.ask(owner, name, text, version || null));
+      const what =
+        byPicture && given ? { picture: given.picture } : { text: text };
+      const question = { ...what, version: version || null };
+      setAnswer(await platform.service.ask(owner, name, question));
     } catch (error) {
       setAnswer(null);
       setRefusal(asServiceError(error));
@@ -73,17 +84,43 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
         void ask();
       }}
     >
-      <label>
-        {trans.__('Rows')}
-        <textarea
-          className="jp-mod-styled"
-          rows={3}
-          spellCheck={false}
-          value={text}
-          onChange={event => setText(event.target.value)}
+      {trial.picture && (
+        <div role="radiogroup" aria-label={trans.__('What to send')}>
+          {[true, false].map(one => (
+            <label key={String(one)}>
+              <input
+                type="radio"
+                name={`${owner}/${name}`}
+                checked={byPicture === one}
+                onChange={() => setByPicture(one)}
+              />
+              {one ? trans.__('a picture') : trans.__('rows')}
+            </label>
+          ))}
+        </div>
+      )}
+      {trial.picture && byPicture ? (
+        <PictureField
+          form={trial.picture}
+          given={given}
+          give={setGiven}
+          trans={trans}
         />
-      </label>
-      <div className="jp-aiaas-muted">{plain(trial.takes)}</div>
+      ) : (
+        <>
+          <label>
+            {trial.takes_text ? trans.__('Text') : trans.__('Rows')}
+            <textarea
+              className="jp-mod-styled"
+              rows={3}
+              spellCheck={trial.takes_text}
+              value={text}
+              onChange={event => setText(event.target.value)}
+            />
+          </label>
+          <div className="jp-aiaas-muted">{plain(trial.takes)}</div>
+        </>
+      )}
       <div className="jp-aiaas-actions">
         <label>
           {trans.__('Ask')}{' '}
@@ -100,7 +137,10 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
             ))}
           </select>
         </label>
-        <button className="jp-mod-styled jp-mod-accept" disabled={busy}>
+        <button
+          className="jp-mod-styled jp-mod-accept"
+          disabled={busy || (byPicture && !given)}
+        >
           {trans.__('Ask it')}
         </button>
       </div>
@@ -110,6 +150,14 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
       <div role="status">
         {answer && (
           <>
+            {/* Of our own server's making, whatever the file was. */}
+            {answer.seen.startsWith('data:image/png;base64,') && (
+              <img
+                className="jp-aiaas-seen"
+                src={answer.seen}
+                alt={trans.__('The picture as it was sent')}
+              />
+            )}
             <Table
               label={trans.__('Answer')}
               head={answer.titles}

@@ -1,4 +1,5 @@
 import {
+  ILabShell,
   ILayoutRestorer,
   JupyterFrontEnd,
   JupyterFrontEndPlugin
@@ -7,15 +8,21 @@ import { ICommandPalette } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
+import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 
 import { keepCellRuns } from './cellRuns';
 import { addPanel } from './commands';
+import { ending } from './endingWatch';
 import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
 import { Service } from './service';
+import { Settings } from './settings';
+
+/** As its settings' file is called. */
+const PANEL = '@aiaas-hub/labextension:panel';
 
 const runs: JupyterFrontEndPlugin<IRuns> = {
   id: '@aiaas-hub/labextension:runs',
@@ -70,7 +77,7 @@ const platform: JupyterFrontEndPlugin<Platform> = {
 };
 
 const panel: JupyterFrontEndPlugin<void> = {
-  id: '@aiaas-hub/labextension:panel',
+  id: PANEL,
   description: 'Shows datasets, runs, models and endpoints.',
   autoStart: true,
   requires: [IRuns, IPlatform, IRenderMimeRegistry],
@@ -80,7 +87,9 @@ const panel: JupyterFrontEndPlugin<void> = {
     ICommandPalette,
     ILauncher,
     ILayoutRestorer,
-    IStatusBar
+    IStatusBar,
+    ILabShell,
+    ISettingRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -92,8 +101,12 @@ const panel: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
     restorer: ILayoutRestorer | null,
-    statusBar: IStatusBar | null
-  ) =>
+    statusBar: IStatusBar | null,
+    labShell: ILabShell | null,
+    registry: ISettingRegistry | null
+  ) => {
+    const settings = new Settings();
+    void settings.follow(registry, PANEL);
     addPanel({
       app,
       platform,
@@ -104,11 +117,14 @@ const panel: JupyterFrontEndPlugin<void> = {
       palette,
       launcher,
       restorer,
-      statusBar
-    })
+      statusBar,
+      settings,
+      viewArea: labShell ? 'main' : 'right'
+    });
+  }
 };
 
 export { IPlatform } from './platform';
 export { IRuns } from './runs';
 
-export default [runs, runOutput, cellRuns, platform, panel];
+export default [runs, runOutput, cellRuns, platform, panel, ending];

@@ -14,8 +14,6 @@ export const IPlatform = new Token<Platform>(
   'Datasets, runs, models and endpoints, as the panel shows them.'
 );
 
-/** How often the clock ticks while the page is looked at. */
-export const TICK_MS = 10_000;
 // Where nothing goes on, one thing a tick: never more than a request in ten seconds.
 const IDLE_MS = 60_000;
 /** What was read a moment ago is fresh enough for somebody who only looks. */
@@ -80,15 +78,18 @@ export class Platform {
 
   /** All of it again, at once. */
   async refresh(): Promise<void> {
-    await this._readMe();
-    if (this.trouble) {
-      return;
+    const me = this._readMe();
+    // Whoever was answered a while ago need not wait for this answer first.
+    if (!this.me || this.trouble) {
+      await me;
+      if (this.trouble) {
+        return;
+      }
     }
-    await Promise.all(
-      (['datasets', 'runs', 'models', 'endpoints'] as const).map(part =>
-        this._readList(part)
-      )
+    const lists = (['datasets', 'runs', 'models', 'endpoints'] as const).map(
+      part => this._readList(part)
     );
+    await Promise.all([me, ...lists]);
   }
 
   /** As somebody comes to look: what is not fresh. */

@@ -24,3 +24,9 @@ export function quotaLeft(me: Me, trans: TranslationBundle): string[] {
       )
     );
 }
+
+/** How many GPUs the user's runs have, where it is any. */
+export function gpusInUse(me: Me, trans: TranslationBundle): string[] {
+  const used = me.quota?.gpus.used ?? 0;
+  return used > 0 ? [trans._n('%1 GPU', '%1 GPUs', used)] : [];
+}

@@ -9,6 +9,8 @@ import { Kind, Row } from './kinds';
 
 const ROW_PX = 44;
 const OVERSCAN = 6;
+/** Rows before the end at which more are asked for: they are there when one comes to them. */
+const AHEAD = 20;
 
 export function Rows(props: {
   kind: Kind<unknown>;
@@ -31,7 +33,7 @@ export function Rows(props: {
   const shown = virtualizer.getVirtualItems();
   const last = shown[shown.length - 1]?.index ?? -1;
   // Also while fewer are found than there is room for.
-  const atEnd = last >= items.length - 1;
+  const atEnd = last >= items.length - 1 - AHEAD;
   React.useEffect(() => {
     if (atEnd && listing.hasMore && !listing.isLoading && !listing.isPaused) {
       void listing.loadMore();

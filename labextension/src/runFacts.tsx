@@ -3,6 +3,7 @@
 import * as React from 'react';
 
 import * as code from './code';
+import { useIntention } from './intention';
 import { useLoaded } from './loaded';
 import { RunLineage } from './lineageView';
 import { asServiceError, ServiceError } from './serviceError';
@@ -60,6 +61,7 @@ function Resume(props: ViewProps & { run: Run }): JSX.Element | null {
   const { run, platform, actions, trans } = props;
   const [busy, setBusy] = React.useState(false);
   const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
+  const intention = useIntention();
   // A sweep has no checkpoint of its own: its trials have.
   if (!isOver(run) || run.state === 'succeeded' || run.kind === 'sweep') {
     return null;
@@ -68,7 +70,9 @@ function Resume(props: ViewProps & { run: Run }): JSX.Element | null {
     setBusy(true);
     setRefusal(null);
     try {
-      const next = await platform.service.resume(run.id);
+      const once = intention.keyOf(run.id);
+      const next = await platform.service.resume(run.id, once);
+      intention.done();
       platform.runs.put(next, true);
       actions.open({ kind: 'runs', owner: next.owner, name: next.id });
     } catch (error) {

@@ -18,6 +18,7 @@ import {
   Page,
   Preview,
   ProfileStatus,
+  Question,
   Run,
   Trial,
   TrialAnswer,
@@ -34,6 +35,7 @@ export type RunEvent =
   | { name: 'metrics'; data: Metrics }
   | { name: 'log'; data: LogChunk };
 
+const ONCE = 'Idempotency-Key';
 const NAMES = new Set(['run', 'end', 'metrics', 'log']);
 // A line that grows beyond this is no event of ours.
 const LONGEST_EVENT = 16 * 1024 * 1024;
@@ -63,9 +65,12 @@ export class Service {
     return this._json<Run>(`${path(id)}/cancel`, { method: 'POST' });
   }
 
-  /** A new run, from the last checkpoint of this one. */
-  resume(id: string): Promise<Run> {
-    return this._json<Run>(`${path(id)}/resume`, { method: 'POST' });
+  /** A new run, from the last checkpoint of this one; the same one for the same `once`. */
+  resume(id: string, once: string): Promise<Run> {
+    return this._json<Run>(`${path(id)}/resume`, {
+      method: 'POST',
+      headers: { [ONCE]: once }
+    });
   }
 
   runLineage(id: string, signal?: AbortSignal): Promise<Lineage> {
@@ -201,13 +206,15 @@ export class Service {
     return this._json<Page<Key>>(`${at}/keys${asked(query)}`, { signal });
   }
 
+  /** The same one for the same `once`. */
   createKey(
     owner: string,
     name: string,
-    key: { note: string; expires_in_days: number }
+    key: { note: string; expires_in_days: number },
+    once: string
   ): Promise<Key> {
     const at = place('endpoints', owner, name);
-    return this._json<Key>(`${at}/keys`, posted(key));
+    return this._json<Key>(`${at}/keys`, posted(key, { [ONCE]: once }));
   }
 
   revokeKey(owner: string, name: string, id: string): Promise<Key> {
@@ -222,15 +229,9 @@ export class Service {
     return this._json<Trial>(`${at}/trial`, { signal });
   }
 
-  /** Send rows as somebody typed them; to a version, or where the traffic leads. */
-  ask(
-    owner: string,
-    name: string,
-    text: string,
-    version: number | null
-  ): Promise<TrialAnswer> {
+  ask(owner: string, name: string, question: Question): Promise<TrialAnswer> {
     const at = place('endpoints', owner, name);
-    return this._json<TrialAnswer>(`${at}/trial`, posted({ text, version }));
+    return this._json<TrialAnswer>(`${at}/trial`, posted(question));
   }
 
   /** What happens to a run from there on. That it ends says nothing about the run. */
@@ -316,10 +317,13 @@ async function refusal(response: Response): Promise<ServiceError> {
   );
 }
 
-function posted(body: unknown): RequestInit {
+function posted(
+  body: unknown,
+  headers: Record<string, string> = {}
+): RequestInit {
   return {
     method: 'POST',
-    headers: { 'Content-Type': 'application/json' },
+    headers: { 'Content-Type': 'application/json', ...headers },
     body: JSON.stringify(body)
   };
 }

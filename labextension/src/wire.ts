@@ -275,17 +275,46 @@ export interface Lineage {
 export interface Trial {
   /** What its model takes, in a sentence. */
   takes: string;
-  /** A row to be typed over. */
+  /** Whether that is a text, not rows. */
+  takes_text: boolean;
+  /** A row, or a text, to be typed over. */
   sample: string;
+  /** Null where its model takes no picture. */
+  picture: PictureForm | null;
   /** Language → a program that calls it. */
   programs: Record<string, string>;
 }
 
-/** What it said to rows that somebody typed. */
+export interface PictureForm {
+  /** What is done to a picture, in a sentence. */
+  takes: string;
+  /** Scale → what the numbers of a picture then are, the likeliest first. */
+  scales: Record<string, string>;
+  /** Whether it is more than rows that have the shape of one. */
+  is_likely: boolean;
+  most_bytes: number;
+}
+
+/** What is asked: what somebody typed, or a picture; a version, or where the traffic leads. */
+export interface Question {
+  text?: string;
+  picture?: {
+    /** The file, in base64. */
+    content: string;
+    scale: string;
+    /** What is dark becomes bright. */
+    invert: boolean;
+  };
+  version: number | null;
+}
+
+/** What it said to that. */
 export interface TrialAnswer {
   titles: string[];
   lines: string[][];
   said: string;
+  /** The picture as it was sent, the address of an image; or empty. */
+  seen: string;
 }
 
 const SETTLED: ReadonlySet<EndpointState> = new Set([

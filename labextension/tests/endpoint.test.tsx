@@ -113,6 +113,16 @@ const fill = (label: string, value: string): Promise<void> =>
     at.dispatchEvent(new Event('change', { bubbles: true }));
   });
 
+/** As somebody lets a file go over the page. */
+const give = (file: File): Promise<void> =>
+  act(async () => {
+    const drop = new Event('drop', { bubbles: true, cancelable: true });
+    Object.assign(drop, { dataTransfer: { files: [file] } });
+    page.querySelector('.jp-aiaas-drop')!.dispatchEvent(drop);
+    // The browser reads it beside the page.
+    await new Promise(resolve => setTimeout(resolve, 50));
+  });
+
 async function violations(): Promise<string[]> {
   const found = await axe.run(page, {
     rules: { 'color-contrast': { enabled: false } }
@@ -189,6 +199,7 @@ test('where one version is known there is nothing to share', () => {
 
 test('rows are asked about as they are typed', async () => {
   service.trial_ = {
+    ...service.trial_,
     takes: 'Give a line of 2 numbers.',
     sample: '0 0',
     programs: { python: 'import json', curl: 'curl it' }
@@ -196,7 +207,8 @@ test('rows are asked about as they are typed', async () => {
   service.answer_ = {
     titles: ['row', 'label', 'y'],
     lines: [['1', HOSTILE, '0.5']],
-    said: 'answered by version 2'
+    said: 'answered by version 2',
+    seen: ''
   };
   await open();
   expect(field('Rows').value).toBe('0 0');
@@ -219,9 +231,70 @@ test('rows are asked about as they are typed', async () => {
   expect(page.textContent).not.toContain('answered by version 2');
 });
 
+test('a text is asked about as a text', async () => {
+  service.trial_ = {
+    ...service.trial_,
+    takes: 'Type a text.',
+    takes_text: true,
+    sample: 'so far so good'
+  };
+  await open();
+  expect(field('Text').getAttribute('spellcheck')).toBe('true');
+  await fill('Text', 'two\nlines');
+  await click('Ask it');
+  expect(service.asked).toContain('ask null: two\nlines');
+  expect(await violations()).toEqual([]);
+});
+
+test('a picture is sent as it was chosen, and seen as it was sent', async () => {
+  const form = {
+    takes: 'It is cut to 28 by 28 pixels.',
+    scales: { unit: '0 to 1', byte: '0 to 255' },
+    is_likely: true,
+    most_bytes: 10
+  };
+  service.trial_ = {
+    ...service.trial_,
+    takes: 'JSON',
+    sample: '0',
+    picture: form
+  };
+  service.answer_ = { ...service.answer_, seen: 'data:image/png;base64,AAAA' };
+  await open();
+  expect(page.textContent).toContain(form.takes);
+  expect(button('Ask it').disabled).toBe(true);
+  await give(new File(['12345678901'], 'large.png'));
+  expect(page.querySelector('[role=alert]')?.textContent).toContain(
+    'large.png is larger than'
+  );
+  expect(button('Ask it').disabled).toBe(true);
+  await give(new File(['pixels'], HOSTILE));
+  expect(page.querySelector('[role=alert]')).toBeNull();
+  expect(page.textContent).toContain(HOSTILE);
+  await fill('Its numbers', 'byte');
+  await act(async () =>
+    page.querySelector<HTMLInputElement>('[type=checkbox]')!.click()
+  );
+  await click('Ask it');
+  const picture = { content: btoa('pixels'), scale: 'byte', invert: true };
+  expect(service.asked).toContain(`ask null: ${JSON.stringify(picture)}`);
+  expect(page.querySelectorAll('img')).toHaveLength(1);
+  expect(await violations()).toEqual([]);
+
+  // A server that was changed gets no other address into the page.
+  service.answer_ = { ...service.answer_, seen: 'http://elsewhere/a.png' };
+  await click('Ask it');
+  expect(page.querySelector('img')).toBeNull();
+  await act(async () =>
+    page.querySelectorAll<HTMLInputElement>('[type=radio]')[1]!.click()
+  );
+  expect(field('Rows').value).toBe('0');
+});
+
 test('a program that calls it can be copied', async () => {
   service.trial_ = {
-    takes: '',
+    ...service.trial_,
+    takes: 'Give a line with a number.',
     sample: '0',
     programs: { python: 'import json', curl: 'curl it' }
   };
@@ -267,6 +340,38 @@ test('a run that failed goes on as a new one', async () => {
   ]);
   expect(platform.runs.all.map(one => one.id)).toContain('run-next');
   expect(await violations()).toEqual([]);
+});
+
+test('what is clicked twice, or again after no answer, is done once', async () => {
+  service.runs_ = [run('run-a', { state: 'failed' })];
+  await view(RunFacts, 'runs', 'run-a');
+  service.refusal = new ServiceError('Nobody answered.', 'Try again.', 0);
+  const resume = button('Resume');
+  await act(async () => {
+    resume.click();
+    resume.click();
+  });
+  service.refusal = null;
+  await click('Resume');
+  // It went through: whoever wants another one gets another one.
+  await click('Resume');
+  const [first, ...rest] = service.once;
+  expect(first).toMatch(/^[0-9a-f-]{36}$/);
+  expect(rest.slice(0, -1)).toEqual([first, first]);
+  expect(rest[rest.length - 1]).not.toBe(first);
+});
+
+test('another key for somebody else is another one', async () => {
+  await open();
+  service.refusal = new ServiceError('Nobody answered.', 'Try again.', 0);
+  await click('Make a key');
+  await click('Make a key');
+  await fill('For whom', 'somebody else');
+  service.refusal = null;
+  await click('Make a key');
+  const [first, again, other] = service.once;
+  expect(again).toBe(first);
+  expect(other).not.toBe(first);
 });
 
 test('a run that goes on or succeeded is not resumed', async () => {

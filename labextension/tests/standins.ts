@@ -15,6 +15,7 @@ import type {
   Model,
   Page,
   Preview,
+  Question,
   Run,
   Trial,
   TrialAnswer,
@@ -183,10 +184,18 @@ export class StandInService {
     run: null,
     datasets: []
   };
-  trial_: Trial = { takes: '', sample: '', programs: {} };
-  answer_: TrialAnswer = { titles: [], lines: [], said: '' };
+  trial_: Trial = {
+    takes: '',
+    takes_text: false,
+    sample: '',
+    picture: null,
+    programs: {}
+  };
+  answer_: TrialAnswer = { titles: [], lines: [], said: '', seen: '' };
   /** What was asked for, in order. */
   asked: string[] = [];
+  /** The keys of what is to be done once, in order. */
+  once: string[] = [];
   /** What everything is answered with instead. */
   refusal: ServiceError | null = null;
 
@@ -243,10 +252,12 @@ export class StandInService {
   createKey = (
     _: string,
     __: string,
-    asked: { note: string }
+    asked: { note: string },
+    once: string
   ): Promise<Key> => {
+    this.once.push(once);
     const made = key('new', { note: asked.note });
-    this.keys_ = [made, ...this.keys_];
+    this.keys_ = [made, ...this.keys_.filter(one => one.id !== made.id)];
     return this._answer(`key ${JSON.stringify(asked)}`, {
       ...made,
       token: 'the-secret'
@@ -259,13 +270,18 @@ export class StandInService {
     return this._answer(`revoke ${id}`, key(id));
   };
   trial = (): Promise<Trial> => this._answer('trial', this.trial_);
-  ask = (_: string, __: string, text: string, version: number | null) =>
-    this._answer(`ask ${version}: ${text}`, this.answer_);
+  ask = (_: string, __: string, { text, picture, version }: Question) =>
+    this._answer(
+      `ask ${version}: ${text ?? JSON.stringify(picture)}`,
+      this.answer_
+    );
   endpointLineage = (): Promise<Lineage> =>
     this._answer('lineage', this.lineage_);
   runLineage = (): Promise<Lineage> => this._answer('lineage', this.lineage_);
-  resume = (id: string): Promise<Run> =>
-    this._answer(`resume ${id}`, run('run-next'));
+  resume = (id: string, once: string): Promise<Run> => {
+    this.once.push(once);
+    return this._answer(`resume ${id}`, run('run-next'));
+  };
 
   private async _page<T>(
     kind: 'runs' | 'datasets' | 'models' | 'endpoints',

@@ -33,6 +33,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
         world.ok("POST", "/endpoints/alice/thing/publish", json={"model": "thing"})
         world.tick()
         key = world.ok("POST", "/endpoints/alice/thing/keys", json={})
+        world.ok("PUT", "/secrets/alice/thing", json=BODIES["/secrets/{owner}/{name}"])
         run = world.submit(datasets=["thing"])
         world.run_token(run)
         parts = {
@@ -62,6 +63,7 @@ def routes(world: World) -> list[tuple[str, str]]:
 
 
 BODIES: dict[str, Any] = {
+    "/secrets/{owner}/{name}": {"kind": "https", "values": {"token": "t"}},
     "/runs/plan": {
         "name": "cnn",
         "snapshot": {"digest": "0" * 64, "python": PYTHON, "client": "0"},
@@ -157,7 +159,7 @@ def test_a_reader_changes_nothing(stocked: tuple[World, dict[str, str]]) -> None
 def test_owner_and_admin_may(stocked: tuple[World, dict[str, str]]) -> None:
     world, parts = stocked
     destructive = [(m, p) for m, p in routes(world) if m == "DELETE"]
-    assert len(destructive) == 4
+    assert len(destructive) == 5
     for token in ("user:alice", "admin:root"):
         for method, path in routes(world):
             if is_job(path) or (method, path) in destructive or path.endswith("/events"):

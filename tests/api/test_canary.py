@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from api_world import World
+from canary_calls import ENDPOINT, counted, history, later, publish, routed
 
-from aiaas_hub.domain.ports import DoesNotAnswer, VersionTraffic
+from aiaas_hub.domain.ports import DoesNotAnswer
 from aiaas_hub.schemas.errors import Unavailable
 
 # What differs between the databases is in tests/contract/test_records.py.
 pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
-
-ENDPOINT = "/endpoints/alice/digits"
-
-
-def publish(world: World, onnx: bytes, **canary: Any) -> Any:
-    world.model(onnx=onnx)
-    body: dict[str, Any] = {"model": "cnn"}
-    if canary:
-        body["canary"] = canary
-    world.ok("POST", f"{ENDPOINT}/publish", json=body)
-    world.tick()
-    return world.ok("GET", ENDPOINT)
-
-
-def routed(world: World) -> dict[int, int]:
-    (route,) = world.gateway.routes
-    return {target.version: target.percent for target in route.targets}
-
-
-def later(world: World, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    def now() -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=seconds)
-
-    monkeypatch.setattr(world.reconciler._baking, "_now", now)
-
-
-def counted(world: World, version: int, requests: int, errors: int = 0, ms: float = 1.0) -> None:
-    (route,) = world.gateway.routes
-    (model,) = {t.model for t in route.targets if t.version == version}
-    bounds = (0.5, 1.0, 10.0, 100.0, 1000.0)
-    latencies = {bound: requests if bound >= ms else 0 for bound in bounds}
-    world.gateway.counted[model, version] = VersionTraffic(requests, errors, 0, latencies)
-
-
-def history(world: World) -> list[tuple[str, str, dict[str, int]]]:
-    items = world.ok("GET", f"{ENDPOINT}/history")["items"]
-    return [(item["action"], item["by"], item["after"]) for item in items]
 
 
 def test_a_canary_gets_its_share_and_waits(world: World) -> None:
@@ -162,6 +125,26 @@ def test_traffic_is_what_somebody_says(world: World) -> None:
     failed = world.call("POST", path, json={"traffic": {"3": 100}})
     assert failed.status_code == 409
     assert world.ok("GET", ENDPOINT)["traffic"] == {"2": 100}
+
+
+def test_callers_stay_with_a_version_if_asked(world: World) -> None:
+    publish(world, b"one")
+    assert publish(world, b"two", percent=10, sticky=True)["sticky"] is True
+    (route,) = world.gateway.routes
+    assert route.sticky
+    path = f"{ENDPOINT}/traffic"
+    # As it is, unless somebody says otherwise.
+    assert world.ok("POST", path, json={"traffic": {"1": 80, "2": 20}})["sticky"] is True
+    split = {"traffic": {"1": 80, "2": 20}, "sticky": False}
+    assert world.ok("POST", path, json=split)["sticky"] is False
+    assert not world.gateway.routes[0].sticky
+    assert world.ok("POST", path, json={**split, "sticky": True})["sticky"] is True
+    world.ok("POST", f"{ENDPOINT}/promote", json={})
+    # It belonged to the split that is over.
+    assert world.ok("POST", path, json={"traffic": {"1": 80, "2": 20}})["sticky"] is False
+    world.ok("POST", path, json={"traffic": {"2": 100}})
+    publish(world, b"three", percent=10)
+    assert world.ok("GET", ENDPOINT)["sticky"] is False
 
 
 def test_a_version_that_is_not_loaded_gets_no_share(world: World) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
+from typing import Any
+
 from api_world import World
 
 PATH = "/models/alice/cnn"
@@ -48,3 +52,22 @@ def test_a_card_is_its_owners(world: World) -> None:
     assert world.call("PUT", f"{PATH}/card", "user:bob", json=card).status_code == 404
     long = {"description": "x" * 10_001}
     assert world.call("PUT", f"{PATH}/card", json=long).status_code == 400
+
+
+def test_a_model_that_would_run_when_opened_is_never_opened(world: World, tmp_path: Path) -> None:
+    """A pickle that would make a file, as the artifact, then as the rows it is compared on."""
+    canary = tmp_path / "canary"
+
+    class Canary:
+        def __reduce__(self) -> Any:
+            return (open, (str(canary), "w"))
+
+    evil = pickle.dumps(Canary())
+    for number, part in enumerate(("onnx", "evaluation"), 1):
+        body = world.hand_over() | {part: world.upload(evil)}
+        world.call("POST", "/models/alice/evil/versions", json=body)
+        world.call("POST", f"/endpoints/alice/evil-{number}/publish", json={"model": "evil"})
+        world.tick(2)
+        found = world.call("GET", f"/endpoints/alice/evil-{number}")
+        assert found.status_code == 404 or part == "onnx" or found.json()["state"] == "failed"
+    assert not canary.exists()

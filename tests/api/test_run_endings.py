@@ -178,6 +178,20 @@ def test_each_ending_gives_back_what_was_held(world: World) -> None:
     assert (quota["runs"]["used"], quota["workers"]["used"]) == (0, 0)
 
 
+def test_what_the_engine_lost_says_how_and_goes_on_where_it_may(world: World) -> None:
+    how = "The pod of the Ray head that ran this was lost, and another took its place."
+    over, _ = started(world)
+    retried, _ = started(world, retries=1)
+    for run in (over, retried):
+        world.training.jobs[f"{run['id']}-1"] = JobStatus(JobState.LOST, how)
+    world.tick()
+    assert seen(world, over)["state"] == "lost"
+    assert seen(world, over)["error"]["message"] == how
+    assert f"%aiaas resume {over['id']}" in seen(world, over)["error"]["remedy"]
+    assert seen(world, retried)["attempt"] == 2
+    assert held(world) == 1
+
+
 def test_who_may_not_read_the_data_any_more_cannot_go_on(world: World) -> None:
     world.dataset("secret", token="user:bob")
     run = world.submit("admin:alice", datasets=["bob/secret"])

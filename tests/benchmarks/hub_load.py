@@ -1,12 +1,16 @@
-"""Many people at once, on our hub and on a bare one.
+"""Many people at once, on our hub and on a bare one; then ours while its parts die.
 
     python tests/benchmarks/hub_load.py [USERS] [SESSIONS] [SECONDS]
 
 `USERS` sign in and start a server that weighs next to nothing, as browsers would, `AT_ONCE` at a
-time; then `SESSIONS` poll, each every ten seconds: our service's `/me` with a user's token, and the
-bare hub's `/hub/api/user`. Times are medians and 99th percentiles in milliseconds; memory is of the
-hub's own processes in megabytes. The ratios are ours to the bare hub's, from one run. Engines are
-left out: a Ray that is never reached, so that neither hub has work of theirs.
+time; then `SESSIONS` poll, each every ten seconds: our service's `/me` with a user's token, and
+the bare hub's `/hub/api/user`. Times are medians and 99th percentiles in milliseconds; memory is of
+hub, proxy and service in megabytes. The ratios are ours to the bare hub's, from one run. Engines
+are left out: a Ray that is never reached, so that neither hub has work of theirs.
+
+`restarts`: under the same polls each part is killed and started again. `seconds` until it answers,
+`errors` of polls meanwhile, of which there may be; `lost` counts servers that do not answer
+afterwards, and `errors_after` polls that fail once all is up again. Both have to be 0.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,16 +35,18 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from aiaas_hub.home import Home
+from aiaas_hub.local import parts
+from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_session import HubSession
-from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.node_proxy import proxy_command
 from aiaas_hub.local.shipped import shipped
-from aiaas_hub.loopback import free_ports
+from aiaas_hub.loopback import free_ports, is_free
 
 AT_ONCE = 8
 POLL_SECONDS = 10.0
 LIGHT = Path(__file__).with_name("light_server.py")
 PASSWORD = "a-password-of-a-load-test"
+HEALTH = "/services/aiaas/api/v1/health"
 
 BARE = """
 c.JupyterHub.bind_url = "http://127.0.0.1:{port}"
@@ -59,11 +64,12 @@ c.Spawner.cmd = {cmd!r}
 c.JupyterHub.cleanup_servers = True
 """
 OURS = """
-load_subconfig({shipped!r})
+c.ServiceConfig.ray_address = "http://127.0.0.1:1"
 c.Spawner.cmd = {cmd!r}
 c.Spawner.args = []
 c.SharedPasswordAuthenticator.user_password = {password!r}
 """
+Processes = dict[str, psutil.Process]
 
 
 def main(users: int = 20, sessions: int = 200, seconds: int = 20) -> dict[str, Any]:
@@ -72,82 +78,120 @@ def main(users: int = 20, sessions: int = 200, seconds: int = 20) -> dict[str, A
     for name, hub in (("bare", bare_hub), ("ours", our_hub)):
         with (
             tempfile.TemporaryDirectory(prefix="aiaas-load-") as directory,
-            hub(Path(directory)) as (url, process),
+            hub(Path(directory)) as (url, processes, begin),
         ):
-            result[name] = measure(name, url, process, users, sessions, seconds)
+            result[name], tokens = measure(name, url, processes, users, sessions, seconds)
+            if begin is not None:
+                result["restarts"] = asyncio.run(
+                    survive(url, processes, begin, tokens, users, sessions)
+                )
     result["ratio"] = {
         what: round(result["ours"][what]["p50"] / result["bare"][what]["p50"], 2)
         for what in ("sign_in", "spawn", "poll")
     }
-    result["ok"] = not any(result[name]["errors"] for name in ("bare", "ours"))
+    survived = result["restarts"]
+    result["ok"] = not (
+        any(result[name]["errors"] for name in ("bare", "ours"))
+        or survived["lost"]
+        or survived["errors_after"]
+    )
     sys.stdout.write(json.dumps(result) + "\n")
     return result
 
 
+Begin = Callable[[str], psutil.Process]
+Started = tuple[str, Processes, Begin | None]
+
+
 @contextlib.contextmanager
-def bare_hub(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
+def bare_hub(directory: Path) -> Iterator[Started]:
     port, hub_port, api_port = free_ports(3)
     config = BARE.format(
         port=port, hub_port=hub_port, api_port=api_port, directory=directory, password=PASSWORD,
         command=command(), cmd=[sys.executable, str(LIGHT)],
     )  # fmt: skip
-    with running(directory, config, port, "/hub/api/", {}) as process:
-        yield f"http://127.0.0.1:{port}", process
+    file = directory / "config.py"
+    file.write_text(config)
+    url = f"http://127.0.0.1:{port}"
+    with ending() as started:
+        argv = [sys.executable, "-m", "jupyterhub", "--config", str(file)]
+        hub = start(argv, dict(os.environ), directory)
+        started.append(hub)
+        wait_for(f"{url}/hub/api/", directory)
+        [proxy] = hub.children()
+        yield url, {"hub": hub, "proxy": proxy}, None
 
 
 @contextlib.contextmanager
-def our_hub(directory: Path) -> Iterator[tuple[str, psutil.Process]]:
+def our_hub(directory: Path) -> Iterator[Started]:
     home = Home(directory / "home")
     home.prepare()
-    port, hub_port, api_port, service_port = free_ports(4)
-    HubSettings(
-        port=port, hub_port=hub_port, proxy_api_port=api_port, service_port=service_port,
-        proxy_command=command(), marker="load-test",
-    ).write(home)  # fmt: skip
-    (home.root / "aiaas_config.py").write_text(
-        'c.ServiceConfig.ray_address = "http://127.0.0.1:1"\n'
-    )
-    config = OURS.format(
-        shipped=str(shipped("hub_config") / "jupyterhub_config.py"),
-        cmd=[sys.executable, str(LIGHT)], password=PASSWORD,
-    )  # fmt: skip
-    environ = {"AIAAS_HOME": str(home.root)}
-    health = "/services/aiaas/api/v1/health"
-    with running(directory, config, port, health, environ) as process:
+    home.config.write_text(OURS.format(cmd=[sys.executable, str(LIGHT)], password=PASSWORD))
+    settings = parts.plan(home, four_ports(), {}, command())
+    settings.write(home)
+    with ending() as started:
+
+        def begin(name: str) -> psutil.Process:
+            argv, own = parts.command(parts.Part(name), home, settings)
+            process = start(argv, {**kept_environment(os.environ), **own}, directory)
+            started.append(process)
+            return process
+
+        processes = {part.value: begin(part.value) for part in parts.Part}
+        wait_for(f"{settings.url}/hub/api/", directory)
+        wait_for(f"{settings.url}{HEALTH}", directory)
         # The other engines' start is not what is measured.
-        log = home.logs / "service.log"
         deadline = time.monotonic() + 60
-        while "triton is ready" not in log.read_text() and time.monotonic() < deadline:
+        while "triton is ready" not in log_of(directory) and time.monotonic() < deadline:
             time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}", process
+        yield settings.url, processes, begin
+
+
+def four_ports() -> int:
+    """The first of them."""
+    return next(
+        first
+        for first in free_ports(50)
+        if first < 65000 and all(is_free(first + more) for more in range(4))
+    )
 
 
 def command() -> list[str]:
     return proxy_command(shipped("hub_config") / "proxy", lambda text: None)
 
 
+def start(argv: list[str], environ: dict[str, str], directory: Path) -> psutil.Process:
+    with (directory / "log").open("ab") as log:
+        return psutil.Popen(argv, cwd=directory, env=environ, stdout=log, stderr=log)
+
+
+def log_of(directory: Path) -> str:
+    return (directory / "log").read_text(errors="replace")
+
+
 @contextlib.contextmanager
-def running(
-    directory: Path, config: str, port: int, ready: str, environ: dict[str, str]
-) -> Iterator[psutil.Process]:
-    file = directory / "config.py"
-    file.write_text(config)
-    with (directory / "hub.log").open("wb") as log:
-        started = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub", "--config", str(file)],
-            cwd=directory, env={**os.environ, **environ}, stdout=log, stderr=log,
-        )  # fmt: skip
-        try:
-            wait_for(f"http://127.0.0.1:{port}{ready}", directory)
-            yield psutil.Process(started.pid)
-        finally:
-            family = psutil.Process(started.pid).children(recursive=True)
-            started.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(90)
-            for process in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+def ending() -> Iterator[list[psutil.Process]]:
+    """What is put into the list, and whatever that started, is over afterwards."""
+    started: list[psutil.Process] = []
+    marked = set(psutil.pids())
+    try:
+        yield started
+    finally:
+        family = []
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family += [*process.children(recursive=True), process]
+        # Servers outlive the hub that started them, where it was killed.
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in marked and str(LIGHT) in process.cmdline():
+                    family.append(process)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(family, timeout=15)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def wait_for(address: str, directory: Path) -> None:
@@ -157,12 +201,52 @@ def wait_for(address: str, directory: Path) -> None:
             if httpx.get(address, trust_env=False).status_code == 200:
                 return
         time.sleep(0.2)
-    raise RuntimeError((directory / "hub.log").read_text()[-3000:])
+    raise RuntimeError(log_of(directory)[-3000:])
+
+
+async def survive(
+    url: str, processes: Processes, begin: Begin, tokens: list[str], users: int, sessions: int
+) -> dict[str, Any]:
+    """Kill each part under the sessions' polls, start it again, and see what is left."""
+    result: dict[str, Any] = {}
+    address = f"{url}/services/aiaas/api/v1/me"
+    probes = {"proxy": f"{url}/hub/api/", "hub": f"{url}/hub/api/", "service": f"{url}{HEALTH}"}
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        for part in ("hub", "service", "proxy"):
+            errors: list[str] = []
+            polling = asyncio.create_task(poll(address, tokens, sessions, 30, errors))
+            await asyncio.sleep(5)
+            processes[part].kill()
+            await asyncio.to_thread(processes[part].wait)
+            began = time.monotonic()
+            await asyncio.sleep(1)
+            processes[part] = begin(part)
+            while not await answers(client, probes[part]):
+                await asyncio.sleep(0.2)
+            seconds = round(time.monotonic() - began, 1)
+            polls = await polling
+            result[part] = {"seconds": seconds, "polls": len(polls), "errors": len(errors)}
+        # The hub looks every 15 s whether the proxy knows all servers.
+        await asyncio.sleep(20)
+        errors = []
+        result["after"] = spread(await poll(address, tokens, sessions, 15, errors))
+        result["errors_after"] = len(errors)
+        found = [await answers(client, f"{url}/user/user-{n}/lab") for n in range(users)]
+        result["lost"] = found.count(False)
+    return result
+
+
+async def answers(client: httpx.AsyncClient, address: str) -> bool:
+    try:
+        return (await client.get(address)).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def measure(
-    name: str, url: str, process: psutil.Process, users: int, sessions: int, seconds: int
-) -> dict[str, Any]:
+    name: str, url: str, processes: Processes, users: int, sessions: int, seconds: int
+) -> tuple[dict[str, Any], list[str]]:
+    """What is told of a hub, and the users' tokens."""
     errors: list[str] = []
     sign_ins: list[float] = []
     spawns: list[float] = []
@@ -190,15 +274,14 @@ def measure(
         list(pool.map(visit, range(users)))
     path = "/services/aiaas/api/v1/me" if name == "ours" else "/hub/api/user"
     polls = asyncio.run(poll(f"{url}{path}", tokens, sessions, seconds, errors))
-    hub = [process, *[one for one in process.children() if LIGHT.name not in str(one.cmdline())]]
     return {
         "sign_in": spread(sign_ins),
         "spawn": spread(spawns),
         "poll": spread(polls) | {"count": len(polls)},
-        "memory_mb": round(sum(one.memory_info().rss for one in hub) / 1e6),
+        "memory_mb": round(sum(one.memory_info().rss for one in processes.values()) / 1e6),
         "errors": len(errors),
         "first_errors": errors[:3],
-    }
+    }, tokens
 
 
 def spawn_bare(session: HubSession) -> None:

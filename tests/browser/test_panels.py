@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -13,12 +15,16 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
+    find_wrong,
     look,
     open_notebook,
+    open_panel,
     picture,
+    row,
     run_all,
 )
-from playwright.sync_api import Locator, Page, expect
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
 from running_platform import RunningPlatform
 
 from aiaas_hub.spawner.notebook_home import directory_name
@@ -29,12 +35,26 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 USER = "ivy<'&\">"
 """A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
+KINDS = ("datasets", "deploy", "runs")
+GONE = re.compile("^This panel is not connected: the kernel was restarted")
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
     f"""\
 frame = pd.DataFrame({{"price": range(45), "{HOSTILE}": ["{HOSTILE}"] * 45}})
 aiaas.datasets.put("hostile", frame, description="A <b>table</b> {HOSTILE}")
 aiaas.panel("datasets")""",
+    """\
+import torch
+
+shades = torch.nn.Linear(64, 2)
+shades.weight.data = torch.stack([-torch.ones(64), torch.ones(64)])
+shades.bias.data = torch.tensor([32.0, -32.0])
+aiaas.publish(
+    torch.nn.Sequential(torch.nn.Flatten(), shades).eval(),
+    torch.rand(4, 1, 8, 8),
+    name="shades",
+    labels=["dark", "bright"],
+)""",
     f"""\
 from sklearn.linear_model import LogisticRegression
 
@@ -54,11 +74,11 @@ def train(ctx):
 )
 
 
-@pytest.fixture
-def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
+@contextmanager
+def notebook(page: Page, platform: RunningPlatform, sources: Sequence[str]) -> Iterator[None]:
     """It is open, and its cells have run."""
     enter_lab(page, platform, USER)
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     file: Path = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
@@ -71,16 +91,47 @@ def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     file.unlink()
 
 
-@pytest.mark.usefixtures("notebook")
-def test_panels_by_hand(page: Page) -> None:
+def test_a_restart_of_the_kernel_is_said_in_each_panel(
+    page: Page, platform: RunningPlatform
+) -> None:
+    with notebook(page, platform, [*CELLS[:2], *CELLS[-2:]]):
+        mine = page.get_by_role("group", name="Dataset browser")
+        mine.get_by_role("button", name=re.compile("hostile")).click()
+        rows = mine.get_by_role("region", name="Rows").locator("tbody tr")
+        expect(rows).to_have_count(20, timeout=RUN_MS)
+        wrong = {kind: wrong_in(page, kind) for kind in KINDS}
+        said = page.locator(".jp-NotebookPanel").get_by_text(GONE)
+        expect(said.filter(visible=True)).to_have_count(0)
+        choose(page, "Kernel", "Restart Kernel…")
+        page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
+        for kind in KINDS:
+            seen = in_sight(page, kind)
+            expect(seen.get_by_text(GONE)).to_be_visible()
+        look(page, "panels-without-their-kernel")
+        # At last, so that one run shows all of it.
+        assert {kind: found for kind, found in wrong.items() if found} == {}
+
+
+def test_panels_by_hand(page: Page, platform: RunningPlatform) -> None:
+    with notebook(page, platform, CELLS):
+        by_hand(page)
+
+
+def by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
+    ask_by_picture(panel(page, "deploy"))
+    ask_by_picture_beside(page)
     look(page, "panels-light")
+    wrong = {f"{kind}, light": wrong_in(page, kind) for kind in KINDS}
     choose(page, "Settings", "Theme", "JupyterLab Dark")
     body = page.locator("body")
     expect(body).to_have_attribute("data-jp-theme-light", "false")
     look(page, "panels-dark")
+    wrong |= {f"{kind}, dark": wrong_in(page, kind) for kind in KINDS}
+    # At last, so that one run shows all of it.
+    assert {where: found for where, found in wrong.items() if found} == {}
 
 
 def browse(page: Page, browser: Locator) -> None:
@@ -150,6 +201,43 @@ def deploy(page: Page, form: Locator) -> None:
     expect(form.get_by_text("in the deploy panel").first).to_be_visible()
 
 
+def picture_file() -> FilePayload:
+    white = io.BytesIO()
+    Image.new("RGB", (300, 200), "white").save(white, "PNG")
+    return {"name": "white.png", "mimeType": "image/png", "buffer": white.getvalue()}
+
+
+def ask_by_picture(form: Locator) -> None:
+    """An endpoint that takes 8 by 8 pixels is asked by a file of any size."""
+    endpoints = form.get_by_label("endpoint", exact=True).last
+    line = endpoints.get_by_role("option", name=re.compile("^shades")).inner_text()
+    endpoints.select_option(label=line)
+    expect(form.get_by_text("resized to 8 by 8 pixels")).to_be_visible(timeout=START_MS)
+    form.locator("input[type=file]").set_input_files(picture_file())
+    expect(form.get_by_text("white.png")).to_be_visible()
+    form.get_by_role("button", name="Ask", exact=True).click()
+    expect(form.get_by_role("row", name=re.compile("^1 bright"))).to_be_visible(timeout=RUN_MS)
+    expect(form.get_by_role("img", name="What was sent")).to_be_visible()
+    form.get_by_role("checkbox", name="dark becomes bright").check()
+    form.get_by_role("button", name="Ask", exact=True).click()
+    expect(form.get_by_role("row", name=re.compile("^1 dark"))).to_be_visible(timeout=RUN_MS)
+
+
+def ask_by_picture_beside(page: Page) -> None:
+    """The same in the side panel's view of the endpoint."""
+    side = open_panel(page)
+    row(side, "Endpoints", "shades").get_by_role("button").first.press("Enter")
+    view = page.get_by_role("region", name=re.compile("^Endpoint shades"))
+    view.get_by_label("Picture").set_input_files(picture_file())
+    view.get_by_role("button", name="Ask it", exact=True).click()
+    answer = view.get_by_role("region", name="Answer", exact=True)
+    expect(answer.get_by_role("cell", name="bright")).to_be_visible(timeout=START_MS)
+    seen = view.get_by_role("img", name="The picture as it was sent")
+    expect(seen).to_have_js_property("naturalWidth", 8)
+    look(page, "endpoint-by-picture")
+    page.locator(".lm-TabBar-tab[title^='Endpoint shades'] .lm-TabBar-tabCloseIcon").click()
+
+
 def watch(monitor: Locator) -> None:
     """A run as it is, and as it was when it is over."""
     # What nobody sees asks for nothing.
@@ -162,6 +250,18 @@ def watch(monitor: Locator) -> None:
     expect(monitor).to_contain_text(f"a log with {HOSTILE}")
     expect(monitor.get_by_role("img", name=re.compile("loss"))).to_be_visible()
     expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
+
+
+def in_sight(page: Page, kind: str) -> Locator:
+    """JupyterLab may leave out what is scrolled away."""
+    wanted = panel(page, kind)
+    wanted.scroll_into_view_if_needed()
+    return wanted
+
+
+def wrong_in(page: Page, kind: str) -> list[str]:
+    in_sight(page, kind)
+    return find_wrong(page, panel_of(kind))
 
 
 def panel_of(kind: str) -> str:

@@ -129,10 +129,14 @@ def test_a_new_user_finds_what_there_is(
     flowers.hover()
     flowers.get_by_role("button", name="Insert code for flowers").click()
     expect(last).to_have_text("%aiaas load flowers --into flowers")
-    last.press("Control+a")
-    last.press("Delete")
-    run.drag_to(last)
-    expect(last).to_have_text(re.compile("^%aiaas attach [a-z0-9-]+$"))
+    for dragged, line in ((flowers, "^%aiaas load flowers "), (run, "^%aiaas attach [a-z0-9-]+$")):
+        last.press("Control+a")
+        last.press("Delete")
+        dragged.drag_to(last)
+        expect(last).to_have_text(re.compile(line))
+    # The cell that began it says how it is, and leads there.
+    badge = cells.nth(1).get_by_role("button", name="Run seen-live is running: open it")
+    expect(badge).to_have_text("running")
     look(page, "panel-light")
     assert find_wrong(page, "#aiaas-panel") == []
 
@@ -152,6 +156,8 @@ def test_a_new_user_finds_what_there_is(
     go.touch()
     expect(page.get_by_text("Run seen-live succeeded.").first).to_be_visible(timeout=RUN_MS)
     expect(run.get_by_text("succeeded", exact=True)).to_be_visible()
+    done = page.locator(".jp-aiaas-badge", has_text="succeeded").first
+    expect(done).to_have_accessible_name("Run seen-live is succeeded: open it")
     expect(page.get_by_role("button", name=re.compile(r"^AIaaS: 0 runs"))).to_be_visible(
         timeout=START_MS
     )
@@ -163,6 +169,8 @@ def test_a_new_user_finds_what_there_is(
     )
     expect(view.get_by_role("button", name="Resume")).to_have_count(0)
     go_on(page, row(panel, "Runs", "fails-once"))
+    # It was clicked twice, and is one.
+    expect(row(panel, "Runs", "fails-once")).to_have_count(2)
 
     model = open_view(page, row(panel, "Models", "panel-endpoint"), "Model panel-endpoint")
     expect(model.get_by_role("cell", name="float32").first).to_be_visible()
@@ -205,7 +213,7 @@ def go_on(page: Page, failed: Locator) -> None:
     view = open_view(page, failed, "View of run")
     expect(view.get_by_role("status").first).to_have_text("failed", timeout=RUN_MS)
     title = view.get_by_role("heading").first.inner_text()
-    view.get_by_role("button", name="Resume").press("Enter")
+    view.get_by_role("button", name="Resume").dblclick()
     next_one = page.get_by_role("region", name=re.compile("^View of run")).filter(visible=True)
     expect(next_one.get_by_role("heading").first).not_to_have_text(title, timeout=START_MS)
     expect(next_one.get_by_role("status").first).to_have_text("succeeded", timeout=RUN_MS)

@@ -12,11 +12,16 @@ from pathlib import Path
 import pytest
 import yaml
 from api_world import serving
+from certipy import Certipy
 from traitlets.config import Config
 
+from aiaas_hub.cli import _parser
 from aiaas_hub.config import read_config
 from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.home import Home
+from aiaas_hub.local.reach import Reach
+from aiaas_hub.local.shipped import shipped
+from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.spawner import sign_in
 from aiaas_hub.spawner.profiles import load_profiles
 
@@ -65,6 +70,41 @@ def test_the_files_are_valid(tmp_path: Path) -> None:
     config = read_config(Home(tmp_path))
     assert config.log_format == "json"
     assert config.max_runs_per_user == 4
+
+
+def test_the_addresses_settings_are_all_there_are(tmp_path: Path) -> None:
+    made = Certipy(store_dir=str(tmp_path / "certificates"))
+    authority = made.create_ca("authority")["files"]["cert"]
+    pair = made.create_signed_pair("hub", "authority", alt_names=["DNS:hub.example.org"])["files"]
+    lines = blocks("sh reach")[0].splitlines()
+    environ = dict(line.partition("#")[0].strip().split("=", 1) for line in lines)
+    files = {"TLS_CERTIFICATE": pair["cert"], "TLS_KEY": pair["key"], "CA": authority}
+    environ |= {f"AIAAS_{name}_FILE": path for name, path in files.items()}
+    reach = Reach.from_environment(environ)
+    assert reach.url(443) == "https://hub.example.org:443"
+    assert None not in reach.model_dump().values()
+    assert reach.subdomains
+    assert reach.internal_tls
+    for wrong in (
+        {"AIAAS_TLS_KEY_FILE": ""},
+        {"AIAAS_TLS_KEY_FILE": authority},
+        {"AIAAS_HOST_NAME": "127.0.0.1"},
+        {"AIAAS_HOST_NAME": "hub example"},
+        {"AIAAS_CA_FILE": str(tmp_path / "none")},
+    ):
+        with pytest.raises(InvalidInput):
+            Reach.from_environment(environ | wrong)
+
+
+def test_the_units_start_the_parts() -> None:
+    unit = (shipped("hub_config") / "systemd" / "aiaas@.service").read_text()
+    [command] = re.findall(r"^ExecStart=/opt/aiaas/bin/aiaas (.*) %i$", unit, re.M)
+    assert "KillMode=process" in unit
+    text = blocks("console units")[0]
+    named = re.findall(r"aiaas@([a-z]+)\b", text)
+    for name in ("proxy", "service", "hub"):
+        assert _parser().parse_args([command, name]).name == name
+        assert name in named
 
 
 def test_the_sign_in_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

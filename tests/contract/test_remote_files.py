@@ -78,7 +78,7 @@ def at(*addresses: str) -> Callable[[str, int], Sequence[str]]:
 
 
 def test_a_host_that_the_operator_allows_is_read(web: int, tmp_path: Path) -> None:
-    files = RemoteFiles({}, ["data.example"], at("127.0.0.1"))
+    files = RemoteFiles({}, ["data.example"], resolve=at("127.0.0.1"))
     base = f"http://data.example:{web}"
     assert fetched(files, f"{base}/rows.csv", tmp_path) == [b"a,b\n1,x\n2,y\n"]
     assert fetched(files, f"{base}/onwards", tmp_path) == [b"a,b\n1,x\n2,y\n"]
@@ -160,11 +160,11 @@ def test_the_connection_goes_to_the_address_that_was_looked_at(
 
     monkeypatch.setattr(httpx.Client, "stream", remember)
     with pytest.raises(Unavailable):
-        fetched(RemoteFiles({}, [], rebinding), "https://rebinding.example/x.csv", tmp_path)
+        fetched(RemoteFiles({}, [], resolve=rebinding), "https://rebinding.example/x.csv", tmp_path)
     assert [url.host for url in urls] == ["93.184.215.14"]
     assert len(asked) == 1
     # One public address among others is not enough.
-    mixed = RemoteFiles({}, [], at("93.184.215.14", "10.0.0.1"))
+    mixed = RemoteFiles({}, [], resolve=at("93.184.215.14", "10.0.0.1"))
     with pytest.raises(InvalidInput):
         fetched(mixed, "https://mixed.example/x.csv", tmp_path)
     assert len(urls) == 1

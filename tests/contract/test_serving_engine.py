@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +12,12 @@ import numpy as np
 import onnx_models
 import psutil
 import pytest
+from bed.control_plane import missing
 from onnx import TensorProto
+from serving_worlds import Local, OnPods, World, wait_ready
 
-from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.adapters.triton_local import TritonLocal
-from aiaas_hub.adapters.triton_local.server import _SHARED_MEMORY
-from aiaas_hub.domain.ports import DoesNotAnswer
-from aiaas_hub.home import Home
+from aiaas_hub.domain.ports import DoesNotAnswer, ServingEngine
 from aiaas_hub.schemas.endpoints import MAX_BATCH, ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
@@ -32,59 +29,41 @@ SIGNATURE = onnx_models.SCALE_SIGNATURE
 ROWS = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 
 
-def wait_ready(engine: TritonLocal, seconds: float = 300) -> None:
-    """The first start on a machine installs the serving environment; on a busy one, one look at it
-    may go unanswered."""
-    deadline = time.monotonic() + seconds
-    while (health := engine.health()).state is not EngineState.READY:
-        assert time.monotonic() < deadline, health
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("serving"))
-    home.prepare()
-    return home
-
-
-@pytest.fixture(scope="module")
-def supervisor(home: Home) -> Supervisor:
-    return Supervisor(home.processes, home.logs)
-
-
-@pytest.fixture(scope="module")
-def started(home: Home, supervisor: Supervisor) -> Iterator[TritonLocal]:
-    engine = TritonLocal(home, supervisor)
-    engine.start()
+@pytest.fixture(scope="module", params=[Local, OnPods])
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    if request.param is OnPods and (reason := missing()):
+        pytest.skip(reason)
+    world: World = request.param(tmp_path_factory.mktemp("serving"))
     try:
-        wait_ready(engine)
-        yield engine
+        world.start()
+        wait_ready(world.engine)
+        yield world
     finally:
-        engine.shutdown()
-        regions = [p.name for p in _SHARED_MEMORY.glob(f"{engine._region()}*")]
-        assert regions == []
+        world.stop()
 
 
 @pytest.fixture
-def engine(started: TritonLocal) -> Iterator[TritonLocal]:
+def engine(world: World) -> Iterator[ServingEngine]:
     """Running, and empty again after each test."""
-    started.start()
-    wait_ready(started)
-    yield started
-    started.start()
-    wait_ready(started)
-    for model in started.models():
-        started.set_versions(model, SIGNATURE, [])
-        started.remove(model)
+    engine: ServingEngine = world.engine
+    engine.start()
+    wait_ready(engine)
+    yield engine
+    engine.start()
+    wait_ready(engine)
+    for model in engine.models():
+        engine.set_versions(model, SIGNATURE, [])
+        engine.remove(model)
 
 
-def publish(engine: TritonLocal, version: int, tmp_path: Path, model: str = "scale-1") -> None:
+def publish(engine: ServingEngine, version: int, tmp_path: Path, model: str = "scale-1") -> None:
     onnx = onnx_models.scale(tmp_path / f"{version}.onnx", float(version))
     engine.install(engine.stage(model, version, SIGNATURE, onnx))
 
 
-def factor(engine: TritonLocal, version: int, model: str = "scale-1") -> float:
+def factor(engine: ServingEngine, version: int, model: str = "scale-1") -> float:
     """What this version multiplies by: it is made so that this is its number."""
     answer = engine.infer(model, version, {"x": ROWS})
     y: Any = answer["y"]
@@ -95,7 +74,7 @@ def factor(engine: TritonLocal, version: int, model: str = "scale-1") -> float:
     return float(y[0, 0])
 
 
-def test_options_are_triton_s_own(engine: TritonLocal, tmp_path: Path) -> None:
+def test_options_are_triton_s_own(engine: ServingEngine, tmp_path: Path) -> None:
     options = ServingOptions(instances=2, max_batch=2, timeout_seconds=30)
     onnx = onnx_models.scale(tmp_path / "m.onnx", 5.0)
     single = engine.stage("scale-2", 1, SIGNATURE, onnx)
@@ -119,7 +98,7 @@ def test_options_are_triton_s_own(engine: TritonLocal, tmp_path: Path) -> None:
     assert len(engine.infer("scale-1", 1, {"x": np.ones((3, 3), np.float32)})["y"]) == 3
 
 
-def test_publish_two_versions_then_narrow(engine: TritonLocal, tmp_path: Path) -> None:
+def test_publish_two_versions_then_narrow(engine: ServingEngine, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     assert engine.models() == {"scale-1"}
     assert engine.ready_versions("scale-1") == set()
@@ -145,7 +124,7 @@ def test_publish_two_versions_then_narrow(engine: TritonLocal, tmp_path: Path) -
 
 
 def test_rolling_back_to_a_version_that_was_narrowed_away(
-    engine: TritonLocal, tmp_path: Path
+    engine: ServingEngine, tmp_path: Path
 ) -> None:
     for version in (1, 2):
         publish(engine, version, tmp_path)
@@ -154,7 +133,7 @@ def test_rolling_back_to_a_version_that_was_narrowed_away(
     assert factor(engine, 1) == 1
 
 
-def test_every_step_may_be_repeated(engine: TritonLocal, tmp_path: Path) -> None:
+def test_every_step_may_be_repeated(engine: ServingEngine, tmp_path: Path) -> None:
     onnx = onnx_models.scale(tmp_path / "m.onnx", 1)
     engine.stage("scale-1", 1, SIGNATURE, onnx)
     staged = engine.stage("scale-1", 1, SIGNATURE, onnx)
@@ -169,7 +148,7 @@ def test_every_step_may_be_repeated(engine: TritonLocal, tmp_path: Path) -> None
         engine.stage("scale-1", 1, SIGNATURE, onnx_models.scale(tmp_path / "o.onnx", 9))
 
 
-def test_a_damaged_stage_is_not_installed(engine: TritonLocal, tmp_path: Path) -> None:
+def test_a_damaged_stage_is_not_installed(engine: ServingEngine, tmp_path: Path) -> None:
     staged = engine.stage("scale-1", 1, SIGNATURE, onnx_models.scale(tmp_path / "m.onnx", 1))
     (staged.path / "model.onnx").write_bytes(b"half")
     with pytest.raises(Conflict, match="damaged"):
@@ -178,7 +157,7 @@ def test_a_damaged_stage_is_not_installed(engine: TritonLocal, tmp_path: Path) -
 
 
 def test_what_does_not_load_or_match_is_refused_at_once(
-    engine: TritonLocal, tmp_path: Path
+    engine: ServingEngine, world: World, tmp_path: Path
 ) -> None:
     def stage(onnx: Path, signature: Signature = SIGNATURE) -> None:
         engine.stage("scale-1", 1, signature, onnx)
@@ -187,7 +166,7 @@ def test_what_does_not_load_or_match_is_refused_at_once(
     junk.write_bytes(b"junk")
     with pytest.raises(InvalidInput, match="does not load") as caught:
         stage(junk)
-    assert str(engine.http_socket.parent.parent) not in str(caught.value)
+    assert not any(place in str(caught.value) for place in world.places())
     with pytest.raises(InvalidInput, match=r"batch dimension .* is fixed at 4"):
         stage(onnx_models.scale(tmp_path / "fixed.onnx", 1, batch=4))
     good = onnx_models.scale(tmp_path / "good.onnx", 1)
@@ -219,16 +198,15 @@ def test_what_does_not_load_or_match_is_refused_at_once(
 
 
 def test_a_version_that_does_not_load_leaves_the_former_one_serving(
-    engine: TritonLocal, home: Home, tmp_path: Path
+    engine: ServingEngine, world: World, tmp_path: Path
 ) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
     publish(engine, 2, tmp_path)
-    # Past the check, as a failing disk would have it.
-    (home.triton / "models" / "scale-1" / "2" / "model.onnx").write_bytes(b"rubbish")
+    world.spoil("scale-1", 2)
     with pytest.raises(InvalidInput, match="does not load in Triton") as caught:
         engine.set_versions("scale-1", SIGNATURE, [1, 2])
-    assert str(home.root) not in str(caught.value)
+    assert not any(place in str(caught.value) for place in world.places())
     assert engine.ready_versions("scale-1") == {1}
     assert factor(engine, 1) == 1
     # The failed version is in nobody's way, whatever loads the model next.
@@ -240,38 +218,39 @@ def test_a_version_that_does_not_load_leaves_the_former_one_serving(
     assert engine.health().state is EngineState.READY
 
 
-def test_a_stray_entry_is_in_nobodys_way(engine: TritonLocal, home: Home, tmp_path: Path) -> None:
+def test_a_stray_entry_is_in_nobodys_way(
+    engine: ServingEngine, world: World, tmp_path: Path
+) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
-    directory = home.triton / "models" / "scale-1"
-    shutil.copytree(directory / "1", directory / "9.tmp")
-    (directory / "notes.txt").write_text("somebody's")
+    world.litter("scale-1")
     publish(engine, 2, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1, 2])
     assert engine.ready_versions("scale-1") == engine.installed_versions("scale-1") == {1, 2}
     assert (factor(engine, 1), factor(engine, 2)) == (1, 2)
 
 
-def test_what_is_counted(engine: TritonLocal, tmp_path: Path) -> None:
+def test_what_is_counted(engine: ServingEngine, world: World, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
     before = engine.counts("scale-1")[1].requests
     for _ in range(3):
         factor(engine, 1)
-    # Triton counts after it has answered.
+    # Each server is asked, and counts after it has answered.
+    asked = 3 * world.servers
     deadline = time.monotonic() + 60
-    while (counted := engine.counts("scale-1")[1]).requests < before + 3:
+    while (counted := engine.counts("scale-1")[1]).requests < before + asked:
         assert time.monotonic() < deadline, counted
         time.sleep(0.02)
-    assert (counted.requests - before, counted.rows) == (3, 3 * len(ROWS))
-    assert counted.batch_sizes == {len(ROWS): 3}
-    assert counted.runs == 3
+    assert (counted.requests - before, counted.rows) == (asked, asked * len(ROWS))
+    assert counted.batch_sizes == {len(ROWS): asked}
+    assert counted.runs == asked
     assert min(counted.queue_ns, counted.compute_ns) > 0
     with pytest.raises(NotFound):
         engine.counts("scale-2")
 
 
-def test_a_version_without_files(engine: TritonLocal, tmp_path: Path) -> None:
+def test_a_version_without_files(engine: ServingEngine, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     with pytest.raises(NotFound):
         engine.set_versions("scale-1", SIGNATURE, [1, 2])
@@ -299,7 +278,7 @@ def test_a_version_without_files(engine: TritonLocal, tmp_path: Path) -> None:
     ],
 )
 def test_every_type_arrives_whole(
-    engine: TritonLocal,
+    engine: ServingEngine,
     tmp_path: Path,
     dtype: DType,
     onnx_type: int,
@@ -397,7 +376,7 @@ def test_texts_that_come_together_get_their_own_answers(
 
 
 def test_requests_that_come_together_get_their_own_answers(
-    engine: TritonLocal, tmp_path: Path
+    engine: ServingEngine, tmp_path: Path
 ) -> None:
     """Triton joins them into one run of the model: rows must not get mixed up."""
     publish(engine, 2, tmp_path)
@@ -424,7 +403,9 @@ def test_requests_that_come_together_get_their_own_answers(
     assert wrong == []
 
 
-def test_bad_input_is_told_without_paths(engine: TritonLocal, home: Home, tmp_path: Path) -> None:
+def test_bad_input_is_told_without_paths(
+    engine: ServingEngine, world: World, tmp_path: Path
+) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
     for inputs in (
@@ -435,24 +416,19 @@ def test_bad_input_is_told_without_paths(engine: TritonLocal, home: Home, tmp_pa
     ):
         with pytest.raises(InvalidInput) as caught:
             engine.infer("scale-1", 1, inputs)
-        assert str(home.root) not in str(caught.value)
+        assert not any(place in str(caught.value) for place in world.places())
     with pytest.raises(NotFound):
         engine.infer("scale-1", 7, {"x": ROWS})
     with pytest.raises(NotFound):
         engine.infer("nobody", 1, {"x": ROWS})
 
 
-def test_killed_and_started_again(
-    engine: TritonLocal, supervisor: Supervisor, tmp_path: Path
-) -> None:
+def test_killed_and_started_again(engine: ServingEngine, world: World, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
-    process = supervisor.process("triton")
-    assert process is not None
-    os.kill(process.pid, 9)
-    while supervisor.alive("triton"):
+    world.kill()
+    while engine.health().state is EngineState.READY:
         time.sleep(0.01)
-    assert engine.health().state is EngineState.UNAVAILABLE
     for call in (
         lambda: engine.infer("scale-1", 1, {"x": ROWS}),
         lambda: engine.ready_versions("scale-1"),
@@ -460,38 +436,32 @@ def test_killed_and_started_again(
     ):
         with pytest.raises(Unavailable):
             call()
-    engine.start()
+    world.revive()
     wait_ready(engine)
-    assert engine.ready_versions("scale-1") == set()
+    assert engine.ready_versions("scale-1") == (set() if world.forgets else {1})
     engine.set_versions("scale-1", SIGNATURE, [1])
     assert factor(engine, 1) == 1
 
 
-def test_a_second_service_adopts(
-    engine: TritonLocal, home: Home, supervisor: Supervisor, tmp_path: Path
-) -> None:
+def test_a_second_service_adopts(engine: ServingEngine, world: World, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
-    before = supervisor.process("triton")
-    other = TritonLocal(home, Supervisor(home.processes, home.logs))
+    before = world.running()
+    other: ServingEngine = world.another()
     other.start()
     wait_ready(other)
-    assert supervisor.process("triton") == before
+    assert world.running() == before
     assert other.ready_versions("scale-1") == {1}
+    assert other.installed_versions("scale-1") == {1}
     assert factor(other, 1) == 1
 
 
 def test_an_instance_that_died_is_healed(
-    engine: TritonLocal, supervisor: Supervisor, tmp_path: Path
+    engine: ServingEngine, world: World, tmp_path: Path
 ) -> None:
     publish(engine, 1, tmp_path)
     engine.set_versions("scale-1", SIGNATURE, [1])
-    process = supervisor.process("triton")
-    assert process is not None
-    stubs = psutil.Process(process.pid).children(recursive=True)
-    assert stubs
-    for stub in stubs:  # those of other tests' models may be ending still
-        stub.kill()
+    world.kill_instances()
     with pytest.raises(DoesNotAnswer):
         engine.infer("scale-1", 1, {"x": ROWS})
     assert engine.ready_versions("scale-1") == {1}
@@ -499,14 +469,16 @@ def test_an_instance_that_died_is_healed(
     assert factor(engine, 1) == 1
 
 
+@pytest.mark.parametrize("world", [Local], indirect=True)
 def test_it_listens_on_no_port_and_its_sockets_are_private(
-    engine: TritonLocal, supervisor: Supervisor, home: Home
+    engine: TritonLocal, world: Local
 ) -> None:
-    process = supervisor.process("triton")
+    """What guards one on pods: tests/kubernetes/test_serving.py."""
+    process = world.supervisor.process("triton")
     assert process is not None
     assert psutil.Process(process.pid).net_connections(kind="inet") == []
     assert engine.http_socket.parent.stat().st_mode & 0o777 == 0o700
     assert engine.http_socket.is_socket()
-    secrets = [path.read_text().strip() for path in home.secrets.iterdir()]
+    secrets = [path.read_text().strip() for path in world.home.secrets.iterdir()]
     command_line = " ".join(psutil.Process(process.pid).cmdline())
     assert not any(secret in command_line for secret in secrets)

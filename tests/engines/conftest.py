@@ -61,14 +61,17 @@ def gateway_started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]
     try:
         world.triton.start()
         world.envoy.start()
+        world.translator.start()
         wait_ready(world.triton)
         for version in (1, 2, 3):
             onnx = onnx_models.scale(home.root / "m.onnx", float(version))
             world.triton.install(world.triton.stage(MODEL, version, SIGNATURE, onnx))
         world.triton.set_versions(MODEL, SIGNATURE, [1, 2, 3])
         wait_ready(world.envoy)
+        wait_ready(world.translator)
         yield world
     finally:
+        world.translator.shutdown()
         world.envoy.shutdown()
         world.triton.shutdown()
         assert supervisor.names() == []
@@ -91,6 +94,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         home, supervisor, TritonLocal(home, supervisor), EnvoyLocal(home, supervisor, parallel=4)
     )
     server = UnixServer(str(triton_sockets(home) / "http"), Echo)
+    server.reached = world.reached
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         world.envoy.start()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_models
@@ -12,9 +14,11 @@ import psutil
 import pytest
 from gateway_world import AUDIENCE, BODY, INFER, OWNER, Answer, World, error_of, wait_ready
 
-from aiaas_hub.domain import parity
+from aiaas_hub.adapters.precision import OnnxConverter
+from aiaas_hub.adapters.tensors import read_tensors
+from aiaas_hub.domain import parity, precision
 from aiaas_hub.domain.ports import Route, RouteTarget
-from aiaas_hub.schemas.endpoints import ServingOptions
+from aiaas_hub.schemas.endpoints import Precision, ServingOptions
 
 pytestmark = pytest.mark.engines
 
@@ -98,3 +102,30 @@ def test_warm_up_has_every_instance_infer(slow: World) -> None:
     parity.warm_up(lambda rows: triton.infer(SLOW, 1, rows), ROWS, 2, 2)
     for former, now in zip(before, worked(), strict=True):
         assert now - former > 0.1
+
+
+@pytest.mark.parametrize("wanted", ["fp16", "int8"])
+def test_a_model_in_fewer_bits_is_served_and_answers_alike(
+    world: World, tmp_path: Path, wanted: Precision
+) -> None:
+    model, rows = onnx_models.network(tmp_path)
+    signature = onnx_models.NETWORK_SIGNATURE
+    options = ServingOptions(precision=wanted)
+    name = f"network-{wanted}"
+    with OnnxConverter().converted(model, wanted, rows, 256) as made:
+        staged = world.triton.stage(name, 1, signature, made.path, options)
+    world.triton.install(staged)
+    try:
+        world.triton.set_versions(name, signature, [1], options)
+        inputs, expected = parity.split_evaluation(read_tensors(rows), signature)
+
+        def infer(batch: Mapping[str, Any]) -> Mapping[str, Any]:
+            return world.triton.infer(name, 1, batch)
+
+        measured, scale = parity.measure(infer, inputs, expected)
+        assert 1e-6 < measured.max_abs <= precision.tolerance(options) * scale
+        found = precision.conversion(wanted, made.before, made.after, infer, inputs, expected)
+        assert found.disagreement <= found.max_disagreement
+    finally:
+        world.triton.set_versions(name, signature, [])
+        world.triton.remove(name)

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -96,6 +97,56 @@ def test_an_exact_version_is_for_who_may_choose(world: World) -> None:
     stranger = key(world, "versions", audience="bob/scale")
     answer = world.call("POST", INFER, BODY, key=stranger, headers={"x-aiaas-version": "2"})
     assert answer.status == 403
+
+
+def test_the_same_caller_comes_to_the_same_version(world: World) -> None:
+    """By the header that names a caller, and by the key where there is none."""
+
+    def versions(share: int, names: list[str], **headers: str) -> dict[str, str]:
+        split = replace(route((1, 100 - share), (2, share)), sticky=True)
+        # Another endpoint's routes are in the same list, as this owner's name is quoted.
+        other = Route(OWNER, "scale2", split.targets, f"{OWNER}/scale2")
+        world.envoy.apply([split, other])
+        found = {}
+        for name in names:
+            sent = {"x-aiaas-sticky": name} if headers else {}
+            mine = key(world, jti="k" if headers else name)
+            answers = {
+                world.call("POST", INFER, BODY, key=mine, headers=sent).headers[
+                    "x-aiaas-model-version"
+                ]
+                for _ in range(3)
+            }
+            (found[name],) = answers
+            if not headers:
+                # Until its key is another one.
+                continue
+            ready = world.call("GET", f"{BASE}/v2/health/ready", key=mine, headers=sent)
+            assert ready.headers["x-aiaas-model-version"] == found[name]
+        return found
+
+    callers = [f"caller {number}" for number in range(150)]
+    few = versions(20, callers, by="header")
+    # Four standard deviations of 150 callers.
+    assert abs(Counter(few.values())["2"] / 150 - 0.2) < 4 * (0.2 * 0.8 / 150) ** 0.5
+    more = versions(50, callers, by="header")
+    assert Counter(more.values())["2"] > Counter(few.values())["2"]
+    # Who has met the new version stays with it while its share grows.
+    assert all(more[caller] == "2" for caller in callers if few[caller] == "2")
+    assert set(versions(50, [f"k{number}" for number in range(20)]).values()) == {"1", "2"}
+    # An exact version is what it was; and so is who may ask for one.
+    chosen = {"x-aiaas-version": "2", "x-aiaas-sticky": callers[0]}
+    answer = world.call("POST", INFER, BODY, key=key(world, "versions"), headers=chosen)
+    assert answer.headers["x-aiaas-model-version"] == "2"
+    assert world.call("POST", INFER, BODY, headers=chosen).status == 403
+    for path, mine, status in (
+        (INFER, None, 401),
+        (INFER, key(world, audience="bob/scale"), 403),
+        (INFER.replace("infer", "trace"), "", 404),
+        (INFER.replace("/scale/", "/scale2/", 1), key(world, audience=f"{OWNER}/scale2"), 200),
+    ):
+        sent = {"x-aiaas-sticky": "me"}
+        assert world.call("POST", path, BODY, key=mine, headers=sent).status == status
 
 
 def test_a_key_for_metadata_does_not_infer(world: World) -> None:

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
+from bed.api import CORE
 from bed.control_plane import ControlPlane
 
 from aiaas_hub.local.node_proxy import proxy_command
@@ -48,6 +50,8 @@ class ClusterHub:
     root: Path
     profiles: list[dict[str, Any]]
     start_seconds: int
+    service_url: str = "http://127.0.0.1:9"
+    """Nothing is there by default: servers start without the service."""
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     password: str = field(default_factory=lambda: secrets.token_hex(16))
     ports: list[int] = field(default_factory=lambda: free_ports(3))
@@ -73,8 +77,7 @@ class ClusterHub:
             "hub_bind_url": f"http://127.0.0.1:{hub}",
             "hub_connect_url": f"http://127.0.0.1:{hub}",
             "proxy_api_url": f"http://127.0.0.1:{proxy_api}",
-            # Nothing is there: servers start without the service.
-            "service_url": "http://127.0.0.1:9",
+            "service_url": self.service_url,
             "namespace": USERS,
             "image": "this-environment",
             "storage_class": "bed",
@@ -211,6 +214,29 @@ class ClusterHub:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     yield str(yaml.safe_load(line.removeprefix("data:"))["message"])
+
+
+@contextmanager
+def cluster_hub(
+    plane: ControlPlane, root: Path, profiles: list[dict[str, Any]], start_seconds: int
+) -> Iterator[ClusterHub]:
+    """It takes its servers along, which a hub in production leaves to its successor."""
+    running = ClusterHub(plane, root, profiles, start_seconds)
+    running.prepare()
+    try:
+        running.start_proxy()
+        running.start_hub()
+        yield running
+    finally:
+        running.stop()
+        no_pods(plane, USERS)
+
+
+def no_pods(plane: ControlPlane, namespace: str) -> None:
+    """Delete all pods of a namespace and wait until they are gone."""
+    path = f"{CORE}/namespaces/{namespace}/pods"
+    plane.api.delete(path, gracePeriodSeconds=1)
+    until(lambda: not plane.api.items(path), 60, lambda: str(plane.api.items(path)))
 
 
 def until(holds: Callable[[], bool], seconds: float, explain: Callable[[], str] = str) -> None:

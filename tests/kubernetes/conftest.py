@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
-import yaml
 from bed.api import KubeApi
 from bed.control_plane import ControlPlane, missing
 from bed.definitions import define
-from manifests import as_the_bed_has_it, rendered
+from manifests import apply, without_pods
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     if reason := missing():
         pytest.skip(reason)
     plane = ControlPlane(tmp_path_factory.mktemp("control_plane"))
+    # Tests that are ended end their bed too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         plane.up()
         yield plane
@@ -50,14 +52,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def platform_objects(control_plane: ControlPlane) -> ControlPlane:
     """The control plane with what the shipped manifests make, but for the platform's own pods."""
-    manifests = [as_the_bed_has_it(one) for one in rendered("base")]
-    for manifest in manifests:
-        if manifest["kind"] in ("Deployment", "StatefulSet"):
-            manifest["spec"]["replicas"] = 0
-    done = control_plane.kubectl(
-        "apply", "--validate=true", "-f-", stdin=yaml.safe_dump_all(manifests)
-    )
-    assert done.returncode == 0, done.stderr
+    apply(control_plane, without_pods())
     control_plane.wait_for_account("aiaas", "hub")
     control_plane.wait_for_account("aiaas-users", "default")
     return control_plane

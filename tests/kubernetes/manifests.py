@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from bed.control_plane import ControlPlane
 
 DIRECTORY = Path(__file__).parents[2] / "hub_config" / "kubernetes"
 OPTIONS = sorted(f"options/{path.name}" for path in (DIRECTORY / "options").iterdir())
@@ -33,8 +34,27 @@ def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+BED_VERSIONS = {
+    "PodDisruptionBudget": "policy/v1beta1",
+    "HorizontalPodAutoscaler": "autoscaling/v2beta2",
+}
+
+
+def apply(plane: ControlPlane, manifests: list[dict[str, Any]]) -> None:
+    done = plane.kubectl("apply", "--validate=true", "-f-", stdin=yaml.safe_dump_all(manifests))
+    assert done.returncode == 0, done.stderr
+
+
+def without_pods() -> list[dict[str, Any]]:
+    """What the shipped manifests make, but for the platform's own pods."""
+    manifests = [as_the_bed_has_it(one) for one in rendered("base")]
+    for manifest in manifests:
+        if manifest["kind"] in ("Deployment", "StatefulSet"):
+            manifest["spec"]["replicas"] = 0
+    return manifests
+
+
 def as_the_bed_has_it(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Kubernetes 1.20 has PodDisruptionBudgets, of the same fields, in policy/v1beta1 only."""
-    if manifest["kind"] == "PodDisruptionBudget":
-        return {**manifest, "apiVersion": "policy/v1beta1"}
-    return manifest
+    """Kubernetes 1.20 has these kinds, of the same fields, in older versions only."""
+    version = BED_VERSIONS.get(manifest["kind"], manifest["apiVersion"])
+    return {**manifest, "apiVersion": version}

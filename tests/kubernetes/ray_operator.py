@@ -11,7 +11,6 @@ import base64
 import contextlib
 import secrets
 import shlex
-import socket
 import sys
 import threading
 from datetime import UTC, datetime
@@ -30,11 +29,13 @@ FINALIZER = "ray.io/rayjob-finalizer"
 PERIOD_SECONDS = 0.3
 POD_IP = "0.0.0.0"  # noqa: S104 - the bed puts the pod's own address in its place
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
-RAY = f"{sys.executable} -m ray.scripts.scripts"
+RAY = f"{sys.executable} {Path(__file__).with_name('patient_ray.py')}"
 
 
-def moment() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def moment(timestamp: float | None = None) -> str:
+    """Seconds since 1970; now by default."""
+    found = datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+    return found.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class RayOperator:
@@ -65,8 +66,8 @@ class RayOperator:
             try:
                 for job in self._api.items(JOBS.format(self._namespace)):
                     self._reconcile(job)
-            except (httpx.TransportError, Refused) as error:
-                self.failures.append(str(error))
+            except Exception as error:
+                self.failures.append(repr(error))
 
     def _reconcile(self, job: Object) -> None:
         name, status = job["metadata"]["name"], job.get("status") or {}
@@ -171,26 +172,28 @@ class RayOperator:
     def _make_pods(self, cluster: Object, spec: Object) -> bool:
         name = cluster["metadata"]["name"]
         ports = self._ports.setdefault(name, free_ports(5))
-        pods = {pod["metadata"]["name"]: pod for pod in self._pods(name)}
-        for over in [pod for pod in pods.values() if pod["status"]["phase"] in ("Failed",)]:
+        # Those that are being deleted count no more: on a node that is lost they stay for ever.
+        pods = [pod for pod in self._pods(name) if not pod["metadata"].get("deletionTimestamp")]
+        for over in [pod for pod in pods if pod["status"]["phase"] == "Failed"]:
             # As KubeRay does with pods that do not restart themselves.
             self._api.delete(self._pod_path(over["metadata"]["name"]))
-        head = pods.get(f"{name}-head")
-        if head is None:
+        heads, workers = (
+            [pod for pod in pods if pod["metadata"]["labels"]["ray.io/node-type"] == kind]
+            for kind in ("head", "worker")
+        )
+        if not heads:
             group = spec["headGroupSpec"]
-            self._make_pod(cluster, f"{name}-head", "head", group, self._head_command(ports, group))
+            self._make_pod(cluster, "head", group, self._head_command(ports, group))
             return False
+        head = heads[0]
         ip = self._heads[name] = head["status"].get("podIP", "")
         # Not whether it is ready: while a node is silent, none of its pods is.
-        if head["status"]["phase"] != "Running" or not _listens(ip, ports[0]):
+        if head["status"]["phase"] != "Running" or not self._nodes(name, f"{ip}:{ports[1]}"):
             return False
         (group,) = spec["workerGroupSpecs"]
-        for number in range(group["replicas"]):
-            worker = f"{name}-{group['groupName']}-worker-{number}"
-            if worker not in pods:
-                command = self._worker_command(f"{ip}:{ports[0]}", group)
-                self._make_pod(cluster, worker, "worker", group, command)
-        workers = [pod for key, pod in pods.items() if "-worker-" in key]
+        for _ in range(group["replicas"] - len(workers)):
+            command = self._worker_command(f"{ip}:{ports[0]}", group)
+            self._make_pod(cluster, "worker", group, command)
         return (
             len(workers) == group["replicas"]
             and all(map(_ready, workers))
@@ -216,7 +219,7 @@ class RayOperator:
             f"--disable-usage-stats {_processors(group)}"
         )
 
-    def _make_pod(self, cluster: Object, name: str, kind: str, group: Object, command: str) -> None:
+    def _make_pod(self, cluster: Object, kind: str, group: Object, command: str) -> None:
         template = group["template"]
         spec = {**template["spec"]}
         first, *others = spec["containers"]
@@ -235,7 +238,8 @@ class RayOperator:
             "ray.io/node-type": kind,
         }
         owner = _owner(cluster, "RayCluster", "ray.io/v1")
-        metadata = {**template["metadata"], "name": name, "labels": labels}
+        name = f"{cluster['metadata']['name']}-{kind}-"
+        metadata = {**template["metadata"], "generateName": name, "labels": labels}
         pod = {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec}
         self._api.create(f"{CORE}/namespaces/{self._namespace}/pods", pod)
 
@@ -295,6 +299,8 @@ class RayOperator:
             found = answer.json()
             state = found["status"]
             said: dict[str, Any] = {"jobStatus": state, "message": found.get("message") or ""}
+            if began := found.get("start_time"):
+                said["rayJobInfo"] = {"startTime": moment(began / 1000)}
             if state in TERMINAL:
                 failed = state == "FAILED"
                 said["jobDeploymentStatus"] = "Failed" if failed else "Complete"
@@ -302,7 +308,8 @@ class RayOperator:
                 if failed:
                     said["reason"] = "AppFailed"
             self._say(job, **said)
-            return
+            if state in TERMINAL:
+                return
         if submitter is not None and submitter.get("status", {}).get("failed"):
             self._say(
                 job,
@@ -374,9 +381,3 @@ def _owner(found: Object, kind: str, version: str) -> Object:
 def _ready(pod: Object) -> bool:
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-
-
-def _listens(ip: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((ip, port)) == 0

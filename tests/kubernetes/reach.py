@@ -77,4 +77,10 @@ def _is(listed: dict[str, Any], namespace: str, other: Peer) -> bool:
 
 
 def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return all(
+        labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()
+    ) and all(
+        # The only operator that the manifests have.
+        labels.get(one["key"]) in {"In": one["values"]}[one["operator"]]
+        for one in selector.get("matchExpressions", ())
+    )

@@ -112,6 +112,32 @@ def test_secrets_are_mounted_and_gpus_handed_out(api: KubeApi, namespace: str) -
     assert api.text(f"{pods}/mounted/log") == "open sesame\ngpus 0,1\n"
 
 
+def test_a_services_name_leads_to_its_ready_pods_and_nowhere_without_them(
+    api: KubeApi, namespace: str
+) -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    service = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}}
+    api.create(f"{CORE}/namespaces/{namespace}/services", service)
+    pods = f"{CORE}/namespaces/{namespace}/pods"
+    command = f"curl --silent --retry 60 --retry-all-errors --retry-delay 1 web.{namespace}"
+    api.create(pods, pod("asks", f"{command}; echo"))
+    wanted = pod("web", "echo hello > index.html; exec python -m http.server --bind 0.0.0.0 8000")
+    wanted["metadata"]["labels"] = {"app": "web"}
+    container = wanted["spec"]["containers"][0]
+    container["ports"] = [{"name": "http", "containerPort": 8000}]
+    container["readinessProbe"] = {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1}
+    api.create(pods, wanted)
+    until(in_phase(api, f"{pods}/asks", "Succeeded"))
+    assert api.text(f"{pods}/asks/log").split() == ["hello"]
+    api.delete(f"{pods}/web", gracePeriodSeconds=1)
+    until(lambda: None if api.find(f"{pods}/web") else {"gone": True})
+    refused = f"sleep 2; curl --silent web.{namespace}"
+    api.create(pods, pod("refused", refused))
+    found = until(in_phase(api, f"{pods}/refused", "Failed"))
+    code = found["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+    assert code == 7, "nothing listens"
+
+
 def test_kubectl_refuses_fields_that_no_definition_knows(
     crds: ControlPlane, namespace: str
 ) -> None:

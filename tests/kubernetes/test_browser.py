@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from bed.api import CORE, KubeApi
 from bed.control_plane import ControlPlane
-from cluster_hub import USERS, ClusterHub
+from cluster_hub import USERS, ClusterHub, cluster_hub
 from lab_pages import NASTY, look, start_button
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -32,14 +32,9 @@ PROFILES = [
 def hub(
     platform_objects: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ClusterHub]:
-    running = ClusterHub(platform_objects, tmp_path_factory.mktemp("hub") / "hub", PROFILES, 60)
-    running.prepare()
-    try:
-        running.start_proxy()
-        running.start_hub()
+    root = tmp_path_factory.mktemp("hub") / "hub"
+    with cluster_hub(platform_objects, root, PROFILES, 60) as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

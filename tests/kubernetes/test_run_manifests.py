@@ -13,14 +13,13 @@ import pytest
 from bed.strict import faults, schema_of
 
 from aiaas_hub.adapters.kubernetes.run_manifests import (
-    GpuNodes,
-    RunPods,
     assignment,
     owner_directory,
     rayjob,
     stop_mark,
     token_secret,
 )
+from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes, Nodes, RunPods
 from aiaas_hub.domain.ports import JobSubmission
 from aiaas_hub.schemas.assignments import Assignment
 from aiaas_hub.schemas.errors import InternalError, InvalidInput
@@ -36,14 +35,15 @@ PODS = RunPods(
     storage_claim="checkpoints",
 )
 SLICES = GpuNodes(
-    "nvidia.com/mig-1g.10gb",
-    {"gpu": "a100"},
-    [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    resource="nvidia.com/mig-1g.10gb",
+    node_selector={"gpu": "a100"},
+    tolerations=[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
 )
 SECRET = "the-run-token-that-nobody-may-see"
 JOB = JobSubmission(
     "run-abcdefghjk-2", "ada", Resources(workers=3, cpus_per_worker=1.5), SECRET, "run-before"
 )
+SWEEP = replace(JOB, resources=Resources(cpus_per_worker=2), concurrency=8)
 ON_GPUS = replace(JOB, resources=Resources(workers=2, gpus_per_worker=2))
 
 
@@ -73,6 +73,7 @@ def containers_of(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
         (JOB, PODS),
         (JOB, replace(PODS, queue="users", pull_secrets=["pull"], environment={"A": "b"})),
         (ON_GPUS, replace(PODS, gpus=SLICES)),
+        (SWEEP, replace(PODS, autoscaled=True)),
     ],
 )
 def test_the_definition_of_kuberay_knows_every_field(
@@ -166,9 +167,57 @@ def test_a_first_step_fetches_the_snapshot_and_takes_no_gpu() -> None:
     assert SLICES.resource not in first["resources"]["limits"]
     assert worker["containers"][0]["resources"]["limits"][SLICES.resource] == "2"
     assert worker["nodeSelector"] == {"gpu": "a100"}
-    assert worker["tolerations"] == SLICES.tolerations
+    assert worker["tolerations"][2:] == SLICES.tolerations
     # The head keeps off the nodes with GPUs.
-    assert "tolerations" not in pods_of(made)["head"]["spec"]
+    head = pods_of(made)["head"]["spec"]["tolerations"]
+    assert head == worker["tolerations"][:2]
+    assert {one["key"] for one in head} == {
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    }
+    assert {one["tolerationSeconds"] for one in head} == {60}
+
+
+def test_workers_without_gpus_go_where_the_operator_says_and_heads_do_not() -> None:
+    spot = Nodes({"pool": "spot"}, [{"key": "spot", "operator": "Exists"}])
+    made = pods_of(rayjob(JOB, replace(PODS, others=spot)))
+    assert made["worker"]["spec"]["nodeSelector"] == {"pool": "spot"}
+    assert made["worker"]["spec"]["tolerations"][2:] == spot.tolerations
+    for name in ("head", "submitter"):
+        assert "nodeSelector" not in made[name]["spec"]
+        assert len(made[name]["spec"]["tolerations"]) == 2
+    on_gpus = pods_of(rayjob(ON_GPUS, replace(PODS, others=spot, gpus=SLICES)))
+    assert on_gpus["worker"]["spec"]["nodeSelector"] == {"gpu": "a100"}
+
+
+def test_a_sweep_has_a_worker_for_each_trial_that_runs_at_a_time() -> None:
+    cluster = rayjob(SWEEP, PODS)["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert (workers["replicas"], workers["minReplicas"], workers["maxReplicas"]) == (8, 8, 8)
+    assert "enableInTreeAutoscaling" not in cluster
+
+
+def test_an_autoscaled_sweep_begins_small_and_its_code_has_no_account() -> None:
+    autoscaled = replace(PODS, autoscaled=True, idle_seconds=90)
+    cluster = rayjob(SWEEP, autoscaled)["spec"]["rayClusterSpec"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert (workers["replicas"], workers["minReplicas"], workers["maxReplicas"]) == (1, 1, 8)
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["autoscalerOptions"]["idleTimeoutSeconds"] == 90
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    assert head["automountServiceAccountToken"] is False
+    (account,) = [one for one in head["volumes"] if "projected" in one]
+    # In the autoscaler's container, which KubeRay adds, and in none of the run's.
+    (mount,) = cluster["autoscalerOptions"]["volumeMounts"]
+    assert mount["name"] == account["name"]
+    assert mount["readOnly"] is True
+    for container in [*head["initContainers"], *head["containers"]]:
+        assert account["name"] not in {one["name"] for one in container["volumeMounts"]}
+    # A training needs all of its workers for as long as it is.
+    assert "enableInTreeAutoscaling" not in rayjob(JOB, autoscaled)["spec"]["rayClusterSpec"]
+    for version in ("1.25", "1.37"):
+        whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": head}
+        kubernetes_validate.validate(whole, version, strict=True)
 
 
 def test_gpus_that_no_pod_can_have_are_refused() -> None:

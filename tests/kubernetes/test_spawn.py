@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from api_world import serving
 from bed.api import CORE, KubeApi, Object
 from bed.control_plane import ControlPlane
-from cluster_hub import USERS, ClusterHub, until
+from cluster_hub import USERS, ClusterHub, cluster_hub, until
 
+from aiaas_hub.adapters.hub_events import HubEvent, HubEvents
+from aiaas_hub.adapters.records.usage import SqlUsageRecords
+from aiaas_hub.home import Home
+from aiaas_hub.housekeeping import Housekeeping, chores
 from aiaas_hub.local.hub_session import HubSession
+from aiaas_hub.page.sessions import OAuthClient
+from aiaas_hub.spawner.telling import Sending
 
 PODS = f"{CORE}/namespaces/{USERS}/pods"
 START_SECONDS = 25
@@ -45,21 +54,23 @@ PROFILES: list[dict[str, Any]] = [
 def hub(
     platform_objects: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ClusterHub]:
-    root = tmp_path_factory.mktemp("hub")
-    running = ClusterHub(platform_objects, root / "hub", PROFILES, START_SECONDS)
-    running.prepare()
-    try:
-        running.start_proxy()
-        running.start_hub()
+    root = tmp_path_factory.mktemp("hub") / "hub"
+    with cluster_hub(platform_objects, root, PROFILES, START_SECONDS) as running:
         yield running
-    finally:
-        running.stop()
 
 
 def pod_of(api: KubeApi, user: str) -> Object:
     pods = api.items(PODS, labelSelector=f"hub.jupyter.org/username={user}")
     assert len(pods) == 1, [pod["metadata"]["name"] for pod in pods]
     return pods[0]
+
+
+def claims_of(api: KubeApi, user: str) -> list[Object]:
+    return [
+        claim
+        for claim in api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")
+        if claim["metadata"]["annotations"].get("hub.jupyter.org/username") == user
+    ]
 
 
 def test_a_server_runs_in_a_pod_of_its_profile_and_ends_with_it(
@@ -100,10 +111,10 @@ def test_a_home_is_claimed_once_and_outlives_its_server(hub: ClusterHub, api: Ku
     }
     api.create(f"{CORE}/persistentvolumes", volume)
     hub.spawn("grace", profile="home")
-    claims = api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")
-    assert [claim["spec"]["resources"]["requests"] for claim in claims] == [{"storage": "1Gi"}]
+    (claim,) = claims_of(api, "grace")
+    assert claim["spec"]["resources"]["requests"] == {"storage": "1Gi"}
     hub.stop_server("grace")
-    assert len(api.items(f"{CORE}/namespaces/{USERS}/persistentvolumeclaims")) == 1
+    assert [one["metadata"]["uid"] for one in claims_of(api, "grace")] == [claim["metadata"]["uid"]]
 
 
 @pytest.mark.parametrize(
@@ -177,6 +188,41 @@ def test_a_restarted_hub_finds_its_servers(hub: ClusterHub, api: KubeApi) -> Non
     assert hub.server("ada")["ready"]
     assert pod_of(api, "ada")["metadata"]["uid"] == before
     hub.stop_server("ada")
+
+
+def test_servers_are_told_to_the_service_for_audit_and_usage(
+    hub: ClusterHub, tmp_path: Path
+) -> None:
+    """Those of the tests before too: the service was not there, and is now."""
+    begun = len(told(hub))
+    hub.spawn("metered", profile="gpu")
+    hub.stop_server("metered")
+    until(lambda: len(told(hub)) >= begun + 2, 20, hub.logs)
+    events = [event for event in told(hub) if event.owner == "metered" and event.span is not None]
+    assert [event.act for event in events] == ["server start", "server stop"]
+    token = (hub.root / "secrets" / "service_token").read_text()
+    client = OAuthClient("service-aiaas", token, "/", "http://127.0.0.1:9", "/")
+    with serving(Home(tmp_path / "home"), f"sqlite:///{tmp_path / 'r.sqlite'}", client) as world:
+        origin = str(world.client.base_url).partition("/services/")[0]
+        sending = Sending(HubEvents(hub.root / "hub-events"), f"{origin}/services/aiaas", token)
+        with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as http:
+            sending.send(http)
+        usage = SqlUsageRecords(world.database)
+        made = chores(world.services, usage, HubEvents(world.home.hub_events), None)
+        Housekeeping(made).tidy()
+        since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+        query = {"by": "server", "since": since}
+        lines = world.ok("GET", "/usage", "admin", params=query)["lines"]
+        [line] = [line for line in lines if line["key"] == "metered"]
+        # Two GPUs, for some seconds of this test.
+        assert line["gpu_hours"] == pytest.approx(2 * line["hours"])
+        assert 0 < line["hours"] < 0.1
+        entries = world.ok("GET", "/audit?object=servers/metered", "admin")["items"]
+        assert [entry["act"] for entry in entries] == ["server stop", "server start"]
+
+
+def told(hub: ClusterHub) -> list[HubEvent]:
+    return [event for _, event in HubEvents(hub.root / "hub-events").told()]
 
 
 def test_a_lost_node_is_told_and_the_server_starts_elsewhere(hub: ClusterHub, api: KubeApi) -> None:

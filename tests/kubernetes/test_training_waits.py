@@ -14,7 +14,7 @@ from training_pods import Training, run_pods, training
 
 from aiaas_hub.adapters import ray_kubernetes
 from aiaas_hub.adapters.kubernetes.client import Cluster
-from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
 from aiaas_hub.domain.ports import JobState, JobSubmission
 from aiaas_hub.schemas.errors import Unavailable
@@ -156,3 +156,51 @@ def test_a_job_that_no_run_has_any_more_is_stopped(
     world.engine.tend(lambda: {other.id})
     world.until(JOB, JobState.STOPPED)
     assert [job["metadata"]["name"] for job in rayjobs(world)] == [other.id]
+
+
+def test_a_head_that_another_took_the_place_of_has_lost_its_job(
+    world: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_kubernetes, "_TIDY_SECONDS", 0)
+    world.engine.submit(JOB)
+    world.until_it_says(JOB, "fit on no node")
+    # As if it had started on another head a while ago, of which the submitter still waits to hear.
+    said = {
+        "jobDeploymentStatus": "Running",
+        "jobStatus": "RUNNING",
+        "dashboardURL": "127.0.0.1:9",
+        "rayJobInfo": {"startTime": "2100-01-01T00:00:00Z"},
+    }
+    path = f"/apis/ray.io/v1/namespaces/{world.namespace}/rayjobs/{JOB.id}/status"
+    world.plane.api.patch(path, {"status": said})
+    world.engine.tend(lambda: {JOB.id})
+    world.until(JOB, JobState.RUNNING)
+    said["rayJobInfo"] = {"startTime": "2026-01-01T00:00:00Z"}
+    world.plane.api.patch(path, {"status": said})
+    world.engine.tend(lambda: {JOB.id})
+    status = world.until(JOB, JobState.LOST)
+    assert status is not None
+    assert status.message == (
+        "The pod of the Ray head that ran this was lost, and another took its place."
+    )
+    assert (rayjobs(world), world.pods()) == ([], [])
+
+
+def test_very_many_jobs_are_asked_for_in_turn_and_a_stopped_one_at_once(
+    world: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.engine.submit(JOB)
+    world.until_it_says(JOB, "fit on no node")
+    account = f"{world.namespace}:default"
+    # As with a thousand of them: the turn of each comes every 20 s.
+    monkeypatch.setattr(ray_kubernetes, "_ASKED_PER_SECOND", 1 / 20)
+    before = len(world.plane.asked(account))
+    for _ in range(100):
+        status = world.engine.status(JOB.id)
+        assert status is not None
+        assert status.state is JobState.PENDING
+    assert len(world.plane.asked(account)) == before
+    world.engine.stop(JOB.id)
+    assert world.engine.status(JOB.id) != status
+    monkeypatch.undo()
+    world.until(JOB, JobState.STOPPED)

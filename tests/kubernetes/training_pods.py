@@ -21,7 +21,7 @@ from ray_operator import RayOperator
 
 import aiaas_hub
 from aiaas_hub.adapters.kubernetes.client import Cluster
-from aiaas_hub.adapters.kubernetes.run_manifests import RunPods
+from aiaas_hub.adapters.kubernetes.run_settings import RunPods
 from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
 from aiaas_hub.domain.ports import JobState, JobStatus, JobSubmission
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import ipywidgets as widgets
 import pytest
 from api_world import World
 from notebook_shell import Notebook
@@ -12,6 +13,7 @@ from run_reports import JobSide, submit
 
 import aiaas_magics as aiaas
 from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.panels.deployment import Deployment
 from aiaas_magics.panels.deployment_form import deployment_form
@@ -176,8 +178,50 @@ def test_rows_are_tried_and_labels_shown(working: World, notebook: Notebook) -> 
     assert "2, 4, 6" in operation.answer
     assert not operation.asking_model
     assert "AIAAS_KEY" in operation.snippet
+    # Three numbers are no picture.
+    assert not operation.takes_text
+    assert (operation.picture_takes, operation.by_picture) == ("", False)
+    operation.try_picture(b"", "unit", invert=False)
     operation.language = "curl"
     assert operation.snippet.startswith("curl")
+
+
+@pytest.mark.parametrize(
+    ("spec", "label", "by_picture", "by_rows"),
+    [
+        (("float32", [1, 8, 8]), "rows", True, False),
+        (("float32", [64]), "rows", False, True),
+        (("string", [1]), "text", False, False),
+    ],
+)
+def test_the_form_is_what_the_signature_takes(
+    working: World,
+    spec: tuple[DType, list[int]],
+    label: str,
+    by_picture: bool,
+    by_rows: bool,
+) -> None:
+    panel = aiaas.panel("deploy")
+    operation = panel.model.operation
+    dtype, shape = spec
+    taken = TensorSpec.model_construct(name="x", dtype=dtype, shape=shape)
+    output = TensorSpec(name="y", dtype="float32", shape=[2])
+    operation._test_of(Signature.model_construct(inputs=[taken], outputs=[output], labels=None))
+    (typed,) = [one for one in controls_of(panel.widget) if isinstance(one, widgets.Textarea)]
+    (file,) = [one for one in controls_of(panel.widget) if isinstance(one, widgets.FileUpload)]
+    assert typed.description == label
+    assert typed.value == operation.sample != ""
+    assert operation.by_picture is by_picture
+    # Both ways are offered where the model may take both.
+    assert bool(operation.picture_takes) is (by_picture or by_rows)
+    assert file.accept == "image/*"
+    panel.close()
+
+
+def controls_of(widget: widgets.Widget) -> Iterator[widgets.Widget]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from controls_of(child)
 
 
 def test_no_platform_and_no_models(

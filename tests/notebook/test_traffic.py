@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,8 @@ from api_world import World
 from notebook_shell import Notebook
 
 import aiaas_magics
-from aiaas_hub.schemas.endpoints import Sample
+from aiaas_hub.domain.ports import ConvertedModel
+from aiaas_hub.schemas.endpoints import CanaryPlan, ModelFigures, Sample
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan, follow, publish
@@ -46,6 +50,11 @@ def test_a_canary_is_published_promoted_and_rolled_back(notebook: Notebook) -> N
     assert (first.action, first.by, first.after) == ("traffic", "alice", {1: 70, 2: 30})
     assert [change.why for change in endpoint.history()][2] == "better"
     assert "better" in repr(endpoint.history())
+    kept = notebook.run("%aiaas traffic digits 1=70 2=30 --sticky")
+    assert "version 2: 30 %; each caller stays with one" in repr(kept)
+    assert "sticky to a canary only" in notebook.refuses(
+        "%aiaas publish digits --model cnn --sticky"
+    )
 
 
 @pytest.mark.usefixtures("two")
@@ -73,6 +82,32 @@ def test_what_cannot_be_meant_is_said(notebook: Notebook) -> None:
     assert "no endpoint" in notebook.refuses("%aiaas rollback nothing")
 
 
+def test_a_shadow_is_published_and_seen_beside_what_serves(
+    working: World, notebook: Notebook
+) -> None:
+    working.model(onnx=b"one")
+    notebook.run("%aiaas publish digits --model cnn")
+    working.model(onnx=b"two")
+    endpoint = notebook.run("%aiaas publish digits --model cnn --shadow")
+    assert endpoint.traffic == {1: 100}
+    working.tick()
+    text = str(endpoint._repr_mimebundle_()["text/plain"])
+    assert "gets a copy of 100 % of the requests; waits for %aiaas promote" in text
+    assert "0.0% of 4 held-out rows answered otherwise than by version 1" in text
+    assert "shadow" in text.partition("requests")[2]
+    shown = notebook.run("%aiaas endpoint digits --statistics")
+    assert "copy of 100 %" in repr(shown)
+    assert notebook.run("%aiaas rollback digits --why 'too slow'").traffic == {1: 100}
+    assert "has no share" in notebook.refuses(
+        "%aiaas publish digits --model cnn --shadow 50 --canary 10"
+    )
+    assert "give 1 to 100" in notebook.refuses("%aiaas publish digits --model cnn --shadow 0")
+    endpoint = publish(aiaas_magics.models.get("cnn"), name="digits", shadow=30, bake=600)
+    assert endpoint.refresh().versions[0].plan == CanaryPlan(
+        percent=30, shadow=True, bake_seconds=600
+    )
+
+
 def test_options_of_serving(working: World, notebook: Notebook) -> None:
     working.model()
     endpoint = notebook.run(
@@ -89,6 +124,28 @@ def test_options_of_serving(working: World, notebook: Notebook) -> None:
     assert "instances" in notebook.refuses("%aiaas publish digits --model cnn --instances 0")
     with pytest.raises(InvalidInput, match="max_batch"):
         publish(aiaas_magics.models.get("cnn"), name="digits", max_batch=1000)
+
+
+def test_a_precision_is_told_with_what_it_changed(
+    working: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = [
+        ModelFigures(size_bytes=size, p50_ms=ms, rows_per_second=rate)
+        for size, ms, rate in ((4 << 20, 2.0, 800), (1 << 20, 1.5, 1000))
+    ]
+
+    @contextmanager
+    def converted(onnx: Path, *_: object) -> Iterator[ConvertedModel]:
+        yield ConvertedModel(onnx, *figures)
+
+    monkeypatch.setattr(working.reconciler._publisher._converter, "converted", converted)
+    working.model()
+    endpoint = notebook.run("%aiaas publish digits --model cnn --precision int8")
+    assert "served: in int8" in repr(endpoint)
+    assert (
+        "int8: 1.0 MiB instead of 4.0 MiB, 1.50 ms a row instead of 2.00, 1,000 rows a second "
+        "instead of 800; 0.0% of 4 held-out rows answered otherwise, at most 2% allowed"
+    ) in repr(endpoint)
 
 
 def test_a_bake_is_shown_and_waited_for(working: World, notebook: Notebook) -> None:

@@ -22,7 +22,7 @@ VERBS = [
     *("runs", "run", "logs", "metrics", "cancel", "resume", "attach", "models", "model"),
     *("publish", "endpoints", "endpoint", "predict", "compare", "traffic", "promote"),
     *("rollback", "retire", "keys", "lineage", "panel", "usage"),
-    *("dataset", "tag", "diff", "transform"),
+    *("dataset", "tag", "diff", "transform", "secret", "secrets"),
 ]
 
 OPTIONS = {
@@ -65,6 +65,7 @@ NAMES = {
     "panel": [],
     "Usage": ["to_pandas", "to_csv", "plot"],
     "usage": [],
+    "secrets": ["list", "set", "delete"],
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from traitlets.config.loader import PyFileConfigLoader
 
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.spawner.culling import arbiter, wants_culler
-from aiaas_magics.lab.activity import note_busy
+from aiaas_magics.lab.activity import Activity
 
 PROFILES = """
 profiles:
@@ -77,11 +77,13 @@ class Kernels(dict[str, str]):
         return SimpleNamespace(execution_state=self[kernel])
 
 
-def test_a_busy_kernel_is_activity_and_an_idle_one_is_not() -> None:
+def test_a_busy_kernel_or_a_followed_run_is_activity_and_an_idle_one_is_not() -> None:
     settings: dict[str, Any] = {"kernel_manager": Kernels(a="idle"), "last_activity_times": {}}
-    assert not note_busy(settings)
+    assert not Activity(settings).note()
     assert not settings["last_activity_times"]
+    assert Activity(settings, lambda: 1).note()
+    settings["last_activity_times"].clear()
     settings["kernel_manager"]["b"] = "busy"
-    assert note_busy(settings)
+    assert Activity(settings).note()
     [at] = settings["last_activity_times"].values()
     assert datetime.now(UTC) - at < timedelta(minutes=1)

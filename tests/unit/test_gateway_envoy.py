@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,8 +22,15 @@ from aiaas_hub.gateway.bootstrap import (
     bootstrap,
     to_text,
 )
-from aiaas_hub.gateway.clusters import cluster_configuration, cluster_name
+from aiaas_hub.gateway.clusters import (
+    cluster_configuration,
+    cluster_name,
+    mirror_name,
+    predict_name,
+    shadow_name,
+)
 from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.mirrors import mirror_configuration
 from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
 
@@ -132,6 +141,54 @@ def _inference(
     return [binary, plain]
 
 
+def _predictions(
+    who: Callable[[], object], chooses: object, infers: object
+) -> list[dict[str, Any]]:
+    """TensorFlow Serving's paths of the versions 4, 5 and 6, which share 50, 30 and 20 percent: by
+    the number in the path, by the header, by the share; and what is asked about them."""
+    models = "/ann/digits/v1/models/[^/:]+"
+    verb = "(?::|%3[Aa])predict"
+    found = []
+    for how in ("path", "header", "share"):
+        for model, version, share in (("d-1", 4, 50), ("d-2", 5, 80), ("d-2", 6, None)):
+            entry: dict[str, Any] = _entry(
+                "POST",
+                f"{models}/versions/{version}{verb}" if how == "path" else f"{models}{verb}",
+                f"/v1/models/{model}/versions/{version}:predict",
+                version,
+                infers if how == "share" else chooses,
+                share if how == "share" else None,
+            )
+            entry["route"]["cluster"] = predict_name("ann")
+            entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
+                "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+                "buffer": {"max_request_bytes": 8 << 20},
+            }
+            chosen: dict[str, Any] = {"name": "x-aiaas-version"}
+            if how == "header":
+                chosen["string_match"] = {"exact": str(version)}
+                entry["match"]["headers"].append(chosen)
+            elif how == "share":
+                entry["match"]["headers"].append({**chosen, "present_match": False})
+                entry["stat_prefix"] = f"{model}-v{version}"
+            found.append(entry)
+    asked: dict[str, Any] = _entry(
+        "GET",
+        f"{models}(?:/versions/[^/]+)?(/metadata)?",
+        r"/v1/models/d-1/versions/4\1",
+        4,
+        who(),
+    )
+    asked["route"]["cluster"] = predict_name("ann")
+    asked["request_headers_to_add"] = [
+        {
+            "header": {"key": "x-aiaas-endpoint", "value": "digits"},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+    ]
+    return [*found, asked]
+
+
 def _list(entries: list[dict[str, object]]) -> dict[str, object]:
     routes = {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteList",
@@ -206,6 +263,7 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
             *_inference(infer, first, 4, infers, 50, statistics="d-1-v4"),
             *_inference(infer, second, 5, infers, 80, statistics="d-2-v5"),
             *_inference(infer, third, 6, infers, statistics="d-2-v6"),
+            *_predictions(who, chooses, infers),
             _entry(
                 "GET",
                 f"/ann/digits/v2/(?:health(/ready)|{model}(/ready)?)",
@@ -223,9 +281,10 @@ def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
     route = Route("ann", "digits", targets, "ann/digits")
     for entry in _lists([route])["/ann/digits/"]:
         if "versions/1" in to_text(entry):
-            assert {"name": "x-aiaas-version", "string_match": {"exact": "1"}} in entry["match"][
-                "headers"
-            ]
+            by_header = {"name": "x-aiaas-version", "string_match": {"exact": "1"}}
+            by_path = "/versions/1(" in entry["match"]["safe_regex"]["regex"]
+            assert by_header in entry["match"]["headers"] or by_path
+            assert '"scope"' in to_text(entry), "only for who may choose"
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
 
@@ -267,12 +326,51 @@ def test_a_path_begins_with_its_own_endpoints_list(owner: str) -> None:
             ), path
 
 
+def test_a_sticky_endpoint_has_a_list_for_each_version_and_a_hash_that_chooses() -> None:
+    targets = [RouteTarget("d", 1, 70), RouteTarget("d", 2, 0), RouteTarget("d", 3, 30)]
+    route = Route("ann", "digits", targets, "ann/digits", sticky=True)
+    (document,) = route_configuration([route])["resources"]
+    tree = document["virtual_hosts"][0]["matcher"]["matcher_tree"]["prefix_match_map"]["map"]
+    (below,) = tree["/ann/digits/"]["matcher"]["matcher_list"]["matchers"]
+    assert below["predicate"]["single_predicate"]["value_match"] == {
+        "safe_regex": {"google_re2": {}, "regex": "/ann/digits/.*"}
+    }
+    # What is no sticky endpoint's address has nothing here.
+    assert tree["/ann/digits/"]["matcher"]["on_no_match"] == _list([])
+    (named,) = below["on_match"]["matcher"]["matcher_list"]["matchers"]
+    keyed = below["on_match"]["matcher"]["on_no_match"]
+    alone = [
+        _lists(
+            [
+                Route(
+                    "ann",
+                    "digits",
+                    [RouteTarget("d", v, 100 * (v == of)) for v in (1, 2, 3)],
+                    "ann/digits",
+                )
+            ]
+        )["/ann/digits/"]
+        for of in (1, 3)
+    ]
+    for branch, header in ((named["on_match"], "x-aiaas-sticky"), (keyed, "authorization")):
+        (newest,) = branch["matcher"]["matcher_list"]["matchers"]
+        found = newest["predicate"]["single_predicate"]
+        assert found["input"]["typed_config"]["header_name"] == header
+        hashing = found["custom_match"]["typed_config"]
+        assert (hashing["threshold"], hashing["modulo"]) == (70, 100)
+        for one, wanted in ((branch["matcher"]["on_no_match"], 0), (newest["on_match"], 1)):
+            assert one["action"]["typed_config"]["routes"] == alone[wanted]
+    # One version that has all, and an endpoint beside it, are as they were.
+    whole = Route("ann", "digits", [RouteTarget("d", 1, 100)], "ann/digits", sticky=True)
+    assert _lists([whole])["/ann/digits/"][0]["match"]["headers"]
+
+
 def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
     routes = [
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
         for n in range(300)
     ]
-    assert max(len(entries) for entries in _lists(routes).values()) < 10
+    assert max(len(entries) for entries in _lists(routes).values()) < 15
 
 
 def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
@@ -296,12 +394,79 @@ def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
 
 
 def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
-    document = cluster_configuration(["bob", "ann", "ann"], tmp_path / "http", 10)
+    mirror, predict = tmp_path / "mirror", tmp_path / "predict"
+    ways_of = partial(cluster_configuration, predict=predict, mirror=mirror)
+    document = ways_of(["bob", "ann", "ann"], tmp_path / "http", 10)
     names = [cluster["name"] for cluster in document["resources"]]
-    assert names == [cluster_name("ann"), cluster_name("bob")]
+    each = [name(owner) for owner in ("ann", "bob") for name in (cluster_name, predict_name)]
+    assert names == sorted(each)
     (threshold,) = document["resources"][0]["circuit_breakers"]["thresholds"]
     assert threshold == {"max_connections": 10, "max_pending_requests": 20, "max_requests": 30}
-    assert cluster_configuration([], tmp_path, 10)["resources"] == []
+    assert ways_of([], tmp_path, 10)["resources"] == []
+    with_shadow = ways_of(["bob", "ann"], tmp_path / "http", 10, shadowed=["ann"])
+    ways = {
+        cluster["name"]: cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        for cluster in with_shadow["resources"]
+    }
+    assert len(ways) == len(with_shadow["resources"]) == 7
+    assert ways == {
+        cluster_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+        cluster_name("bob"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+        predict_name("ann"): {"address": {"pipe": {"path": str(predict)}}},
+        predict_name("bob"): {"address": {"pipe": {"path": str(predict)}}},
+        predict_name("ann", shadow=True): {"address": {"pipe": {"path": str(predict)}}},
+        mirror_name("ann"): {"address": {"pipe": {"path": str(mirror)}}},
+        shadow_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
+    }
+
+
+def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
+    targets = [RouteTarget("d", 1, 60), RouteTarget("d", 2, 40), RouteTarget("e", 3, 0)]
+    shadow = RouteTarget("e", 3, 25, timeout_seconds=2.5)
+    route = Route("ann", "digits", targets, "ann/digits", shadow=shadow)
+    copied = [e for e in _lists([route])["/ann/digits/"] if "request_mirror_policies" in to_text(e)]
+    # Two versions, each by tensors in binary, by JSON and by TensorFlow Serving's; nothing by an
+    # exact version.
+    assert [entry["stat_prefix"] for entry in copied] == [
+        *["d-v1", "d-v1", "d-v2", "d-v2"],
+        *["d-v1", "d-v2"],
+    ]
+    assert copied[0]["route"]["request_mirror_policies"] == [
+        {
+            "cluster": mirror_name("ann"),
+            "runtime_fraction": {"default_value": {"numerator": 25, "denominator": "HUNDRED"}},
+            "disable_shadow_host_suffix_append": True,
+        }
+    ]
+    (mirrors,) = mirror_configuration([route])["resources"]
+    assert mirrors["name"] == "mirrors"
+    (host,) = mirrors["virtual_hosts"]
+    assert host == {
+        "name": "gateway",
+        "domains": ["*"],
+        "routes": [
+            {
+                "match": {"path": f"{path}/models/d/versions/{version}{verb}"},
+                "stat_prefix": "e-v3",
+                "route": {
+                    "cluster": cluster,
+                    "timeout": "2.5s",
+                    "prefix_rewrite": f"{path}/models/e/versions/3{verb}",
+                    "retry_policy": {
+                        "retry_on": "connect-failure,reset-before-request",
+                        "num_retries": 2,
+                    },
+                },
+            }
+            for path, verb, cluster in (
+                ("/v2", "/infer", shadow_name("ann")),
+                ("/v1", ":predict", predict_name("ann", shadow=True)),
+            )
+            for version in (1, 2)
+        ],
+    }
+    plain = Route("bob", "digits", targets, "bob/digits")
+    assert mirror_configuration([plain])["resources"][0]["virtual_hosts"][0]["routes"] == []
 
 
 def test_statistics_are_read_per_version() -> None:
@@ -352,10 +517,14 @@ def test_the_bootstrap_holds_the_guards() -> None:
         admin=Path("/h/admin"),
         clusters=Path("/h/clusters.json"),
         routes=Path("/h/routes.json"),
+        mirror=Path("/h/mirror"),
+        mirrors=Path("/h/mirrors.json"),
         jwks={"keys": []},
     )
     assert config["admin"] == {"address": {"pipe": {"path": "/h/admin", "mode": 0o600}}}
-    (listener,) = config["static_resources"]["listeners"]
+    listener, mirror = config["static_resources"]["listeners"]
+    # Without a key's check, so never on a port.
+    assert mirror["address"] == {"pipe": {"path": "/h/mirror", "mode": 0o600}}
     assert listener["address"] == {"socket_address": {"address": "127.0.0.1", "port_value": 1234}}
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     assert [entry["name"].rpartition(".")[2] for entry in manager["http_filters"]] == [

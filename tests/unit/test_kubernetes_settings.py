@@ -59,7 +59,7 @@ def test_workers_with_gpus_go_where_a_profile_says(tmp_path: Path) -> None:
     assert gpus.resource == "nvidia.com/mig-1g.10gb"
     assert gpus.node_selector == {"gpu": "a100"}
     assert gpus.tolerations == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    with pytest.raises(InvalidInput, match="no profile 'other' with GPUs"):
+    with pytest.raises(InvalidInput, match="no profile 'other'"):
         run_pods(ServiceConfig(**settings, kubernetes_gpu_profile="other"))
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -358,6 +359,26 @@ def test_a_body_that_cannot_be_is_refused_here(
     assert not service.asked
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(f"runs/{RUN}/resume", None), ("endpoints/eve/flowers/keys", {"expires_in_days": 1})],
+)
+def test_a_repeat_is_known_as_one(
+    visitor: httpx.Client, service: TestService, path: str, body: dict[str, Any] | None
+) -> None:
+    key = {"Idempotency-Key": "0f8fad5b-d9cb-469f-a165-70867728950e"}
+    visitor.post(f"aiaas/api/v1/{path}", json=body, headers=key)
+    assert service.asked[-1][2].items() >= key.items()
+    visitor.post(f"aiaas/api/v1/{path}", json=body)
+    assert "Idempotency-Key" not in service.asked[-1][2]
+    # Whatever else it is does not get there.
+    answer = visitor.post(
+        f"aiaas/api/v1/{path}", json=body, headers={"Idempotency-Key": "a key; b=c"}
+    )
+    assert answer.status_code == 400
+    assert len(service.asked) == 2
+
+
 def test_no_answer_becomes_a_page_of_the_notebook_server(
     visitor: httpx.Client, service: TestService
 ) -> None:
@@ -529,3 +550,35 @@ def test_somebody_whom_the_owner_lets_in_does_not_get_the_owners_runs(
         answer = client.delete("aiaas/api/v1/endpoints/eve/flowers")
         assert answer.status_code == 403
     assert not served.asked
+
+
+def test_a_page_that_reads_keeps_no_server_and_keys_do(tmp_path: Path) -> None:
+    environ = {"AIAAS_URL": "http://127.0.0.1:9", "AIAAS_IDLE_SECONDS": "600"}
+    with notebook_server(tmp_path, AIAAS_WARN_SECONDS="60", **environ) as visitor:
+
+        def left() -> float:
+            answer = visitor.get("aiaas/ending").raise_for_status().json()
+            assert (answer["why"], answer["warn_seconds"]) == ("idle", 60)
+            return float(answer["seconds_left"])
+
+        time.sleep(1.5)
+        visitor.get("api/contents").raise_for_status()
+        visitor.get("api/sessions").raise_for_status()
+        assert left() < 599
+        assert visitor.post("aiaas/ending").status_code == 204
+        assert left() > 599.5
+        time.sleep(1.5)
+        visitor.put("api/contents/new.txt", json={"type": "file", "format": "text", "content": ""})
+        assert left() > 599.5
+
+        stranger = httpx.Client(base_url=visitor.base_url)
+        with stranger:
+            assert stranger.get("aiaas/ending").status_code == 403
+            assert stranger.post("aiaas/ending").status_code == 403
+
+
+def test_a_visitors_keys_do_not_keep_somebody_elses_server(tmp_path: Path) -> None:
+    environ = {"AIAAS_URL": "http://127.0.0.1:9", "JUPYTERHUB_USER": "somebody-else"}
+    with notebook_server(tmp_path, **environ) as visitor:
+        assert visitor.post("aiaas/ending").status_code == 403
+        assert visitor.get("aiaas/ending").json() == {"seconds_left": None}

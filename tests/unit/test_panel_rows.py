@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.models import Signature
-from aiaas_magics.panels.rows import Answer, example_rows, parse_rows
+from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics.panels.rows import Answer, example_rows, parse_rows, takes_text
 
 
 def signature(*shapes: list[int | None], dtype: str = "float32") -> Signature:
@@ -65,6 +65,46 @@ def test_mistakes_say_what_would_do(text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as refusal:
         parse_rows(text, signature([3]))
     assert refusal.value.remedy
+
+
+def strings(*shape: int | None) -> Signature:
+    """A signature whose input is a string, whatever a service of today knows of strings."""
+    texts = signature([1])
+    texts.inputs[0] = TensorSpec.model_construct(name="text", dtype="string", shape=list(shape))
+    return texts
+
+
+@pytest.mark.parametrize("shape", [[1], [], [None]])
+def test_a_text_is_one_row(shape: list[int | None]) -> None:
+    takes = strings(*shape)
+    assert takes_text(takes)
+    text = ' [not JSON]\n{"é": 1}, 2\n'
+    array = parse_rows(text, takes)["text"]
+    assert (array.dtype, array.shape) == (np.dtype(object), (1, *(1 for _ in shape)))
+    assert array.reshape(-1).tolist() == [text]
+    assert parse_rows(example_rows(takes), takes)["text"].size == 1
+    with pytest.raises(InvalidInput, match="no text to send"):
+        parse_rows(" \n", takes)
+
+
+def test_several_texts_are_json() -> None:
+    takes = strings(2)
+    assert not takes_text(takes)
+    array = parse_rows('[["a", "b"], ["c", "d"]]', takes)["text"]
+    assert (array.dtype, array.tolist()) == (np.dtype(object), [["a", "b"], ["c", "d"]])
+    assert parse_rows(example_rows(takes), takes)["text"].tolist() == [["", ""]]
+    for mistake in ("a b", "[[1, 2]]"):
+        with pytest.raises(InvalidInput):
+            parse_rows(mistake, takes)
+
+
+def test_an_answer_may_be_made_of_texts() -> None:
+    said = np.array([[b"caf\xc3\xa9 <b>"], [b"\xff\x1b[31m"]], dtype=object)
+    answer = Answer({"label": said}, ["cat", "dog"], 1)
+    assert answer.titles == ["row", "label"]
+    assert answer.lines[0] == ["1", "café <b>"]
+    assert "\x1b" not in answer.lines[1][1]
+    assert "&lt;b&gt;" in answer.html()
 
 
 def test_several_inputs_need_their_names() -> None:

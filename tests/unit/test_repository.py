@@ -74,7 +74,7 @@ def test_the_configuration_as_it_was_asked_for() -> None:
     found = json_format.MessageToDict(parsed, preserving_proto_field_name=True)
     assert found["max_batch_size"] == 16
     assert found["instance_group"] == [{"count": 3, "kind": "KIND_CPU"}]
-    queue = {"default_timeout_microseconds": "250000"}
+    queue = {"default_timeout_microseconds": "375000"}
     assert found["dynamic_batching"] == {"default_queue_policy": queue}
     # The service warms it up itself: Triton would want files in the model's directory.
     assert "model_warmup" not in found

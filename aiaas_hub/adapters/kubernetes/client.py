@@ -1,7 +1,7 @@
 """The Kubernetes API as plain objects, through the official client.
 
 Every call raises `Unavailable` while the API server cannot be asked or does not let the service do
-what it is there for: a run then waits, and says why.
+what it is there for: whatever asked then waits, and says why.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 _TIMEOUT = (3, 20)
 """Seconds to connect, and between bytes."""
-_LATER = "The run goes on as soon as it is."
+_LATER = "What waits for it goes on as soon as it does."
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ SECRETS = Kind("/api/v1", "secrets")
 CONFIG_MAPS = Kind("/api/v1", "configmaps")
 PODS = Kind("/api/v1", "pods")
 EVENTS = Kind("/api/v1", "events")
+DEPLOYMENTS = Kind("/apis/apps/v1", "deployments")
+SERVICES = Kind("/api/v1", "services")
 WORKLOADS = Kind("/apis/kueue.x-k8s.io/v1beta1", "workloads")
 
 
@@ -104,6 +106,25 @@ class Cluster:
                 return []
             raise _explained(error) from error
 
+    def replace(self, kind: Kind, name: str, body: Object) -> Object | None:
+        """The object as it is then; None if there is none, or it is another one than `body` was
+        made from, by its resourceVersion."""
+        try:
+            return self._call("PUT", kind, name, query={"fieldValidation": "Strict"}, body=body)
+        except ApiException as error:
+            if error.status in (404, 409):
+                return None
+            raise _explained(error) from error
+
+    def annotate(self, kind: Kind, name: str, annotations: Mapping[str, str]) -> None:
+        """Nothing happens if there is no such object."""
+        body = {"metadata": {"annotations": dict(annotations)}}
+        try:
+            self._call("PATCH", kind, name, body=body)
+        except ApiException as error:
+            if error.status != 404:
+                raise _explained(error) from error
+
     def delete(self, kind: Kind, name: str) -> None:
         """Nothing happens if there is no such object. What it owns goes after it."""
         try:
@@ -121,13 +142,16 @@ class Cluster:
         body: Object | None = None,
     ) -> Object:
         path = f"{kind.prefix}/namespaces/{self._namespace}/{kind.plural}"
+        headers = {"Accept": "application/json"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
         with _reached():
             response = self._api.call_api(
                 *self._api.param_serialize(
                     method,
                     f"{path}/{name}" if name else path,
                     query_params=list((query or {}).items()),
-                    header_params={"Accept": "application/json"},
+                    header_params=headers,
                     body=body,
                     auth_settings=["BearerToken"],
                 ),
@@ -158,12 +182,13 @@ def _explained(error: ApiException) -> Exception:
     words = _words(error)
     if error.status == 403 and "exceeded quota" in words:
         return Unavailable(
-            f"The namespace's quota is used up: {words}", remedy="Runs go on when others end."
+            f"The namespace's quota is used up: {words}", remedy="It goes on when other pods end."
         )
     if error.status in (401, 403):
         return Unavailable(
             f"Kubernetes does not let the service do this: {words}",
-            remedy="An administrator gives its account the role for runs: see docs/training.md.",
+            remedy="An administrator gives its account the role that is meant for it: see "
+            "docs/kubernetes.md.",
         )
     if error.status >= 500 or error.status == 429:
         return Unavailable("The Kubernetes API server is in trouble.", remedy=_LATER)

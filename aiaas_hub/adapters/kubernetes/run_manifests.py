@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiaas_hub.adapters.kubernetes import autoscaling
+from aiaas_hub.adapters.kubernetes.confinement import confined
+from aiaas_hub.adapters.kubernetes.run_settings import GpuNodes, RunPods
 from aiaas_hub.domain.ports import JobSubmission
 from aiaas_hub.schemas.assignments import Assignment, trial_storage
 from aiaas_hub.schemas.errors import InternalError, InvalidInput
@@ -28,7 +29,10 @@ PLATFORM_LABEL = "aiaas.hub/platform"
 SUBMISSION_LABEL = "aiaas.hub/submission"
 RUN_LABEL = "aiaas.hub/run"
 OWNER_ANNOTATION = "aiaas.hub/owner"
+LOST_ANNOTATION = "aiaas.hub/lost"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+HEAD = "ray.io/node-type=head"
+"""How KubeRay labels the pods of heads."""
 
 TOKEN_KEY = "token"  # noqa: S105 - the name of a file
 _TOKENS = Path("/var/run/secrets/aiaas")
@@ -40,42 +44,6 @@ _MAX_NAME = 47
 """Of a RayJob: KubeRay makes longer names of it."""
 _DRIVER = "python -m aiaas_magics.runtime.driver"
 _GRACE_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class GpuNodes:
-    """Where workers with GPUs go, and what a GPU is called there."""
-
-    resource: str
-    """`nvidia.com/gpu`, or a slice's: `nvidia.com/mig-1g.10gb`."""
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: Sequence[Object] = ()
-
-
-@dataclass(frozen=True)
-class RunPods:
-    """What an operator says of the pods of runs."""
-
-    namespace: str
-    platform: str
-    """A label's value: two platforms may share a namespace."""
-    image: str
-    ray_version: str
-    """Of the image; KubeRay wants to know."""
-    api_url: str
-    """The service as pods reach it, up to …/api/v1."""
-    storage_claim: str
-    """A ReadWriteMany claim for checkpoints, in the same namespace."""
-    worker_memory: str = "4Gi"
-    head_cpus: float = 1
-    head_memory: str = "4Gi"
-    keep_seconds: int = 3600
-    """How long a RayJob that is over is kept."""
-    queue: str = ""
-    """A LocalQueue of Kueue; empty: none."""
-    gpus: GpuNodes | None = None
-    pull_secrets: Sequence[str] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def assignment(job: JobSubmission, pods: RunPods) -> Assignment:
@@ -117,6 +85,11 @@ def rayjob(job: JobSubmission, pods: RunPods) -> Object:
             "workerGroupSpecs": [_workers(job, pods)],
         },
     }
+    if _is_autoscaled(job, pods):
+        spec["rayClusterSpec"] |= {
+            "enableInTreeAutoscaling": True,
+            "autoscalerOptions": autoscaling.options(pods),
+        }
     metadata = _metadata(job, pods)
     if pods.queue:
         metadata["labels"][QUEUE_LABEL] = pods.queue
@@ -147,17 +120,17 @@ def token_secret(job: JobSubmission, pods: RunPods, owner_uid: str) -> Object:
     }
 
 
-def stop_mark(submission_id: str, pods: RunPods) -> Object:
-    """Says that this job was stopped. It outlives the RayJob: the id is never used again."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name_of(submission_id),
-            "namespace": pods.namespace,
-            "labels": labels(submission_id, pods),
-        },
+def stop_mark(submission_id: str, pods: RunPods, lost: str = "") -> Object:
+    """Says that this job was stopped, or how it was `lost`. It outlives the RayJob: the id is never
+    used again."""
+    metadata: Object = {
+        "name": name_of(submission_id),
+        "namespace": pods.namespace,
+        "labels": labels(submission_id, pods),
     }
+    if lost:
+        metadata["annotations"] = {LOST_ANNOTATION: lost}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
 
 def name_of(submission_id: str) -> str:
@@ -206,12 +179,20 @@ def _metadata(job: JobSubmission, pods: RunPods) -> Object:
     }
 
 
+def _is_autoscaled(job: JobSubmission, pods: RunPods) -> bool:
+    """A run of one training needs all its workers from its first step to its last."""
+    return pods.autoscaled and job.concurrency > 1
+
+
 def _head(job: JobSubmission, pods: RunPods) -> Object:
     resources = {"cpu": f"{pods.head_cpus:g}", "memory": pods.head_memory}
+    template = _pod(job, pods, "ray-head", resources)
+    if _is_autoscaled(job, pods):
+        template["spec"]["volumes"].append(autoscaling.account())
     return {
         # Workers have nodes of their own, and the driver needs none of Ray's processors.
         "rayStartParams": {"num-cpus": "0", "num-gpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - of its pod
-        "template": _pod(job, pods, "ray-head", resources),
+        "template": template,
     }
 
 
@@ -219,22 +200,22 @@ def _workers(job: JobSubmission, pods: RunPods) -> Object:
     asked = job.resources
     resources = {"cpu": f"{asked.cpus_per_worker:g}", "memory": pods.worker_memory}
     start = {"num-cpus": str(math.ceil(asked.cpus_per_worker)), "num-gpus": "0"}
-    nodes = None
+    nodes = pods.others
     if asked.gpus_per_worker:
-        nodes = _gpu_nodes(job, pods)
+        nodes = gpu_nodes = _gpu_nodes(job, pods)
         count = str(int(asked.gpus_per_worker))
-        resources[nodes.resource] = start["num-gpus"] = count
+        resources[gpu_nodes.resource] = start["num-gpus"] = count
     template = _pod(job, pods, "ray-worker", resources)
-    if nodes is not None:
-        if nodes.node_selector:
-            template["spec"]["nodeSelector"] = dict(nodes.node_selector)
-        if nodes.tolerations:
-            template["spec"]["tolerations"] = [dict(one) for one in nodes.tolerations]
+    if nodes.node_selector:
+        template["spec"]["nodeSelector"] = dict(nodes.node_selector)
+    template["spec"]["tolerations"] += [dict(one) for one in nodes.tolerations]
+    most = asked.workers * job.concurrency
+    least = asked.workers if _is_autoscaled(job, pods) else most
     return {
         "groupName": "workers",
-        "replicas": asked.workers,
-        "minReplicas": asked.workers,
-        "maxReplicas": asked.workers,
+        "replicas": least,
+        "minReplicas": least,
+        "maxReplicas": most,
         "rayStartParams": start,
         "template": template,
     }
@@ -284,7 +265,7 @@ def _pod(job: JobSubmission, pods: RunPods, name: str, resources: dict[str, str]
             **more,
             "env": environment,
             "resources": {"requests": dict(resources), "limits": dict(resources)},
-            "securityContext": _confined(),
+            "securityContext": confined(),
             "volumeMounts": mounts,
         }
 
@@ -312,11 +293,29 @@ def _submitter(job: JobSubmission, pods: RunPods) -> Object:
             "requests": {"cpu": "100m", "memory": "256Mi"},
             "limits": {"cpu": "1", "memory": "1Gi"},
         },
-        "securityContext": _confined(),
+        "securityContext": confined(),
     }
     return {
         "metadata": _pod_metadata(job, pods),
-        "spec": {**_pod_rules(pods), "containers": [container]},
+        "spec": {
+            **_pod_rules(pods),
+            "affinity": {"podAffinity": _beside_head(job, pods)},
+            "containers": [container],
+        },
+    }
+
+
+def _beside_head(job: JobSubmission, pods: RunPods) -> Object:
+    """Without what submitted it KubeRay gives a job up: where the head is, both live or neither."""
+    key, _, value = HEAD.partition("=")
+    term = {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {**labels(job.id, pods), key: value}},
+    }
+    return {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 100, "podAffinityTerm": term}
+        ]
     }
 
 
@@ -328,6 +327,7 @@ def _pod_rules(pods: RunPods) -> Object:
     rules: Object = {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "tolerations": _patience(pods),
         # A run has no business with the cluster's API.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -345,5 +345,14 @@ def _pod_rules(pods: RunPods) -> Object:
     return rules
 
 
-def _confined() -> Object:
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+def _patience(pods: RunPods) -> list[Object]:
+    """Else Kubernetes waits five minutes before it gives up the pods of a silent node."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{silence}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": pods.node_patience_seconds,
+        }
+        for silence in ("not-ready", "unreachable")
+    ]

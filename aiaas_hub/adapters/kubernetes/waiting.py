@@ -1,4 +1,4 @@
-"""What a job on Kubernetes waits for, in words. Pure: objects in, a sentence out.
+"""What pods on Kubernetes wait for, in words. Pure: objects in, a sentence out.
 
 The words of the cluster's own parts are kept where they say what a user can act on: which quota,
 which image, what no node has.
@@ -32,7 +32,7 @@ def pending_reason(
     for it."""
     for sentence in _reasons(rayjob, pods, warnings, workloads):
         return sentence
-    running = sum(_is_ready(pod) for pod in pods)
+    running = sum(is_ready(pod) for pod in pods)
     return f"starting pods: {running} of {len(pods)} are ready" if pods else "starting pods"
 
 
@@ -41,6 +41,18 @@ def _reasons(
 ) -> Iterator[str]:
     if rayjob["spec"].get("suspend"):
         yield _queued(rayjob, workloads)
+    yield from pod_reasons(pods)
+    for words in (_not_made(rayjob), *reversed(warnings)):
+        if quota := re.search(r"exceeded quota: (.+)", words):
+            yield f"the namespace's quota is used up: {_short(quota[1])}"
+        elif words:
+            yield f"its pods cannot be made: {_short(words)}"
+    if not rayjob.get("status", {}).get("jobDeploymentStatus") and _age(rayjob) > OPERATOR_PATIENCE:
+        yield "no KubeRay operator has taken it up; see that one runs and watches this namespace"
+
+
+def pod_reasons(pods: Sequence[Object]) -> Iterator[str]:
+    """Why pods do not start, the most telling first."""
     for name, container, waiting in _waiting(pods):
         reason, words = waiting.get("reason", ""), _short(waiting.get("message", ""))
         if reason in _UNPULLABLE:
@@ -52,13 +64,6 @@ def _reasons(
     homeless = [found for pod in pods if (found := _unschedulable(pod)) is not None]
     if homeless:
         yield f"{len(homeless)} of {len(pods)} pods fit on no node: {_short(homeless[0])}"
-    for words in (_not_made(rayjob), *reversed(warnings)):
-        if quota := re.search(r"exceeded quota: (.+)", words):
-            yield f"the namespace's quota is used up: {_short(quota[1])}"
-        elif words:
-            yield f"its pods cannot be made: {_short(words)}"
-    if not rayjob.get("status", {}).get("jobDeploymentStatus") and _age(rayjob) > OPERATOR_PATIENCE:
-        yield "no KubeRay operator has taken it up; see that one runs and watches this namespace"
 
 
 def _queued(rayjob: Object, workloads: Sequence[Object]) -> str:
@@ -95,7 +100,8 @@ def _not_made(rayjob: Object) -> str:
     return ""
 
 
-def _is_ready(pod: Object) -> bool:
+def is_ready(pod: Object) -> bool:
+    """Whether the cluster counts a pod as ready."""
     conditions = pod.get("status", {}).get("conditions") or []
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 

@@ -74,6 +74,7 @@ class SqlEndpointRecords:
                     latest_version=0,
                     traffic={},
                     former={},
+                    sticky=False,
                 )
                 session.add(row)
                 session.flush()
@@ -176,6 +177,8 @@ class SqlEndpointRecords:
             now = datetime.now(UTC)
             before = row.traffic
             row.traffic, row.former = _stored(shift.traffic), _stored(shift.former)
+            if shift.sticky is not None:
+                row.sticky = shift.sticky
             row.updated_at = now
             for number, (state, error) in shift.states.items():
                 version = session.get_one(EndpointVersionRow, (row.id, number))
@@ -355,6 +358,7 @@ def _endpoint(session: Session, row: EndpointRow) -> Endpoint:
         state=versions[0].state,
         traffic=_read(row.traffic),
         former=_read(row.former),
+        sticky=row.sticky,
         versions=versions,
         url="",
         created_at=row.created_at,

@@ -114,6 +114,20 @@ class MemberRow(Base):
     groups: Mapped[list[Any]]
 
 
+class SecretRow(Base):
+    """A user's credentials for storage, as only the platform's key opens them."""
+
+    __tablename__ = "secrets"
+
+    owner: Mapped[str] = mapped_column(String(255), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
 class DatasetRow(Base):
     __tablename__ = "datasets"
     __table_args__ = (
@@ -328,6 +342,8 @@ class EndpointRow(Base):
     """Desired: version (JSON keys are strings) → percent."""
     former: Mapped[dict[str, Any]]
     """The traffic that a rollback leads back to."""
+    sticky: Mapped[bool]
+    """Whether the same caller always comes to the same version."""
 
 
 class EndpointVersionRow(Base):

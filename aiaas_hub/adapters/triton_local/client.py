@@ -5,10 +5,8 @@ Loads go through gRPC: a load through HTTP holds one of the workers that answer 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tritonclient.grpc as triton
@@ -42,24 +40,26 @@ _CHANNEL = [
 class TritonClient:
     """Thread-safe; connects at the first call and again whenever Triton comes back."""
 
-    def __init__(self, socket: Path) -> None:
-        self._client = triton.InferenceServerClient(
-            f"unix:{os.fspath(socket)}", channel_args=_CHANNEL
-        )
+    def __init__(self, target: str, headers: Mapping[str, str] | None = None) -> None:
+        """`target` as gRPC has it: `unix:PATH` or `HOST:PORT`; `headers` go with every call."""
+        self._client = triton.InferenceServerClient(target, channel_args=_CHANNEL)
+        self._headers = dict(headers or {})
 
     def close(self) -> None:
         self._client.close()
 
     def is_live(self, seconds: float = 2.0) -> bool:
         try:
-            return bool(self._client.is_server_live(client_timeout=seconds))
+            return bool(self._client.is_server_live(headers=self._headers, client_timeout=seconds))
         except InferenceServerException:
             return False
 
     def index(self) -> dict[str, dict[int, tuple[str, str]]]:
         """Every version that Triton knows of: model → version → (state, reason)."""
         try:
-            answer = self._client.get_model_repository_index(client_timeout=CALL_SECONDS)
+            answer = self._client.get_model_repository_index(
+                headers=self._headers, client_timeout=CALL_SECONDS
+            )
         except InferenceServerException as error:
             raise told(error) from error
         found: dict[str, dict[int, tuple[str, str]]] = {}
@@ -77,7 +77,9 @@ class TritonClient:
     def counts(self, model: str) -> dict[int, ModelCounts]:
         """Triton's own statistics of a model's versions."""
         try:
-            answer = self._client.get_inference_statistics(model, client_timeout=CALL_SECONDS)
+            answer = self._client.get_inference_statistics(
+                model, headers=self._headers, client_timeout=CALL_SECONDS
+            )
         except InferenceServerException as error:
             raise told(error) from error
         return {
@@ -97,13 +99,13 @@ class TritonClient:
     def load(self, model: str) -> None:
         """Raises `InvalidInput` with Triton's reason if the model does not load."""
         try:
-            self._client.load_model(model, client_timeout=LOAD_SECONDS)
+            self._client.load_model(model, headers=self._headers, client_timeout=LOAD_SECONDS)
         except InferenceServerException as error:
             raise told(error, failed="The model does not load in Triton") from error
 
     def unload(self, model: str) -> None:
         try:
-            self._client.unload_model(model, client_timeout=CALL_SECONDS)
+            self._client.unload_model(model, headers=self._headers, client_timeout=CALL_SECONDS)
         except InferenceServerException as error:
             raise told(error) from error
 
@@ -117,7 +119,11 @@ class TritonClient:
             tensors.append(tensor)
         try:
             answer = self._client.infer(
-                model, tensors, model_version=str(version), client_timeout=INFER_SECONDS
+                model,
+                tensors,
+                model_version=str(version),
+                headers=self._headers,
+                client_timeout=INFER_SECONDS,
             )
         except InferenceServerException as error:
             raise told(error) from error

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from aiaas_hub.adapters.triton_local.environment import ServingEnvironment
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
@@ -30,10 +30,21 @@ _ONNX_TYPES: dict[DType, str] = {
     "string": "tensor(string)",
 }
 
+
+class Interpreter(Protocol):
+    """A Python that has onnxruntime."""
+
+    @property
+    def python(self) -> Path: ...
+
+    def variables(self) -> dict[str, str]:
+        """The environment of a process that runs in it."""
+
+
 Tensors = Mapping[str, tuple[str, Sequence[int | str | None]]]
 
 
-def check(environment: ServingEnvironment, onnx: Path, signature: Signature) -> int:
+def check(environment: Interpreter, onnx: Path, signature: Signature) -> int:
     """Raise `InvalidInput` unless the file loads in the serving onnxruntime and matches; the bytes
     that a process with it takes.
 
@@ -94,9 +105,7 @@ def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
                 )
 
 
-def _inspect(
-    environment: ServingEnvironment, onnx: Path
-) -> tuple[dict[str, Tensors], int, list[str]]:
+def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], int, list[str]]:
     argv: list[str | Path] = [
         environment.python,
         "-I",

@@ -36,6 +36,7 @@ from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
+QUEUE_SLACK_SECONDS = 0.1
 MAX_VERSION = 2**31 - 1
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
@@ -60,15 +61,19 @@ def configuration(
     *,
     instances: int = 1,
     options: ServingOptions = DEFAULT_OPTIONS,
+    on_gpus: bool = False,
 ) -> str:
     """`config.pbtxt` of a model that serves exactly `versions`; `instances` where the options do
-    not say how many.
+    not say how many, on each GPU if `on_gpus`.
 
-    The gateway ends a request at its time-out; what still waits then is not inferred for nobody.
+    The gateway ends a request at its time-out; what still waits a moment later is not inferred for
+    nobody. At the very time-out the gateway's 504 would race Triton's 503, which clients take for
+    a restart and send again.
 
     A tensor without dimensions besides the batch is given one of size 1, which `reshape` hides
     from the model: Triton allows no empty `dims`.
     """
+    group = model_config_pb2.ModelInstanceGroup
     config = model_config_pb2.ModelConfig(
         name=model,
         # The second has the same model.onnx, and makes tokens of texts for it.
@@ -80,14 +85,26 @@ def configuration(
             specific=model_config_pb2.ModelVersionPolicy.Specific(versions=sorted(set(versions)))
         ),
         instance_group=[
-            model_config_pb2.ModelInstanceGroup(
+            group(
                 count=options.instances or instances,
-                kind=model_config_pb2.ModelInstanceGroup.KIND_CPU,
+                kind=group.KIND_GPU if on_gpus else group.KIND_CPU,
             )
         ],
         dynamic_batching=_batching(options),
     )
     return str(text_format.MessageToString(config))
+
+
+def scalar_tensors(text: str) -> set[str]:
+    """Names of the tensors of a configuration that have no dimensions besides the batch."""
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    tensors = [*config.input, *config.output]
+    return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
+
+
+def queue_seconds(timeout: float) -> float:
+    """How long a request may wait in Triton that the gateway ends after `timeout` seconds."""
+    return 1.1 * timeout + QUEUE_SLACK_SECONDS
 
 
 def _batching(options: ServingOptions) -> object:
@@ -96,7 +113,7 @@ def _batching(options: ServingOptions) -> object:
     return model_config_pb2.ModelDynamicBatching(
         default_queue_policy=model_config_pb2.ModelQueuePolicy(
             timeout_action=model_config_pb2.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=round(options.timeout_seconds * 1e6),
+            default_timeout_microseconds=round(1e6 * queue_seconds(options.timeout_seconds)),
         )
     )
 
@@ -203,6 +220,13 @@ class Repository:
         if target.is_dir():
             _delete(staged.path)
             return
+        self.sealed(staged)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        staged.path.rename(target)
+        _sync([target.parent, self.models_root, self._staging])
+
+    def sealed(self, staged: StagedVersion) -> str:
+        """The model's SHA-256 as it was sealed. Raises `Conflict` if it is another one now."""
         if not staged.path.is_dir():
             raise Conflict(
                 "This version was not staged, or its files are gone.", remedy="Publish it again."
@@ -215,9 +239,7 @@ class Repository:
                 "The staged files are damaged, perhaps by a crash or a full disk.",
                 remedy="Publish it again.",
             )
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        staged.path.rename(target)
-        _sync([target.parent, self.models_root, self._staging])
+        return str(sealed)
 
     def read_configuration(self, model: str) -> str | None:
         try:
@@ -267,13 +289,8 @@ class Repository:
         _delete(aside)
 
     def reshaped(self, model: str) -> set[str]:
-        """Names of the tensors that have no dimensions besides the batch."""
-        text = self.read_configuration(model)
-        if text is None:
-            return set()
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-        tensors = [*config.input, *config.output]
-        return {tensor.name for tensor in tensors if tensor.HasField("reshape")}
+        """See `scalar_tensors`."""
+        return scalar_tensors(self.read_configuration(model) or "")
 
     def _model(self, model: str) -> Path:
         if not _MODEL_NAME.fullmatch(model):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from aiaas_hub.adapters import run_directory
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
-from aiaas_hub.adapters.triton_local import golden, inspection
+from aiaas_hub.adapters.triton_local import golden, inspection, loading
 from aiaas_hub.adapters.triton_local.client import TritonClient
 from aiaas_hub.adapters.triton_local.environment import (
     EnvironmentMaker,
@@ -29,7 +29,7 @@ from aiaas_hub.adapters.triton_local.repository import Repository, configuration
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, ModelCounts, StagedVersion
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.endpoints import ServingOptions
-from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, Unavailable
+from aiaas_hub.schemas.errors import AiaasError, Unavailable
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 NAME = "triton"
 _START_SECONDS = 60.0
-_SETTLE_SECONDS = 30.0
 # gRPC of Triton takes an address and a port and joins them with a colon: of a socket's path the
 # port becomes the end. It says nothing otherwise.
 _GRPC_PORT = 1
@@ -71,13 +70,13 @@ class TritonLocal:
         self._instances = instances
         self._environment = EnvironmentMaker(progress)
         self._repository = Repository(home.triton)
+        self._loading = loading.Loading(self._repository, self._connected)
         self._client: TritonClient | None = None
         self._starter: threading.Thread | None = None
         self._phase = ""
         """While it starts: what is being done."""
         self._failure = ""
         """Why the last start failed."""
-        self._locks: dict[str, threading.RLock] = {}
         self._guard = threading.Lock()
 
     # Process
@@ -147,7 +146,7 @@ class TritonLocal:
     ) -> StagedVersion:
         """See `ServingEngine.stage`."""
         environment = self._environment.get()
-        with self._lock(model):
+        with self._loading.lock(model):
             self._repository.prepare()
             staged = self._repository.stage(model, version, onnx)
             if self._repository.is_installed(staged):
@@ -170,7 +169,7 @@ class TritonLocal:
         return self._repository.memory()
 
     def install(self, staged: StagedVersion) -> None:
-        with self._lock(staged.model):
+        with self._loading.lock(staged.model):
             self._repository.install(staged)
 
     def set_versions(
@@ -182,30 +181,10 @@ class TritonLocal:
     ) -> None:
         """See `ServingEngine.set_versions`."""
         wanted = set(versions)
-        with self._lock(model):
-            client = self._connected()
-            if not wanted:
-                self._unload(client, model)
-                return
-            self._repository.sweep(model)
-            self._repository.require(model, wanted)
-            former = self._repository.read_configuration(model)
-            text = configuration(
-                model, signature, sorted(wanted), instances=self._instances, options=options
-            )
-            if former == text and client.ready_versions(model) == wanted:
-                return
-            if former != text:
-                self._repository.write_configuration(model, text)
-            try:
-                client.load(model)
-                # An answer without an error is no proof: a version may be missing all the same.
-                self._settle(client, model, wanted)
-            except InvalidInput:
-                if former is not None and former != text:
-                    # Else the next load, for whatever reason, would fail like this one.
-                    self._repository.write_configuration(model, former)
-                raise
+        text = configuration(
+            model, signature, sorted(wanted), instances=self._instances, options=options
+        )
+        self._loading.serve(model, wanted, text)
 
     def ready_versions(self, model: str) -> set[int]:
         return self._connected().ready_versions(model)
@@ -220,77 +199,18 @@ class TritonLocal:
     def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """See `ServingEngine.infer`."""
         scalars = self._repository.reshaped(model)
-        arrays = {
-            name: array.reshape(-1, 1) if name in scalars and array.ndim == 1 else array
-            for name, array in inputs.items()
-        }
-        outputs = self._triton().infer(model, version, arrays)
-        return {
-            name: array.reshape(-1) if name in scalars else array for name, array in outputs.items()
-        }
+        return loading.infer(self._triton(), scalars, model, version, inputs)
 
     def counts(self, model: str) -> dict[int, ModelCounts]:
         return self._connected().counts(model)
 
     def heal(self, model: str) -> None:
         """See `ServingEngine.heal`."""
-        with self._lock(model):
-            client = self._connected()
-            ready = client.ready_versions(model)
-            if not ready:
-                return
-            self._repository.sweep(model)
-            self._repository.touch(model, ready)
-            client.load(model)
-            self._settle(client, model, ready)
+        self._loading.heal(model)
 
     def remove(self, model: str, version: int | None = None) -> None:
         """See `ServingEngine.remove`."""
-        with self._lock(model):
-            client = self._connected()
-            if version is None:
-                self._unload(client, model)
-            elif version in client.ready_versions(model):
-                raise Conflict(
-                    "A version that is served cannot be removed.",
-                    remedy="Take its traffic away first.",
-                )
-            self._repository.remove(model, version)
-
-    def _unload(self, client: TritonClient, model: str) -> None:
-        if not client.ready_versions(model):
-            return
-        client.unload(model)
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        # What is in flight is finished first.
-        while client.ready_versions(model):
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    "Triton still serves a model that was unloaded.", remedy="Try again."
-                )
-            time.sleep(0.02)
-
-    def _settle(self, client: TritonClient, model: str, wanted: set[int]) -> None:
-        """Wait until the READY versions are the wanted ones: old ones finish what is in flight."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        while (ready := client.ready_versions(model)) != wanted:
-            reasons = client.index().get(model, {})
-            failed = [
-                reason
-                for version, (state, reason) in reasons.items()
-                if version in wanted and state == "UNAVAILABLE" and reason
-            ]
-            if failed:
-                raise InvalidInput(
-                    f"The model does not load in Triton: {failed[0][:600]}",
-                    remedy="Load the model with onnxruntime in a notebook.",
-                )
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"Triton serves the versions {sorted(ready)} instead of {sorted(wanted)}.",
-                    remedy="Try again; its log says more.",
-                )
-            time.sleep(0.02)
+        self._loading.remove(model, version)
 
     # Starting
 
@@ -390,7 +310,7 @@ class TritonLocal:
     def _triton(self) -> TritonClient:
         with self._guard:
             if self._client is None:
-                self._client = TritonClient(self._sockets() / f"grpc:{_GRPC_PORT}")
+                self._client = TritonClient(f"unix:{self._sockets() / 'grpc'}:{_GRPC_PORT}")
             return self._client
 
     def _sockets(self) -> Path:
@@ -399,7 +319,3 @@ class TritonLocal:
     def _region(self) -> str:
         name = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:12]
         return f"triton_aiaas_{name}_"
-
-    def _lock(self, model: str) -> threading.RLock:
-        with self._guard:
-            return self._locks.setdefault(model, threading.RLock())

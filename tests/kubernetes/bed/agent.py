@@ -21,6 +21,7 @@ from .api import CORE, KubeApi, Object, Refused
 from .clock import now
 from .nodes import beat, lost_nodes
 from .pod import Addresses, Pod
+from .services import Services
 
 WATCH_SECONDS = 300
 
@@ -32,6 +33,7 @@ class Kubelet:
         self.stop = threading.Event()
         self.pods: dict[str, Pod] = {}
         self._addresses = Addresses(network)
+        self._silent: set[str] = set()
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -70,7 +72,7 @@ class Kubelet:
                 known.deleted.set()
             known.thread.start()
         elif known is not None:
-            known.pod = pod
+            known.see(pod)
             if going:
                 known.deleted.set()
         if kind == "DELETED":
@@ -80,10 +82,28 @@ class Kubelet:
         """Kill what runs on lost nodes, without a word to the API server, until `stop`."""
         while not self.stop.wait(0.5):
             lost = lost_nodes(self.state)
+            self._silent |= lost
             for pod in list(self.pods.values()):
                 if pod.spec["nodeName"] in lost:
                     pod.lost.set()
                     pod.deleted.set()
+            for node in self._silent - lost:
+                self._come_back(node)
+
+    def _come_back(self, node: str) -> None:
+        """As after a reboot: what ran there is over, and what is to go goes."""
+        try:
+            found = self.api.items(f"{CORE}/pods", fieldSelector=f"spec.nodeName={node}")
+        except (httpx.HTTPError, Refused):
+            return
+        self._silent.discard(node)
+        for pod in found:
+            before = self.pods.get(pod["metadata"]["uid"])
+            if before is None or before.lost.is_set():
+                if before is not None:
+                    before.thread.join(8)
+                    self.pods.pop(before.uid, None)
+                self._see("MODIFIED", pod)
 
     def end(self) -> None:
         for pod in list(self.pods.values()):
@@ -163,6 +183,8 @@ def main(kubeconfig: str, state: str, port: str, cert: str, key: str, network: s
     beats = (api, Path(state), int(port), kubelet.stop)
     threading.Thread(target=beat, args=beats, daemon=True).start()
     threading.Thread(target=kubelet.lose, daemon=True).start()
+    services = Services(api, Path(state), network)
+    threading.Thread(target=services.run, daemon=True).start()
     threading.Thread(target=kubelet.run, daemon=True).start()
     while not kubelet.stop.wait(1):
         pass

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .api import Object
 from .clock import now
 from .environment import Missing, Surroundings, expand
@@ -206,6 +208,14 @@ class Container:
         except ProcessLookupError:
             return False
         return True
+
+    def family(self) -> list[psutil.Process]:
+        """What it started, as far as it still belongs to it."""
+        try:
+            found = psutil.Process(self._process.pid) if self._process else None
+            return found.children(recursive=True) if found else []
+        except psutil.NoSuchProcess:
+            return []
 
     def gone(self) -> bool:
         return self._process is None or self._process.poll() is not None

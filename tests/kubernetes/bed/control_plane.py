@@ -6,6 +6,7 @@ The binaries are found as envtest finds them: `KUBEBUILDER_ASSETS` names their f
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,17 @@ BINARIES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 UP_SECONDS = 90
 NODE_GRACE_SECONDS = 12
 """After this silence a node counts as lost; clusters say 40."""
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    # Of what pods and the service ask; the cluster's own parts ask far more.
+    "rules": [
+        {"level": "None", "namespaces": ["kube-system"]},
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"]},
+        {"level": "None"},
+    ],
+}
 
 
 def missing() -> str:
@@ -77,6 +89,11 @@ class ControlPlane:
         """Of the nodes: a directory per pod, by its uid."""
         return self.root / "pods"
 
+    @property
+    def bin(self) -> Path:
+        """Commands here take precedence in pods, where another cluster has them from images."""
+        return self.root / "bin"
+
     @cached_property
     def api(self) -> KubeApi:
         """The administrator's view."""
@@ -88,6 +105,7 @@ class ControlPlane:
     def up(self) -> None:
         for directory in (self.root / "log", self.state / "lost"):
             directory.mkdir(parents=True, exist_ok=True)
+        (self.root / "audit.yaml").write_text(yaml.safe_dump(AUDIT))
         if not self.pki.exists():
             write_certificates(self.pki)
             for client in CLIENTS:
@@ -109,10 +127,12 @@ class ControlPlane:
 
     def start(self, name: str) -> None:
         """Start one of the processes, again if it was stopped."""
+        here = (self.bin, Path(sys.executable).parent, os.environ.get("PATH", os.defpath))
+        path = os.pathsep.join(map(str, here))
         with (self.root / "log" / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 self._commands()[name],
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": path},
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -138,6 +158,14 @@ class ControlPlane:
     def find_node(self, name: str) -> None:
         (self.state / "lost" / name).unlink()
         self._until(f"{name} is ready", self._nodes_ready)
+
+    def asked(self, account: str) -> list[tuple[str, str]]:
+        """Verb and resource of each request that a service account (`NAMESPACE:NAME`) has made, in
+        order; a watch counts once."""
+        user = f"system:serviceaccount:{account}"
+        lines = (self.root / "audit.log").read_text().splitlines()
+        events = [json.loads(line) for line in lines if f'"{user}"' in line]
+        return [(one["verb"], one["objectRef"]["resource"]) for one in events]
 
     def logs(self) -> str:
         """The end of each process's log, for a test that failed."""
@@ -274,6 +302,8 @@ class ControlPlane:
                 "--service-cluster-ip-range=10.96.0.0/16",
                 "--kubelet-preferred-address-types=InternalIP",
                 "--profiling=false",
+                f"--audit-policy-file={self.root / 'audit.yaml'}",
+                f"--audit-log-path={self.root / 'audit.log'}",
             ],
             "kube-controller-manager": [
                 *component("kube-controller-manager", manager),

@@ -7,6 +7,8 @@ import math
 import os
 import re
 import shlex
+import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from .api import CORE, KubeApi, Object, Refused
+from .services import hosts_file
 
 INHERITED = ("PATH", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
 """What a container has from this machine where another would have it from its image."""
@@ -31,6 +34,12 @@ _UNITS = {"": 1.0, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
 
 class Missing(Exception):
     """A Secret or ConfigMap, or a key of it, that a container asks for."""
+
+
+def image_directory(image: str) -> str:
+    """Below `images` in the nodes' state: programs that containers of this image have first on
+    their path."""
+    return image.replace("/", "_")
 
 
 def quantity(text: str) -> float:
@@ -95,6 +104,9 @@ class Surroundings:
             "KUBERNETES_SERVICE_PORT": str(server.port),
             "KUBERNETES_SERVICE_PORT_HTTPS": str(server.port),
         }
+        programs = self.state / "images" / image_directory(container["image"])
+        if programs.is_dir():
+            found["PATH"] = f"{programs}{os.pathsep}{found.get('PATH', os.defpath)}"
         if self.gpus:
             devices = ",".join(map(str, self.gpus))
             found |= {"NVIDIA_VISIBLE_DEVICES": devices, "CUDA_VISIBLE_DEVICES": devices}
@@ -154,31 +166,73 @@ class Surroundings:
         else:
             path = self.directory / "volumes" / volume["name"]
         path.mkdir(parents=True, exist_ok=True)
+        files: dict[str, tuple[bytes, int]] = {}
         for source in [volume, *volume.get("projected", {}).get("sources", [])]:
             for field_name, kind in (("secret", "secrets"), ("configMap", "configmaps")):
                 if field_name in source:
-                    self._fill(path, kind, source[field_name])
+                    files |= self._files(kind, source[field_name])
+        if files:
+            self._replace(path, files)
         return path
 
-    def _fill(self, path: Path, kind: str, source: Object) -> None:
+    def refresh(self) -> None:
+        """Mounts follow their Secrets and ConfigMaps."""
+        for volume in self.pod["spec"].get("volumes", []):
+            self.volume(volume)
+
+    def _files(self, kind: str, source: Object) -> dict[str, tuple[bytes, int]]:
+        """Path in the volume → content and mode."""
         name = source.get("secretName") or source["name"]
         data = self.data(kind, name, source.get("optional", False))
-        items = source.get("items") or [{"key": key, "path": key} for key in data]
-        for item in items:
+        found = {}
+        for item in source.get("items") or [{"key": key, "path": key} for key in data]:
             if item["key"] not in data:
                 raise Missing(f"references non-existent key: {item['key']} in {name}")
-            file = path / item["path"]
+            content = data[item["key"]]
+            if kind == "configmaps":
+                content = self.here(content.decode()).encode()
+            found[item["path"]] = (content, item.get("mode", source.get("defaultMode", 0o644)))
+        return found
+
+    def _replace(self, path: Path, files: dict[str, tuple[bytes, int]]) -> None:
+        """As the kubelet writes them: all in a new directory, which takes the former one's place by
+        one rename of the link `..data`; what containers see are links through it."""
+        current = path / "..data"
+        if current.is_symlink() and {
+            str(file.relative_to(current)): file.read_bytes()
+            for file in current.rglob("*")
+            if file.is_file()
+        } == {name: content for name, (content, _) in files.items()}:
+            return
+        former = current.resolve() if current.is_symlink() else None
+        fresh = path / f"..{time.time_ns()}"
+        for name, (content, mode) in files.items():
+            file = fresh / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data[item["key"]])
-            file.chmod(item.get("mode", source.get("defaultMode", 0o644)))
+            file.write_bytes(content)
+            file.chmod(mode)
+        link = path / "..data_tmp"
+        link.symlink_to(fresh.name)
+        link.rename(current)
+        for first in {Path(name).parts[0] for name in files}:
+            if not (path / first).is_symlink():
+                (path / first).symlink_to(Path("..data") / first)
+        if former is not None:
+            shutil.rmtree(former)
 
     def command(self, container: Object, argv: list[str]) -> list[str]:
-        """`argv` behind the container's mounts, in a mount namespace of its own (root only)."""
+        """`argv` behind the container's mounts, in a mount namespace of its own (root only), where
+        Services have names."""
         volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", [])}
         mounts = sorted(container.get("volumeMounts", []), key=lambda mount: mount["mountPath"])
-        if not mounts or os.geteuid() != 0:
+        # What runs here may lie below this machine's own.
+        mounts = [mount for mount in mounts if mount["mountPath"] != "/tmp"]  # noqa: S108
+        if os.geteuid() != 0:
             return argv
-        lines = ["set -e"]
+        lines = [
+            "set -e",
+            shlex.join(["mount", "--bind", str(hosts_file(self.state)), "/etc/hosts"]),
+        ]
         for mount in mounts:
             source = self.volume(volumes[mount["name"]]) / mount.get("subPath", "")
             if not source.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -11,13 +12,16 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from .api import CORE, KubeApi, Object, Refused
 from .clock import now
 from .container import Container
-from .environment import GPU, Surroundings
+from .environment import GPU, Missing, Surroundings
 
 STEP_SECONDS = 0.15
+MOUNTS_SECONDS = 60.0
+"""So often a pod that nobody changed has its mounts looked at."""
 
 
 class Addresses:
@@ -71,6 +75,7 @@ class Pod:
         self._initialized = False
         self._why: tuple[str, str] | None = None
         self._sent = ""
+        self._mounts_due = time.monotonic() + MOUNTS_SECONDS
         self._changes: dict[str, tuple[bool, str]] = {}
         directory = state / self.uid
         directory.mkdir(parents=True, exist_ok=True)
@@ -84,6 +89,13 @@ class Pod:
         self.main = [
             Container(spec, around, self._event, waiting) for spec in self.spec["containers"]
         ]
+
+    def see(self, pod: Object) -> None:
+        """What the API server has of it now. A pod that was changed has its mounts looked at."""
+        marks = [one["metadata"].get("annotations") for one in (self.pod, pod)]
+        self.pod = pod
+        if marks[0] != marks[1]:
+            self._mounts_due = 0.0
 
     def log(self, container: str) -> Path | None:
         found = [one.log for one in (*self.init, *self.main) if one.name == container]
@@ -112,6 +124,7 @@ class Pod:
         limit = self.spec.get("activeDeadlineSeconds")
         begun = time.monotonic()
         while not self._over():
+            self._follow_mounts()
             codes = [container.step(restart) for container in self.main]
             if all(code is not None for code in codes):
                 self.phase = "Failed" if any(codes) else "Succeeded"
@@ -125,6 +138,16 @@ class Pod:
                 return self._settle()
             self.deleted.wait(STEP_SECONDS)
         return None
+
+    def _follow_mounts(self) -> None:
+        if time.monotonic() < self._mounts_due or self.phase != "Running":
+            return
+        self._mounts_due = time.monotonic() + MOUNTS_SECONDS
+        try:
+            self.around.refresh()
+        # What was mounted stays.
+        except (httpx.HTTPError, Refused, Missing) as error:
+            self._complain("mounts", error)
 
     def _initialize(self, restart: str) -> bool:
         """Run the init containers in turn; whether the others may start."""
@@ -156,6 +179,7 @@ class Pod:
 
     def _kill(self, grace: float) -> None:
         containers = [*self.init, *self.main]
+        family = [one for container in containers for one in container.family()]
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
             for container in containers:
                 container.signal(number)
@@ -166,6 +190,10 @@ class Pod:
             # Children that outlived the leader.
             container.signal(signal.SIGKILL)
             container.reap()
+        for process in family:
+            # Those in sessions of their own too: with a container all of its processes end.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _finish(self) -> None:
         if self.lost.is_set():

@@ -122,7 +122,8 @@ class TritonPythonModel:
             return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         own = [name for name in self._outputs if name != self._text.label]
         answers = self._session.run(own, self._text.before(feed[self._text.input]))
-        return self._text.after(dict(zip(own, answers, strict=True)))
+        answered: dict[str, Any] = self._text.after(dict(zip(own, answers, strict=True)))
+        return answered
 
     def finalize(self) -> None:
         del self._session

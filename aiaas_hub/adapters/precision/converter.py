@@ -1,0 +1,73 @@
+"""The `ModelConverter` port on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aiaas_hub.domain.ports import ConvertedModel
+from aiaas_hub.home import inherited_mark
+from aiaas_hub.schemas.endpoints import ModelFigures, Precision
+from aiaas_hub.schemas.errors import InvalidInput, Unavailable
+
+_SCRIPT = Path(__file__).with_name("convert_model.py")
+_SECONDS = 300
+_MEMORY_BYTES = 16 << 30
+
+
+class OnnxConverter:
+    @contextmanager
+    def converted(
+        self, onnx: Path, precision: Precision, rows: Path, batch: int
+    ) -> Iterator[ConvertedModel]:
+        """See `ModelConverter.converted`."""
+        if importlib.util.find_spec("onnx") is None:
+            raise Unavailable(
+                "What converts models, onnx, is not installed here.",
+                remedy="pip install 'aiaas-hub[serve]', or publish without a precision.",
+            )
+        with tempfile.TemporaryDirectory(prefix="aiaas-precision-") as directory:
+            target = Path(directory) / "model.onnx"
+            before, after = _run(onnx, target, precision, rows, batch)
+            yield ConvertedModel(target, before, after)
+
+
+def _run(
+    onnx: Path, target: Path, precision: Precision, rows: Path, batch: int
+) -> tuple[ModelFigures, ModelFigures]:
+    words = [onnx, target, precision, rows, batch, _SECONDS, _MEMORY_BYTES]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own script; the model is data to it
+            [sys.executable, "-I", os.fspath(_SCRIPT), *map(str, words)],
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **inherited_mark()},
+            cwd=target.parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else {}
+        if "error" in answer:
+            raise InvalidInput(
+                f"The model cannot be made {precision}: {answer['error']}",
+                remedy="Publish it without --precision.",
+            )
+        return (
+            ModelFigures.model_validate(answer.get("before")),
+            ModelFigures.model_validate(answer.get("after")),
+        )
+    except (subprocess.TimeoutExpired, ValidationError, ValueError) as error:
+        raise InvalidInput(
+            f"Making the model {precision} crashes, or takes too long or too much memory.",
+            remedy="Publish it without --precision.",
+        ) from error

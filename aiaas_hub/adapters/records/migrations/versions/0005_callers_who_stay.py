@@ -1,0 +1,16 @@
+"""Endpoints whose callers stay with their version"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("endpoints", schema=None) as batch_op:
+        batch_op.add_column(
+            sa.Column("sticky", sa.Boolean(), nullable=False, server_default=sa.false())
+        )

@@ -1,0 +1,136 @@
+"""Copies of requests, for the versions that are shadows.
+
+Envoy copies a request as the first version gets it, its path included, and cannot give the copy
+another one. So copies go to a second listener of Envoy's own, a socket in a private directory,
+whose routes (a second file of RDS) know from the path which shadow it is for. There a shadow has
+statistics like every other version's, and beside the callers' its own connections to Triton.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiaas_hub.domain.ports import Route
+from aiaas_hub.gateway.clusters import mirror_name, predict_name, shadow_name
+from aiaas_hub.gateway.names import (
+    FILTERS,
+    INFER_SECONDS,
+    MIRRORS,
+    TYPE,
+    VIRTUAL_HOST,
+    inference_path,
+    predict_path,
+    statistics_name,
+)
+
+
+def mirror_policies(route: Route) -> dict[str, Any]:
+    """Of the action of each route that shares out an endpoint's inference."""
+    if route.shadow is None:
+        return {}
+    return {
+        "request_mirror_policies": [
+            {
+                "cluster": mirror_name(route.owner),
+                "runtime_fraction": {
+                    "default_value": {"numerator": route.shadow.percent, "denominator": "HUNDRED"}
+                },
+                "disable_shadow_host_suffix_append": True,
+            }
+        ]
+    }
+
+
+def mirror_configuration(routes: Sequence[Route]) -> dict[str, Any]:
+    """What the file of the second listener's routes holds; `version_info` names the content."""
+    ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
+    content = {
+        "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
+        "name": MIRRORS,
+        "virtual_hosts": [
+            {
+                # Of the same name, so that the statistics of all versions are in one place.
+                "name": VIRTUAL_HOST,
+                "domains": ["*"],
+                "routes": [entry for route in ordered for entry in _entries(route)],
+            }
+        ],
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": [content]}
+
+
+def shadowed(routes: Iterable[Route]) -> set[str]:
+    """Owners whose requests are copied."""
+    return {route.owner for route in routes if route.shadow is not None}
+
+
+def _entries(route: Route) -> list[dict[str, Any]]:
+    shadow = route.shadow
+    if shadow is None:
+        return []
+    return [
+        {
+            "match": {"path": path(target)},
+            "stat_prefix": statistics_name(shadow),
+            "route": {
+                "cluster": cluster,
+                "timeout": f"{shadow.timeout_seconds or INFER_SECONDS:g}s",
+                "prefix_rewrite": path(shadow),
+                "retry_policy": {
+                    "retry_on": "connect-failure,reset-before-request",
+                    "num_retries": 2,
+                },
+            },
+        }
+        for path, cluster in (
+            (inference_path, shadow_name(route.owner)),
+            (predict_path, predict_name(route.owner, shadow=True)),
+        )
+        for target in route.targets
+        if target.percent > 0
+    ]
+
+
+def mirror_listener(socket: Path, routes: Mapping[str, Any]) -> dict[str, Any]:
+    """`routes`: the source of its routes.
+
+    It checks no keys: what arrives was admitted by the other listener, and nobody but this user
+    reaches the socket.
+    """
+    manager = {
+        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
+        ".HttpConnectionManager",
+        "stat_prefix": "mirror",
+        "rds": {
+            "route_config_name": MIRRORS,
+            "config_source": routes,
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {
+                    "@type": f"{FILTERS}.router.v3.Router",
+                    "suppress_envoy_headers": True,
+                },
+            }
+        ],
+    }
+    return {
+        "name": "mirror",
+        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": manager,
+                    }
+                ]
+            }
+        ],
+    }

@@ -1,0 +1,258 @@
+"""Models served by pods: Triton of the wheel, the gateway of the manifests, real requests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event, Thread
+from urllib.parse import quote
+
+import httpx
+import onnx_models
+import pytest
+from bed.api import CORE
+from bed.control_plane import ControlPlane
+from object_store import object_store
+from serving_pods import Serving, server_pods, serving
+from tritonclient.utils import InferenceServerException
+
+from aiaas_hub.adapters.kubernetes.client import Cluster
+from aiaas_hub.adapters.triton_kubernetes.catalogue import Catalogue
+from aiaas_hub.adapters.triton_kubernetes.engine import TritonKubernetes
+from aiaas_hub.adapters.triton_kubernetes.manifests import group_of_owner
+from aiaas_hub.adapters.triton_kubernetes.servers import Server
+from aiaas_hub.adapters.triton_local.client import TritonClient
+from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.domain.serving_names import serving_name
+from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.home import Home
+from aiaas_hub.schemas.errors import Unavailable
+from aiaas_hub.schemas.platform import EngineState
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+
+OWNER = "testuser<'&\">"
+AUDIENCE = f"{OWNER}/scale"
+SIGNATURE = onnx_models.SCALE_SIGNATURE
+MODEL = serving_name(OWNER, "scale", SIGNATURE)
+BODY = json.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
+)
+
+
+@dataclass
+class World:
+    serving: Serving
+    keys: GatewayKeys
+    directory: Path
+
+    def publish(self, version: int) -> None:
+        onnx = onnx_models.scale(self.directory / f"{version}.onnx", float(version))
+        engine = self.serving.triton
+        engine.install(engine.stage(MODEL, version, SIGNATURE, onnx))
+
+    def route(self, *shares: tuple[int, int]) -> None:
+        targets = [RouteTarget(MODEL, version, percent) for version, percent in shares]
+        self.serving.envoy.apply([Route(OWNER, "scale", targets, AUDIENCE)])
+
+    def call(self, client: httpx.Client | None = None, path: str = "infer") -> httpx.Response:
+        key = self.keys.sign(AUDIENCE, "k", "ann", datetime.now(UTC) + timedelta(minutes=10))
+        address = self.serving.gateways()[0]["status"]["podIP"]
+        url = f"http://{address}:8080/{quote(OWNER, safe='')}/scale/v2/models/scale/{path}"
+        headers = {"Authorization": f"Bearer {key}"}
+        post = client.post if client else httpx.post
+        return post(url, content=BODY, headers=headers, timeout=30)
+
+    def factor(self) -> float:
+        answer = self.call()
+        assert answer.status_code == 200, answer.text
+        return float(answer.json()["outputs"][0]["data"][0])
+
+
+@pytest.fixture(scope="module")
+def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("serving")
+    home = Home(directory / "home")
+    home.prepare()
+    namespace = control_plane.namespace("test-serving")
+    with (
+        object_store(directory / "s3") as store,
+        serving(control_plane, home, store, server_pods(namespace, store)) as found,
+    ):
+        found.triton.start()
+        found.envoy.start()
+        found.until(lambda: found.triton.health().state is EngineState.READY)
+        found.until(lambda: found.envoy.health().state is EngineState.READY)
+        yield World(found, GatewayKeys(home), directory)
+    control_plane.api.delete(f"/api/v1/namespaces/{namespace}")
+
+
+def test_a_model_is_served_by_every_pod(world: World) -> None:
+    began = time.monotonic()
+    world.publish(2)
+    world.serving.triton.set_versions(MODEL, SIGNATURE, [2])
+    print(f"loaded by both pods after {time.monotonic() - began:.2f} s")
+    began = time.monotonic()
+    world.route((2, 100))
+    print(f"routed after {time.monotonic() - began:.2f} s")
+    assert world.factor() == 2
+    assert len(world.serving.servers()) == 2
+
+
+class Callers:
+    """Somebody who calls without a pause; `failures` are answers other than 200."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._stop = Event()
+        self._thread = Thread(target=self._call)
+        self.answers = 0
+        self.failures: list[str] = []
+        self.factors: set[float] = set()
+
+    def __enter__(self) -> Callers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _call(self) -> None:
+        with httpx.Client(trust_env=False) as client:
+            while not self._stop.is_set():
+                answer = self._world.call(client)
+                self.answers += 1
+                if answer.status_code != 200:
+                    self.failures.append(f"{answer.status_code} {answer.text}")
+                else:
+                    self.factors.add(answer.json()["outputs"][0]["data"][0])
+                time.sleep(0.01)
+
+
+def test_a_rollback_and_a_publish_lose_no_request(world: World) -> None:
+    world.publish(3)
+    with Callers(world) as callers:
+        world.serving.triton.set_versions(MODEL, SIGNATURE, [2, 3])
+        took = []
+        for version in (3, 2, 3):
+            began = time.monotonic()
+            world.route((version, 100), (5 - version, 0))
+            took.append(time.monotonic() - began)
+            assert world.factor() == version
+        print(f"routes changed after {', '.join(f'{one:.2f}' for one in took)} s")
+    print(f"{callers.answers} requests")
+    assert callers.failures == []
+    assert callers.factors == {2, 3}
+    # Nobody waits for the kubelet's next look, which may take a minute.
+    assert max(took) < 15
+    assert world.serving.envoy.traffic()[MODEL, 3].requests > 0
+    assert b"vhost" in world.serving.envoy.metrics()
+
+
+def test_a_pod_comes_back_with_every_model_before_it_counts_as_ready(world: World) -> None:
+    engine = world.serving.triton
+    before = {pod["metadata"]["uid"] for pod in world.serving.servers()}
+    with Callers(world) as callers:
+        began = time.monotonic()
+        world.serving.delete(world.serving.servers()[0])
+        # Whenever one is ready, it serves both versions: no call is answered with less.
+        while len(after := ready(world)) < 2 or {uid for uid, _ in after} == before:
+            for _, address in after:
+                assert engine._servers.triton(Server("", address, True)).ready_versions(MODEL) in (
+                    {2, 3},
+                    set(),
+                ), world.serving.words()
+            assert time.monotonic() - began < 90, world.serving.words()
+            time.sleep(0.1)
+        print(f"two pods again after {time.monotonic() - began:.1f} s")
+        assert engine.ready_versions(MODEL) == {2, 3}
+    print(f"{callers.answers} requests, {len(callers.failures)} failed")
+    assert callers.failures == []
+
+
+def ready(world: World) -> list[tuple[str, str]]:
+    """Uid and address."""
+    return [
+        (pod["metadata"]["uid"], pod["status"]["podIP"])
+        for pod in world.serving.servers()
+        for one in pod["status"].get("conditions", ())
+        if (one["type"], one["status"]) == ("Ready", "True")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", f"/v2/repository/models/{MODEL}/unload"),
+        ("GET", f"/v2/models/{MODEL}/config"),
+        ("POST", "/v2/systemsharedmemory/region/any/register"),
+        ("POST", f"/v2/models/{MODEL}/versions/3/infer"),
+        ("GET", "/v2/logging"),
+    ],
+)
+def test_whoever_reaches_a_pod_needs_its_secrets(world: World, method: str, path: str) -> None:
+    """Where a network plugin enforces no policies, everybody does."""
+    address = world.serving.servers()[0]["status"]["podIP"]
+    answer = httpx.request(method, f"http://{address}:8000{path}", content="{}", trust_env=False)
+    assert answer.status_code in (401, 403), answer.text
+    with pytest.raises(InferenceServerException):
+        TritonClient(f"{address}:8001")._client.get_model_repository_index()
+    url = f"http://{address}:8003/models/{MODEL}"
+    for headers in ({}, {"Authorization": "Bearer guessed"}):
+        assert httpx.put(url, headers=headers, trust_env=False).status_code == 401
+    assert world.serving.triton.ready_versions(MODEL) == {2, 3}
+
+
+def test_of_the_gateway_s_admin_interface_only_statistics_are_reached(world: World) -> None:
+    address = world.serving.gateways()[0]["status"]["podIP"]
+    for method, path in (
+        ("GET", "/config_dump"),
+        ("POST", "/quitquitquit"),
+        ("POST", "/stats"),
+        ("GET", "/ready/../config_dump"),
+    ):
+        url = f"http://{address}:8081{path}"
+        assert httpx.request(method, url, trust_env=False).status_code == 404
+
+
+def test_nothing_secret_is_in_what_the_service_writes(world: World) -> None:
+    objects = [
+        json.dumps(world.serving.api.items(f"{prefix}/namespaces/{world.serving.namespace}/{kind}"))
+        for prefix, kind in ((CORE, "configmaps"), (CORE, "pods"), ("/apis/apps/v1", "deployments"))
+    ]
+    inference = world.serving.api.get(f"{CORE}/namespaces/{world.serving.namespace}/secrets/triton")
+    for value in inference["data"].values():
+        secret = base64.b64decode(value).decode()
+        assert not any(secret in text for text in objects)
+
+
+def test_why_an_owner_s_servers_do_not_start_is_told(world: World) -> None:
+    pods = replace(world.serving.pods, image="registry.example/does-not-exist:1", grouping="owner")
+    group = group_of_owner(OWNER, "owner")
+    engine = TritonKubernetes(
+        Cluster(world.serving.namespace, world.serving.kubeconfig),
+        pods,
+        Catalogue(f"{pods.store}-other"),
+        world.serving.control,
+        world.directory / "other",
+    )
+    try:
+        engine.start()
+        assert world.serving.servers(group) == []
+        assert engine.health().state is EngineState.READY
+        onnx = onnx_models.scale(world.directory / "m.onnx", 1)
+        engine.install(engine.stage(MODEL, 1, SIGNATURE, onnx))
+        with pytest.raises(Unavailable):
+            engine.set_versions(MODEL, SIGNATURE, [1])
+        world.serving.until(lambda: "does-not-exist:1 cannot be pulled" in engine.health().reason)
+        with pytest.raises(Unavailable, match="does-not-exist:1 cannot be pulled"):
+            engine.set_versions(MODEL, SIGNATURE, [1])
+    finally:
+        engine.close()
