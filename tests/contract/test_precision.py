@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import onnx_models
 import pytest
+from safetensors.numpy import save_file
 
 from aiaas_hub.adapters.precision import OnnxConverter
+from aiaas_hub.schemas import strings
 from aiaas_hub.schemas.endpoints import Precision
 from aiaas_hub.schemas.errors import InvalidInput
 
@@ -39,6 +43,20 @@ def test_a_network_is_smaller_and_takes_and_gives_the_same(
     assert contents[0] == contents[1]
     (x,), (y,) = session.get_inputs(), session.get_outputs()
     assert (x.type, y.type) == ("tensor(float)", "tensor(float)")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_model_of_texts_keeps_its_tokenizer(tmp_path: Path, precision: Precision) -> None:
+    """Its held-out rows are texts, which the file's own inputs are not."""
+    model = onnx_models.text(tmp_path / "text.onnx")
+    rows = tmp_path / "rows.safetensors"
+    texts = np.array([["good"], ["bad"]], object)
+    save_file({"input.text": strings.pack(texts), "output.scores": np.eye(2)[::-1].copy()}, rows)
+    with OnnxConverter().converted(model, precision, rows, 4) as made:
+        kept = {prop.key: prop.value for prop in onnx.load(made.path).metadata_props}
+    known = {prop.key: prop.value for prop in onnx.load(model).metadata_props}
+    assert known.items() <= kept.items()
+    assert made.after.p50_ms > 0
 
 
 def test_what_is_no_model_is_said_and_no_path_with_it(
