@@ -34,6 +34,7 @@ _ORT_TYPES = {
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
     "tensor(double)": "float64",
+    "tensor(string)": "string",
 }
 
 
@@ -107,7 +108,9 @@ def as_array(value: Any) -> NDArray[np.generic]:
 
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    return np.asarray(value)
+    array = np.asarray(value)
+    # onnxruntime takes strings as objects, of any length.
+    return array.astype(np.object_) if array.dtype.kind == "U" else array
 
 
 def row_count(arrays: Arrays) -> int:
@@ -197,6 +200,14 @@ def compare(session: Any, inputs: Arrays, expected: Arrays, size: int) -> float:
                 f"model's own is {list(reference.shape)}.",
                 remedy="Use operations in forward that work for any number of rows.",
             )
+        if reference.dtype == np.object_:
+            if not np.array_equal(reference, answer):
+                raise InvalidInput(
+                    f"The exported model answers differently: {name!r} is another text "
+                    f"({size} rows).",
+                    remedy="Look for random or data-dependent operations in forward.",
+                )
+            continue
         wide = reference.astype(np.float64)
         with np.errstate(invalid="ignore"):
             difference = np.abs(wide - answer.astype(np.float64))
@@ -225,7 +236,13 @@ def _write_evaluation(path: Path, inputs: Arrays, outputs: Arrays) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
+    from aiaas_hub.schemas import strings
+
     arrays = {f"input.{name}": array for name, array in inputs.items()}
     arrays.update({f"output.{name}": array for name, array in outputs.items()})
+    arrays = {
+        name: strings.pack(array) if array.dtype == np.object_ else array
+        for name, array in arrays.items()
+    }
     # safetensors writes the memory as it lies, whatever the strides say.
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_models
 import onnxruntime
 import pytest
 import text_models
@@ -202,6 +203,19 @@ def test_models_without_texts_are_served_under_the_names_that_they_had() -> None
         outputs=[TensorSpec(name="y", dtype="float32", shape=[])],
     )
     assert serving_name("ann", "digits", numbers) == "digits-de5a61dca1a3e3d369ab"
+
+
+def test_an_onnx_model_may_have_strings_itself(tmp_path: Path) -> None:
+    given = onnx_models.identity(tmp_path / "given.onnx", onnx.TensorProto.STRING, [2])
+    rows = np.array([["a", "böse"], ["", "c"], ["d", "e"]])
+    exported = export(onnx.load(given), rows, directory=tmp_path)
+    assert exported.signature.inputs == [TensorSpec(name="x", dtype="string", shape=[2])]
+    assert not exported.signature.takes_text
+    inputs, outputs = parity.split_evaluation(
+        load_file(exported.evaluation_path), exported.signature
+    )
+    assert parity.difference(outputs["y"], inputs["x"]) == 0
+    assert parity.difference(outputs["y"], inputs["x"][::-1]) == float("inf")
 
 
 def test_strings_are_packed_among_numbers() -> None:
