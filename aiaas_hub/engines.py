@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def local_engines(home: Home, api_url: str, config: ServiceConfig) -> Engines:
         serving=TritonLocal(home, supervisor),
         gateway=EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
         signer=keys,
-        others=[TfPredictLocal(home, supervisor)],
+        # Before it is the gateway, where there is one.
+        others=[TfPredictLocal(home, supervisor)] if find_spec("envoy") else [],
     )
 
 
