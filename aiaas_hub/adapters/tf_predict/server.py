@@ -146,7 +146,7 @@ async def errors(
 async def serve(socket: str, triton_socket: str) -> None:
     timeout = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5)
     # Who may have how many requests in Triton is the gateway's business. Triton closes idle
-    # connections, and a POST on one that has just been closed is not sent again: so each has its own.
+    # connections, and a POST on one that has just been closed is not sent again: each has its own.
     connector = aiohttp.UnixConnector(path=triton_socket, limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         translator = Translator(session)
