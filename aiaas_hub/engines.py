@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ def _serving(
     return (
         TritonLocal(home, supervisor),
         EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
-        [TfPredictLocal(home, supervisor)],
+        # Before it is the gateway, where there is one.
+        [TfPredictLocal(home, supervisor)] if find_spec("envoy") else [],
     )
 
 

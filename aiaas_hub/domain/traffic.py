@@ -171,6 +171,9 @@ def share_out(
             )
         if found.is_judged and wanted == {version: 100}:
             states[version] = (EndpointState.SERVING, "")
+    if sticky is not None and sticky != endpoint.sticky:
+        how = "Each caller stays with one version." if sticky else "Requests are drawn by lot."
+        why = f"{why} {how}".strip()
     if sticky is None:
         sticky = endpoint.sticky and len(endpoint.traffic) > 1
     if wanted == endpoint.traffic and sticky == endpoint.sticky:

@@ -13,7 +13,7 @@ Each route admits its own audience, less the revoked keys, and rewrites exactly 
 and those of TensorFlow Serving's REST API, which a translator asks Triton for:
 
     POST  /{owner}/{endpoint}/v1/models/{any}[/versions/{number}]:predict
-    GET   /{owner}/{endpoint}/v1/models/{any}[/versions/{any}][/metadata]
+    GET   /{owner}/{endpoint}/v1/models/{any}[/versions/{number}][/metadata]
 
 Whatever model and version a caller names in the path, the one that reaches Triton is written here,
 with one version in it: that of the traffic's split, or the one in the header `x-aiaas-version` for
@@ -233,17 +233,27 @@ def _predictions(
         for entry in _chosen([predict(f"{models}{verb}", to, choice)], to)
     ]
     shared = _shared_out(route, targets, lambda to: [predict(f"{models}{verb}", to, inference)])
-    asked = _entry(
+    asked = [
+        *(_about(route, f"{models}/versions/{to.version}", to) for to in route.targets),
+        _about(route, models, main),
+    ]
+    return [*by_number, *by_header, *shared, *asked]
+
+
+def _about(route: Route, model: str, target: RouteTarget) -> dict[str, Any]:
+    """A version's status and metadata, under the endpoint's own name."""
+    path = predict_path(target).removesuffix(":predict")
+    entry = _entry(
         "GET",
-        f"{models}(?:/versions/[^/]+)?(/metadata)?",
-        rf"{predict_path(main).removesuffix(':predict')}\1",
-        cluster,
-        main,
+        f"{model}(/metadata)?",
+        rf"{path}\1",
+        predict_name(route.owner),
+        target,
         admit(route),
     )
     name = {"header": {"key": NAME_HEADER, "value": route.endpoint}}
-    asked["request_headers_to_add"] = [name | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
-    return [*by_number, *by_header, *shared, asked]
+    entry["request_headers_to_add"] = [name | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
+    return entry
 
 
 def _shared_out(

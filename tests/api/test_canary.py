@@ -139,6 +139,10 @@ def test_callers_stay_with_a_version_if_asked(world: World) -> None:
     assert world.ok("POST", path, json=split)["sticky"] is False
     assert not world.gateway.routes[0].sticky
     assert world.ok("POST", path, json={**split, "sticky": True})["sticky"] is True
+    # Which the shares alone would not tell.
+    lines = world.ok("GET", f"{ENDPOINT}/history")["items"]
+    assert lines[0]["why"] == "Each caller stays with one version."
+    assert lines[1]["why"] == "Requests are drawn by lot."
     world.ok("POST", f"{ENDPOINT}/promote", json={})
     # It belonged to the split that is over.
     assert world.ok("POST", path, json={"traffic": {"1": 80, "2": 20}})["sticky"] is False

@@ -64,6 +64,10 @@ def test_status_and_metadata(world: World) -> None:
         assert client.get(path).json() == {
             "model_version_status": [{"version": "1", "state": "AVAILABLE", "status": fine}]
         }
+    world.envoy.apply([route((1, 100), (2, 0))])
+    other = client.get(f"{url}/versions/2")
+    assert other.json()["model_version_status"][0]["version"] == "2"
+    assert client.get(f"{url}/versions/3").status_code == 404
     found = client.get(f"{url}/metadata").json()
     assert found["model_spec"] == {"name": "scale", "signature_name": "", "version": "1"}
     signature = found["metadata"]["signature_def"]["signature_def"]["serving_default"]

@@ -172,21 +172,23 @@ def _predictions(
                 entry["match"]["headers"].append({**chosen, "present_match": False})
                 entry["stat_prefix"] = f"{model}-v{version}"
             found.append(entry)
-    asked: dict[str, Any] = _entry(
-        "GET",
-        f"{models}(?:/versions/[^/]+)?(/metadata)?",
-        r"/v1/models/d-1/versions/4\1",
-        4,
-        who(),
-    )
-    asked["route"]["cluster"] = predict_name("ann")
-    asked["request_headers_to_add"] = [
-        {
-            "header": {"key": "x-aiaas-endpoint", "value": "digits"},
-            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-        }
-    ]
-    return [*found, asked]
+    for model, version, path in (
+        ("d-1", 4, "/versions/4"),
+        ("d-2", 5, "/versions/5"),
+        ("d-2", 6, "/versions/6"),
+        ("d-1", 4, ""),
+    ):
+        about = rf"/v1/models/{model}/versions/{version}\1"
+        asked: dict[str, Any] = _entry("GET", f"{models}{path}(/metadata)?", about, version, who())
+        asked["route"]["cluster"] = predict_name("ann")
+        asked["request_headers_to_add"] = [
+            {
+                "header": {"key": "x-aiaas-endpoint", "value": "digits"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ]
+        found.append(asked)
+    return found
 
 
 def _list(entries: list[dict[str, object]]) -> dict[str, object]:
@@ -282,9 +284,10 @@ def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
     for entry in _lists([route])["/ann/digits/"]:
         if "versions/1" in to_text(entry):
             by_header = {"name": "x-aiaas-version", "string_match": {"exact": "1"}}
-            by_path = "/versions/1(" in entry["match"]["safe_regex"]["regex"]
+            by_path = "v1/models/[^/:]+/versions/1(" in entry["match"]["safe_regex"]["regex"]
             assert by_header in entry["match"]["headers"] or by_path
-            assert '"scope"' in to_text(entry), "only for who may choose"
+            asks = entry["match"]["headers"][0]["string_match"] == {"exact": "GET"}
+            assert '"scope"' in to_text(entry) or asks, "only for who may choose"
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
 

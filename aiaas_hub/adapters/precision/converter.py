@@ -59,7 +59,7 @@ def _run(
         answer = json.loads(done.stdout) if done.returncode == 0 else {}
         if "error" in answer:
             raise InvalidInput(
-                f"The model cannot be made {precision}: {answer['error']}",
+                f"The model cannot be made {precision}: {str(answer['error']).rstrip('.')}.",
                 remedy="Publish it without --precision.",
             )
         return (

@@ -145,8 +145,9 @@ async def errors(
 
 async def serve(socket: str, triton_socket: str) -> None:
     timeout = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5)
-    # Who may have how many requests in Triton is the gateway's business.
-    connector = aiohttp.UnixConnector(path=triton_socket, limit=0)
+    # Who may have how many requests in Triton is the gateway's business. Triton closes idle
+    # connections, and a POST on one that has just been closed is not sent again: each has its own.
+    connector = aiohttp.UnixConnector(path=triton_socket, limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         translator = Translator(session)
         app = web.Application(client_max_size=MAX_BODY, middlewares=[errors])
@@ -154,7 +155,8 @@ async def serve(socket: str, triton_socket: str) -> None:
         app.router.add_post(version + ":predict", translator.predict)
         app.router.add_get(version, translator.status)
         app.router.add_get(version + "/metadata", translator.metadata)
-        runner = web.AppRunner(app, access_log=None, handle_signals=True)
+        # What the gateway has given up is not to wait in Triton.
+        runner = web.AppRunner(app, access_log=None, handle_signals=True, handler_cancellation=True)
         await runner.setup()
         os.umask(0o177)
         await web.UnixSite(runner, socket).start()
