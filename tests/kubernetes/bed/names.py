@@ -11,8 +11,9 @@ import time
 
 import httpx
 
-from .api import CORE, KubeApi, Refused
+from .api import KubeApi, Object, Refused
 
+SLICES = "/apis/discovery.k8s.io/v1beta1"
 DOMAIN = "svc.cluster.local"
 _A, _AAAA = 1, 28
 _ANSWER, _NO_SUCH_NAME = 0x8480, 0x8483
@@ -70,10 +71,12 @@ class Names:
             return None
         at, known = self._known.get(name, (0.0, None))
         if time.monotonic() - at > _TTL_SECONDS / 2:
+            service, namespace = parts
+            # Slices: the API server allows no address of loopback in Endpoints.
+            path = f"{SLICES}/namespaces/{namespace}/endpointslices"
+            selector = f"kubernetes.io/service-name={service}"
             try:
-                service, namespace = parts
-                found = self._api.find(f"{CORE}/namespaces/{namespace}/endpoints/{service}")
-                known = None if found is None else _ready(found)
+                known = _ready(self._api.items(path, labelSelector=selector))
             # The server may be away: what was known holds.
             except (httpx.HTTPError, Refused):
                 pass
@@ -81,9 +84,14 @@ class Names:
         return known
 
 
-def _ready(endpoints: dict[str, list[dict[str, list[dict[str, str]]]]]) -> list[str]:
-    return [
-        address["ip"]
-        for subset in endpoints.get("subsets") or []
-        for address in subset.get("addresses") or []
-    ]
+def _ready(slices: list[Object]) -> list[str] | None:
+    if not slices:
+        return None
+    return sorted(
+        address
+        for one in slices
+        if one["addressType"] == "IPv4"
+        for endpoint in one.get("endpoints") or []
+        if endpoint["conditions"].get("ready")
+        for address in endpoint["addresses"]
+    )
