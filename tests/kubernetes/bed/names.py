@@ -4,6 +4,7 @@ that are ready. There are no addresses of Services here, so those of its pods st
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import threading
@@ -75,11 +76,9 @@ class Names:
             # Slices: the API server allows no address of loopback in Endpoints.
             path = f"{SLICES}/namespaces/{namespace}/endpointslices"
             selector = f"kubernetes.io/service-name={service}"
-            try:
-                known = _ready(self._api.items(path, labelSelector=selector))
             # The server may be away: what was known holds.
-            except (httpx.HTTPError, Refused):
-                pass
+            with contextlib.suppress(httpx.HTTPError, Refused):
+                known = _ready(self._api.items(path, labelSelector=selector))
             self._known[name] = (time.monotonic(), known)
         return known
 
