@@ -21,10 +21,15 @@ WAITING = 2
 
 
 _DISCOVERY: dict[str, Any] = {
-    "type": "STRICT_DNS",
-    "dns_lookup_family": "V4_PREFERRED",
-    "dns_refresh_rate": "2s",
-    "respect_dns_ttl": False,
+    "cluster_type": {
+        "name": "envoy.cluster.dns",
+        "typed_config": {
+            "@type": f"{TYPE}envoy.extensions.clusters.dns.v3.DnsCluster",
+            "dns_lookup_family": "V4_PREFERRED",
+            "dns_refresh_rate": "2s",
+            "respect_dns_ttl": False,
+        },
+    },
     "lb_policy": "LEAST_REQUEST",
     # A pod that is gone before its name says so is left out at the first connection that fails;
     # the request goes to another one. What a model answers is the model's own.

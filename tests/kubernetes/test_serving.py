@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -79,7 +80,7 @@ def world(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
     directory = tmp_path_factory.mktemp("serving")
     home = Home(directory / "home")
     home.prepare()
-    namespace = control_plane.namespace("test-serving")
+    namespace = control_plane.namespace(f"test-{uuid.uuid4().hex[:8]}")
     with (
         object_store(directory / "s3") as store,
         serving(control_plane, home, store, server_pods(namespace, store)) as found,

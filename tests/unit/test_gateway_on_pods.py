@@ -80,7 +80,7 @@ def test_an_owner_is_led_to_the_pods_of_their_group() -> None:
     (endpoint,) = found[cluster_name("ann")]["load_assignment"]["endpoints"]
     address = endpoint["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     assert address == {"address": "a.example", "port_value": 8000}
-    assert found[cluster_name("ann")]["type"] == "STRICT_DNS"
+    assert found[cluster_name("ann")]["cluster_type"]["name"] == "envoy.cluster.dns"
 
 
 def test_headers_for_triton_take_the_place_of_callers_own() -> None:

@@ -39,7 +39,7 @@ class Missing(Exception):
 def image_directory(image: str) -> str:
     """Below `images` in the nodes' state: programs that containers of this image have first on
     their path."""
-    return image.replace("/", "_")
+    return re.sub(r"[^\w.-]", "_", image)
 
 
 def quantity(text: str) -> float:
