@@ -11,6 +11,7 @@ import base64
 import contextlib
 import secrets
 import shlex
+import socket
 import sys
 import threading
 from datetime import UTC, datetime
@@ -188,7 +189,7 @@ class RayOperator:
         head = heads[0]
         ip = self._heads[name] = head["status"].get("podIP", "")
         # Not whether it is ready: while a node is silent, none of its pods is.
-        if head["status"]["phase"] != "Running" or not self._nodes(name, f"{ip}:{ports[1]}"):
+        if head["status"]["phase"] != "Running" or not _listens(ip, ports[0]):
             return False
         (group,) = spec["workerGroupSpecs"]
         for _ in range(group["replicas"] - len(workers)):
@@ -381,3 +382,9 @@ def _owner(found: Object, kind: str, version: str) -> Object:
 def _ready(pod: Object) -> bool:
     conditions = pod["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _listens(ip: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((ip, port)) == 0

@@ -25,7 +25,7 @@ from aiaas_hub.home import Home
 from aiaas_hub.loopback import free_ports
 from aiaas_hub.schemas.errors import Unavailable
 
-LONG = 200
+LONG = 300
 """Seconds, in which a head that did not start in time is made once more."""
 ENDS = ("succeeded", "failed", "lost", "cancelled")
 CELL = """

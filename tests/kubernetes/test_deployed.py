@@ -24,9 +24,9 @@ from service_calls import ServiceCalls
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.remote_kernel import RemoteKernel
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
-LONG = 200
+LONG = 300
 """Seconds, in which a head that did not start in time is made once more."""
 TRAIN = """%%aiaas train --name survivor --workers 1 --retries 3 --param until={until} --detach
 import time
