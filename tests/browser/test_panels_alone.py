@@ -100,6 +100,8 @@ def test_a_restart_of_the_kernel_is_said_in_each_panel(
         for kind in KINDS:
             expect(in_sight(page, kind).get_by_text(GONE)).to_be_visible()
         look(page, "panels-without-their-kernel")
+        # A server that is ended while it starts a kernel does not end.
+        wait_for_kernel(page)
         # At last, so that one run shows all of it.
         assert {where: found for where, found in wrong.items() if found} == {}
 
