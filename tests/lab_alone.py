@@ -24,9 +24,12 @@ PATIENCE = 120
 
 
 @contextmanager
-def lab(home: Path, application: str = "lab", **environ: str) -> Iterator[str]:
-    """Its address, by which a page is signed in. `application`: `lab`, or Notebook 7's `tree`."""
-    module = {"lab": "jupyterlab", "tree": "notebook"}[application]
+def lab(home: Path, opens: str = "lab", **environ: str) -> Iterator[str]:
+    """Where it `opens` in a browser, signed in: JupyterLab at `lab…`, Notebook 7 at `notebooks/…`.
+
+    Its files lie in `home`.
+    """
+    module = "jupyterlab" if opens.startswith("lab") else "notebook"
     port = free_ports(1)[0]
     command = [
         *(sys.executable, "-m", module, "--no-browser", "--allow-root", f"--port={port}"),
@@ -58,7 +61,7 @@ def lab(home: Path, application: str = "lab", **environ: str) -> Iterator[str]:
             with attempt:
                 assert process.poll() is None, log.read_text()
                 httpx.get(f"{url}/api").raise_for_status()
-        yield f"{url}/{application}?token={TOKEN}"
+        yield f"{url}/{opens}?token={TOKEN}"
     finally:
         process.terminate()
         process.wait(PATIENCE)

@@ -91,6 +91,11 @@ def server_url(platform: RunningPlatform, user: str) -> str:
 def open_notebook(page: Page, platform: RunningPlatform, user: str, path: str) -> None:
     """Return when its kernel waits for work."""
     page.goto(f"{server_url(platform, user)}/lab/tree/{path}")
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page: Page) -> None:
+    """Of the notebook that JupyterLab has in front."""
     page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for(timeout=START_MS)
     # In the status bar: the notebook's own indicator is idle also before there is a kernel.
     idle = page.get_by_text("Python 3 (ipykernel) | Idle", exact=True)

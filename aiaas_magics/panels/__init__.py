@@ -30,9 +30,9 @@ def _datasets() -> Panel:
     from aiaas_magics.panels.dataset_browser import DatasetBrowser
 
     def widget(model: DatasetBrowser) -> object:
-        from aiaas_magics.panels.dataset_browser_widget import DatasetBrowserWidget
+        from aiaas_magics.panels.dataset_browser_widget import dataset_browser
 
-        return DatasetBrowserWidget(model)
+        return dataset_browser(model)
 
     browser = DatasetBrowser(current_client(), AtOnce())
     browser.search()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anywidget
+import ipywidgets as widgets
 from traitlets import Bool, Dict, Unicode, dlink
 
 from aiaas_magics.panels.dataset_browser import DatasetBrowser
@@ -30,3 +32,10 @@ class DatasetBrowserWidget(anywidget.AnyWidget):
         for name in _SHOWN:
             dlink((browser, name), (self, name))
         self.on_msg(lambda _, content, __: browser.take(content))
+
+
+def dataset_browser(browser: DatasetBrowser) -> Any:
+    """In a box, for Jupyter marks only its own kinds of widgets as having lost their kernel."""
+    box = widgets.VBox([DatasetBrowserWidget(browser)])
+    box.add_class("aiaas-browser")
+    return box

@@ -15,7 +15,9 @@ class Eye(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("eye.js").read_text(encoding="utf-8")
     # Jupyter marks each part that has lost its kernel, empty ones too; here one sentence says so.
-    _css = ".aiaas-panel .jupyter-widgets-disconnected::before { display: none; }"
+    _css = (
+        ":is(.aiaas-panel, .aiaas-panel *).jupyter-widgets-disconnected::before { display: none; }"
+    )
 
     def __init__(self, attended: Attended) -> None:
         super().__init__()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -36,7 +35,6 @@ USER = "ivy<'&\">"
 """A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
 KINDS = ("datasets", "deploy", "runs")
-GONE = re.compile("^This panel is not connected: the kernel was restarted")
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
     f"""\
@@ -74,11 +72,11 @@ def train(ctx):
 )
 
 
-@contextmanager
-def notebook(page: Page, platform: RunningPlatform, sources: Sequence[str]) -> Iterator[None]:
+@pytest.fixture
+def notebook(page: Page, platform: RunningPlatform) -> Iterator[None]:
     """It is open, and its cells have run."""
     enter_lab(page, platform, USER)
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     file: Path = platform.home.notebooks / directory_name(USER.lower()) / NOTEBOOK
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), file)
@@ -91,33 +89,8 @@ def notebook(page: Page, platform: RunningPlatform, sources: Sequence[str]) -> I
     file.unlink()
 
 
-def test_a_restart_of_the_kernel_is_said_in_each_panel(
-    page: Page, platform: RunningPlatform
-) -> None:
-    with notebook(page, platform, [*CELLS[:2], *CELLS[-2:]]):
-        mine = page.get_by_role("group", name="Dataset browser")
-        mine.get_by_role("button", name=re.compile("hostile")).click()
-        rows = mine.get_by_role("region", name="Rows").locator("tbody tr")
-        expect(rows).to_have_count(20, timeout=RUN_MS)
-        wrong = {kind: wrong_in(page, kind) for kind in KINDS}
-        said = page.locator(".jp-NotebookPanel").get_by_text(GONE)
-        expect(said.filter(visible=True)).to_have_count(0)
-        choose(page, "Kernel", "Restart Kernel…")
-        page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
-        for kind in KINDS:
-            seen = in_sight(page, kind)
-            expect(seen.get_by_text(GONE)).to_be_visible()
-        look(page, "panels-without-their-kernel")
-        # At last, so that one run shows all of it.
-        assert {kind: found for kind, found in wrong.items() if found} == {}
-
-
-def test_panels_by_hand(page: Page, platform: RunningPlatform) -> None:
-    with notebook(page, platform, CELLS):
-        by_hand(page)
-
-
-def by_hand(page: Page) -> None:
+@pytest.mark.usefixtures("notebook")
+def test_panels_by_hand(page: Page) -> None:
     browse(page, page.get_by_role("group", name="Dataset browser"))
     deploy(page, panel(page, "deploy"))
     watch(panel(page, "runs"))
