@@ -13,7 +13,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lake_tables import delta, iceberg, names_also, rows, stranger
+from lake_tables import (
+    delete_by_position,
+    delete_by_value,
+    delta,
+    iceberg,
+    names_also,
+    rows,
+    stranger,
+    with_deletion_vector,
+)
 
 from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.formats import convert
@@ -117,6 +126,41 @@ def test_an_iceberg_table_with_files_elsewhere_is_refused(tmp_path: Path) -> Non
         newest.write_text(newest.read_text().replace(f"file://{folder}", f"file://{tmp_path}/x"))
         with pytest.raises(pa.ArrowInvalid, match="not in the table's own folder"):
             open_iceberg(folder, None)
+
+
+def test_deletion_vectors_are_refused_and_not_passed_over(tmp_path: Path, read: Read) -> None:
+    table = delta(tmp_path / "table")
+    with_deletion_vector(table)
+    with pytest.raises(InvalidInput, match="deletionVectors") as refusal:
+        read(table, "delta")
+    assert refusal.value.remedy
+    # A version from before them has all its rows.
+    assert read(table, "delta", "0") == ([1, 2, 3], Converted(True, "0"))
+
+
+def test_rows_that_iceberg_deletes_by_position_are_left_out(tmp_path: Path, read: Read) -> None:
+    with iceberg(tmp_path / "house") as table:
+        folder = tmp_path / "house" / "db" / "t"
+        before = str(table.current_snapshot().snapshot_id)
+        file = next(
+            name
+            for name in (task.file.file_path for task in table.scan().plan_files())
+            if pq.read_table(name.removeprefix("file://")).column("x").to_pylist() == [1]
+        )
+        delete_by_position(table, folder, file, 0)
+        assert read(folder, "iceberg")[0] == [2]
+        assert read(folder, "iceberg", before)[0] == [1, 2]
+
+
+def test_rows_that_iceberg_deletes_by_value_are_refused(tmp_path: Path, read: Read) -> None:
+    with iceberg(tmp_path / "house") as table:
+        folder = tmp_path / "house" / "db" / "t"
+        before = str(table.current_snapshot().snapshot_id)
+        delete_by_value(table, folder, 2)
+        with pytest.raises(InvalidInput, match="equality deletes") as refusal:
+            read(folder, "iceberg")
+        assert refusal.value.remedy
+        assert read(folder, "iceberg", before)[0] == [1, 2]
 
 
 def test_the_kernel_itself_lets_a_table_read_no_file_elsewhere(tmp_path: Path) -> None:

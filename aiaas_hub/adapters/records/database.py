@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sqlite3
@@ -21,6 +22,8 @@ from aiaas_hub.schemas.errors import DiskFull, Unavailable
 
 BUSY_TIMEOUT_SECONDS = 5
 READING = "aiaas_reading"
+_OF_DATASETS = "aiaas_of_datasets"
+_CHANGES_DATASETS = re.compile(r"(INSERT INTO|UPDATE|DELETE FROM) dataset")
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 """As JSON writes it; after an odd number of backslashes it is somebody's text about it."""
 
@@ -46,13 +49,24 @@ class Database:
             event.listen(self.engine, "begin", _begin)
         else:
             event.listen(self.engine, "begin", _begin_in_turn)
+        event.listen(self.engine, "after_cursor_execute", _note)
         self.sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._dataset_changes = itertools.count(1)
+        self.dataset_changes = 0
+        """How many transactions have changed anything of datasets, as far as they are committed.
+        The service is the only process that does."""
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One writing transaction; raises `Unavailable` where the database cannot be had."""
-        with _bounded(), self.sessions.begin() as session:
-            yield session
+        with _bounded():
+            with self.sessions.begin() as session:
+                noted = session.connection().info
+                noted.pop(_OF_DATASETS, None)
+                yield session
+            # Once others see it, and not before: they would take what was for what is.
+            if noted.pop(_OF_DATASETS, False):
+                self.dataset_changes = next(self._dataset_changes)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -71,6 +85,12 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _note(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    """Seen where every statement passes, so that no writer has to remember to say so."""
+    if _CHANGES_DATASETS.match(statement):
+        connection.info[_OF_DATASETS] = True
 
 
 def _to_json(value: Any) -> str:

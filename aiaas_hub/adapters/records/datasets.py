@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from aiaas_hub.adapters.records import dataset_pages
 from aiaas_hub.adapters.records.database import Database
+from aiaas_hub.adapters.records.page_cache import PageCache
 from aiaas_hub.adapters.records.pages import before_cursor
 from aiaas_hub.adapters.records.tables import (
     BlobGrantRow,
@@ -27,7 +29,9 @@ from aiaas_hub.schemas.datasets import (
     DatasetUpdate,
     DatasetVersion,
 )
-from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.paging import DEFAULT_PAGE, Page
+
+_CACHED_PAGES = 256
 
 
 class SqlBlobGrants:
@@ -47,6 +51,9 @@ class SqlBlobGrants:
 class SqlDatasetRecords:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._pages: PageCache[Page[Dataset]] = PageCache(
+            lambda: database.dataset_changes, _CACHED_PAGES
+        )
 
     def get(self, owner: str, name: str, version: int | str | None = None) -> Dataset | None:
         with self._database.reading() as session:
@@ -60,8 +67,14 @@ class SqlDatasetRecords:
             return as_dataset(row, found, _tags(session, [row.id]).get((row.id, number or 0), ()))
 
     def page(self, which: DatasetFilter, cursor: str | None, limit: int) -> Page[Dataset]:
-        with self._database.reading() as session:
-            return dataset_pages.page(session, which, cursor, limit)
+        def read() -> Page[Dataset]:
+            with self._database.reading() as session:
+                return dataset_pages.page(session, which, cursor, limit)
+
+        if limit > DEFAULT_PAGE:
+            return read()
+        # Who asks is a part of it: a page is what they may read.
+        return self._pages.get((replace(which, words=tuple(which.words)), cursor, limit), read)
 
     def versions(
         self, owner: str, name: str, cursor: str | None, limit: int
