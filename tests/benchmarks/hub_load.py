@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -335,4 +336,6 @@ def spread(times: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    # Ended from outside too it leaves nothing behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     sys.exit(not main(*map(int, sys.argv[1:]))["ok"])

@@ -165,7 +165,7 @@ def test_a_hub_that_dies_touches_no_server_run_or_endpoint(parts: Parts, tmp_pat
             parts.kill("proxy")
             parts.begin("proxy")
             parts.await_answers()
-        until(lambda: session.server_request("GET", "api/kernels"), bool, 30)
+            until(lambda: session.server_request("GET", "api/kernels"), bool, 30)
     found = ada.ok("GET", f"/runs/{run_id}")
     assert (found["state"], found["attempt"]) == ("running", 1)
     ada.ok("POST", f"/runs/{run_id}/cancel")
