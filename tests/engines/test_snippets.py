@@ -56,7 +56,7 @@ def run(language: str, text: str, directory: Path, key: str) -> str:
     """What it prints."""
     ran = subprocess.run(
         command(language, text, directory),
-        env={**os.environ, "AIAAS_KEY": key, "GOCACHE": str(directory)},
+        env={**os.environ, "AIAAS_KEY": key, "GOCACHE": str(directory.parent / "go")},
         capture_output=True,
         text=True,
         timeout=120,
