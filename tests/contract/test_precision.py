@@ -64,10 +64,11 @@ def test_what_is_no_model_is_said_and_no_path_with_it(
 ) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    for precision in ("fp16", "int8"):
+    wanted: tuple[Precision, ...] = ("fp16", "int8")
+    for precision in wanted:
         with (
             pytest.raises(InvalidInput, match=f"cannot be made {precision}") as refused,
-            OnnxConverter().converted(broken, precision, network[1], 8),  # type: ignore[arg-type]
+            OnnxConverter().converted(broken, precision, network[1], 8),
         ):
             raise AssertionError
         assert str(tmp_path) not in refused.value.message

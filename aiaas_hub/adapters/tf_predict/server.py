@@ -19,7 +19,6 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 from tritonclient import http as triton
-from tritonclient.utils import InferenceServerException
 
 from aiaas_hub.adapters.tf_predict import translation
 from aiaas_hub.adapters.tf_predict.translation import Question, TensorInfo
@@ -138,7 +137,7 @@ async def errors(
         return web.json_response({"error": text}, status=503)
     except (web.HTTPException, asyncio.CancelledError):
         raise
-    except (InferenceServerException, Exception):
+    except Exception:
         log.exception("A request could not be translated")
         return web.json_response({"error": "The request could not be answered."}, status=500)
 
