@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import time
 import uuid
@@ -162,13 +163,13 @@ def test_a_pod_comes_back_with_every_model_before_it_counts_as_ready(world: Worl
     with Callers(world) as callers:
         began = time.monotonic()
         world.serving.delete(world.serving.servers()[0])
-        # Whenever one is ready, it serves both versions: no call is answered with less.
+        # Whenever one counts as ready, it serves both versions.
         while len(after := ready(world)) < 2 or {uid for uid, _ in after} == before:
             for _, address in after:
-                assert engine._servers.triton(Server("", address, True)).ready_versions(MODEL) in (
-                    {2, 3},
-                    set(),
-                ), world.serving.words()
+                # One that is being ended meanwhile does not answer.
+                with contextlib.suppress(Unavailable):
+                    found = engine._servers.triton(Server("", address, True)).ready_versions(MODEL)
+                    assert found == {2, 3}, world.serving.words()
             assert time.monotonic() - began < 90, world.serving.words()
             time.sleep(0.1)
         print(f"two pods again after {time.monotonic() - began:.1f} s")
