@@ -111,7 +111,7 @@ check: $(VENV)/installed-test
 	$(BIN)/python .ci/docs.py --check
 	$(BIN)/python .ci/labextension.py check
 
-bench: $(VENV)/installed-test
+bench: $(VENV)/installed-test $(VENV)/labextension
 	$(BIN)/python tests/benchmarks/run.py benchmarks.json
 
 lock: $(VENV)/installed-test

@@ -5,6 +5,16 @@ const GONE =
   "Run the cell again.";
 const SIGN_MS = 20_000;
 
+/** ipywidgets writes a slider's name beside it, and its handle has none for who cannot see that. */
+function nameSliders(panel) {
+  for (const handle of panel?.querySelectorAll("[role=slider]:not([aria-label])") ?? []) {
+    const label = handle.closest(".widget-slider")?.querySelector("label")?.textContent;
+    if (label) {
+      handle.setAttribute("aria-label", label);
+    }
+  }
+}
+
 function render({ model, el }) {
   const gone = document.createElement("div");
   gone.textContent = GONE;
@@ -34,9 +44,13 @@ function render({ model, el }) {
   });
   // All of the panel, of which this is the first line; it is put on the page after it is made.
   let waiting;
+  const named = new MutationObserver(() => nameSliders(el.closest(".aiaas-panel")));
   const watch = () => {
     if (el.isConnected) {
-      observer.observe(el.closest(".aiaas-panel") ?? el);
+      const panel = el.closest(".aiaas-panel") ?? el;
+      observer.observe(panel);
+      named.observe(panel, { childList: true, subtree: true });
+      nameSliders(panel);
       connected();
     } else {
       waiting = setTimeout(watch, 250);
@@ -56,6 +70,7 @@ function render({ model, el }) {
     tell();
     clearTimeout(waiting);
     observer.disconnect();
+    named.disconnect();
     clearInterval(timer);
     document.removeEventListener("visibilitychange", tell);
     model.off("comm_live_update", connected);

@@ -10,7 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPTS = ("import_time", "plot_metrics", "log_flood", "data", "serving", "hub_load", "training")
+SCRIPTS = (
+    "import_time",
+    "plot_metrics",
+    "log_flood",
+    "side_panel",
+    "data",
+    "serving",
+    "hub_load",
+    "training",
+)
 
 
 def main(target: Path) -> int:

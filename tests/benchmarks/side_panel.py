@@ -74,6 +74,8 @@ async ([title, many, wheel]) => {
 
 def main() -> dict[str, Any]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        return {"skipped": "Chromium is missing: apt install chromium"}
     with (
         tempfile.TemporaryDirectory(prefix="aiaas-benchmark-") as home,
         long_lists() as (service, asked),

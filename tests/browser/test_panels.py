@@ -14,7 +14,6 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
-    find_wrong,
     look,
     open_notebook,
     open_panel,
@@ -22,6 +21,7 @@ from lab_pages import (
     row,
     run_all,
 )
+from panels_in_cells import KINDS, panel, wrong_in
 from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, expect
 from running_platform import RunningPlatform
@@ -34,7 +34,6 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 USER = "ivy<'&\">"
 """A user whose name would be a page's code, and who has no server yet."""
 NOTEBOOK = "panels-by-hand.ipynb"
-KINDS = ("datasets", "deploy", "runs")
 CELLS = (
     "%load_ext aiaas_magics\nimport aiaas_magics as aiaas\nimport numpy as np\nimport pandas as pd",
     f"""\
@@ -223,23 +222,3 @@ def watch(monitor: Locator) -> None:
     expect(monitor).to_contain_text(f"a log with {HOSTILE}")
     expect(monitor.get_by_role("img", name=re.compile("loss"))).to_be_visible()
     expect(monitor.get_by_role("button", name="Cancel the run")).to_be_hidden()
-
-
-def in_sight(page: Page, kind: str) -> Locator:
-    """JupyterLab may leave out what is scrolled away."""
-    wanted = panel(page, kind)
-    wanted.scroll_into_view_if_needed()
-    return wanted
-
-
-def wrong_in(page: Page, kind: str) -> list[str]:
-    in_sight(page, kind)
-    return find_wrong(page, panel_of(kind))
-
-
-def panel_of(kind: str) -> str:
-    return f""".jp-CodeCell:has-text('aiaas.panel("{kind}")') :is(.aiaas-panel, .aiaas-data)"""
-
-
-def panel(page: Page, kind: str) -> Locator:
-    return page.locator(panel_of(kind))

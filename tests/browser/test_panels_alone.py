@@ -23,12 +23,12 @@ from lab_pages import (
     run_all,
     wait_for_kernel,
 )
-from playwright.sync_api import Locator, Page, expect
+from panels_in_cells import KINDS, in_sight, panel, wrong_in
+from playwright.sync_api import Page, expect
 
 from aiaas_hub.home import Home
 
 NOTEBOOK = "alone.ipynb"
-KINDS = ("datasets", "deploy", "runs")
 GONE = re.compile("^This panel is not connected: the kernel was restarted")
 HOSTILE = "<img src=x onerror=alert(1)>"
 BEGIN = f"""\
@@ -146,23 +146,3 @@ def test_notebook_7_has_magics_widgets_and_the_side_panel(
         expect(last).to_be_visible()
         look(page, "notebook-7")
         assert find_wrong(page, "#aiaas-panel") == []
-
-
-def in_sight(page: Page, kind: str) -> Locator:
-    """What is scrolled away JupyterLab may not lay out."""
-    wanted = panel(page, kind)
-    wanted.scroll_into_view_if_needed()
-    return wanted
-
-
-def wrong_in(page: Page, kind: str) -> list[str]:
-    in_sight(page, kind)
-    return find_wrong(page, panel_of(kind))
-
-
-def panel_of(kind: str) -> str:
-    return f""".jp-CodeCell:has-text('aiaas.panel("{kind}")') :is(.aiaas-panel, .aiaas-data)"""
-
-
-def panel(page: Page, kind: str) -> Locator:
-    return page.locator(panel_of(kind))
