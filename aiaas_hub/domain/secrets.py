@@ -67,10 +67,11 @@ class Secrets:
         return stored
 
     def page(self, owner: str, cursor: str | None, limit: int) -> Page[Secret]:
-        return self._records.page(owner, cursor, limit)
+        # It is the name of the last one: what cannot be a name is asked of no database.
+        return self._records.page(owner, None if cursor is None else check_name(cursor), limit)
 
     def delete(self, owner: str, name: str) -> Secret:
-        deleted = self._records.delete(owner, name)
+        deleted = self._records.delete(owner, check_name(name))
         if deleted is None:
             raise _absent(name)
         return deleted

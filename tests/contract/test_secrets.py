@@ -76,6 +76,9 @@ def test_a_secret_is_kept_and_never_shown(world: World, caplog: pytest.LogCaptur
         refused = put(world, "lab", "s3", **wrong)
         assert refused.status_code == 400
         assert SECRET not in refused.text
+    for strange in ("%00", "a%20b", "-x"):
+        assert world.call("DELETE", f"/secrets/alice/{strange}").status_code == 400
+        assert world.call("GET", f"/secrets?cursor={strange}").status_code == 400
     assert put(world, "thing", "ftp", token=SECRET).status_code == 400
     # Somebody else's is not there, to look at, use, change or delete.
     assert world.call("DELETE", "/secrets/alice/lab", "user:bob").status_code == 404

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -270,13 +272,14 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-address, mine, secret, out = sys.argv[1:]
+address, mine, secret, out, outside = sys.argv[1:]
 spark = SparkSession.builder.remote(address).create()
 print(spark.read.parquet(mine).count())
 for attempt in (
     lambda: spark.read.text(secret).collect(),
     lambda: spark.read.parquet(mine).write.parquet(out),
     lambda: spark.sql(f"SELECT * FROM text.`{mine}`").collect(),
+    lambda: spark.read.text(f"hdfs://127.0.0.1:{outside}/x").collect(),
 ):
     try:
         attempt()
@@ -295,7 +298,17 @@ def test_a_spark_elsewhere_answers_and_ours_holds_without_the_check(
     own, secret = tmp_path / "own", tmp_path / "secret.txt"
     own.mkdir()
     secret.write_text("hunter2")
-    with serving(own, mine, "a-token") as address:
+    met: list[object] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def meet() -> None:
+        with suppress(OSError):
+            connection, whose = listener.accept()
+            met.append(whose)
+            connection.close()
+
+    threading.Thread(target=meet, daemon=True).start()
+    with listener, serving(own, mine, "a-token") as address:
         queries = SparkQueries(tmp_path / "queries", QueryLimits(seconds=120), address)
         with queries.session() as session:
             session.attach({(None, "mine"): mine})
@@ -303,11 +316,14 @@ def test_a_spark_elsewhere_answers_and_ours_holds_without_the_check(
             assert found.to_pylist() == [{"n": 100}]
             assert psutil.Process(session._process.pid).children() == []
         # Whatever a statement could be made to say: the kernel and the settings stand behind it.
-        arguments = [address, str(mine), str(secret), str(tmp_path / "stolen")]
+        outside = str(listener.getsockname()[1])
+        arguments = [address, str(mine), str(secret), str(tmp_path / "stolen"), outside]
         done = subprocess.run(
             [sys.executable, "-c", _BEYOND, *arguments], capture_output=True, text=True, check=False
         )
-        assert done.stdout.split() == ["100", *["refused"] * 3], done.stderr
+        assert done.stdout.split() == ["100", *["refused"] * 4], done.stderr
+        assert met == []
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_query_ends_in_time_and_its_jvm_with_it(tmp_path: Path, mine: Path) -> None:
