@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -244,10 +244,16 @@ class LocalPlatform:
         health = "/services/aiaas/api/v1/health"
         # First the service itself, then as people reach it: asked through the proxy too early,
         # each question would be an error page in the hub's log.
-        waiting = [f"http://127.0.0.1:{service_port}{health}"]
-        if not self.reach.subdomains:
-            # Else its host is one that only browsers know.
-            waiting.append(f"{self.url}{health}")
+        waiting = [
+            f"http://127.0.0.1:{service_port}{health}",
+            f"{self.reach.bind_url(self._port)}{health}",
+        ]
+        # This machine need not know the name that browsers use.
+        host = self.reach.service_host
+        asked: dict[str, Any] = {
+            "headers": {"Host": f"{host}:{self._port}"},
+            "extensions": {"sni_hostname": host},
+        }
         # `trust_env` off: an HTTP proxy of the environment does not lead to our loopback.
         with httpx.Client(timeout=5, trust_env=False, verify=self.reach.trusted()) as client:
             while waiting:
@@ -258,7 +264,7 @@ class LocalPlatform:
                 if time.monotonic() > deadline:
                     raise self._not_started(f"It cannot be used after {_USABLE_SECONDS} s")
                 try:
-                    answer = client.get(waiting[0])
+                    answer = client.get(waiting[0], **asked)
                     answer.raise_for_status()
                     self.gateway = str(answer.json()["gateway"])
                     del waiting[0]

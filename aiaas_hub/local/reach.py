@@ -121,7 +121,11 @@ class Reach(BaseModel):
 
     def service_origin(self, port: int) -> str:
         """Of the service's own host, as JupyterHub names it; empty where it has none."""
-        return f"{self._scheme}://aiaas--service.{self.name}:{port}" if self.subdomains else ""
+        return f"{self._scheme}://{self.service_host}:{port}" if self.subdomains else ""
+
+    @property
+    def service_host(self) -> str:
+        return f"aiaas--service.{self.name}" if self.subdomains else self.name
 
     def proxy_options(self) -> list[str]:
         """Of a proxy that the hub does not start itself."""
