@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import httpx
 import psutil
@@ -248,12 +248,7 @@ class LocalPlatform:
             f"http://127.0.0.1:{service_port}{health}",
             f"{self.reach.bind_url(self._port)}{health}",
         ]
-        # This machine need not know the name that browsers use.
-        host = self.reach.service_host
-        asked: dict[str, Any] = {
-            "headers": {"Host": f"{host}:{self._port}"},
-            "extensions": {"sni_hostname": host},
-        }
+        asked = self.reach.question(self._port)
         # `trust_env` off: an HTTP proxy of the environment does not lead to our loopback.
         with httpx.Client(timeout=5, trust_env=False, verify=self.reach.trusted()) as client:
             while waiting:
