@@ -236,14 +236,10 @@ def _answers(home: Home, url: str) -> Finding:
     except (OSError, ValueError) as error:
         return Finding(Verdict.BAD, f"{home.hub} cannot be read: {error}", "Start again: aiaas up")
     reach, port = settings.reach, settings.port
+    address = f"{reach.bind_url(port)}/services/aiaas/api/v1/health"
     try:
-        answer = httpx.get(
-            f"{reach.bind_url(port)}/services/aiaas/api/v1/health",
-            timeout=10,
-            trust_env=False,
-            verify=reach.trusted(),
-            **reach.question(port),
-        )
+        with httpx.Client(timeout=10, trust_env=False, verify=reach.trusted()) as client:
+            answer = client.get(address, **reach.question(port))
     except httpx.HTTPError as error:
         return Finding(
             Verdict.BAD,
