@@ -22,9 +22,9 @@ from aiaas_hub.adapters.triton_local.environment import check_platform, find
 from aiaas_hub.adapters.yaml_file import read_yaml
 from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.home import Home
+from aiaas_hub.local.hub_settings import HubSettings
 from aiaas_hub.local.node_proxy import find_node
 from aiaas_hub.local.processes import find_processes, marker_of
-from aiaas_hub.local.reach import Reach
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.spawner.gpus import nvidia_gpu_count
@@ -225,19 +225,21 @@ def _platform(home: Home) -> Iterator[Finding]:
             "Start again, which clears away what it left: aiaas up",
         )
         return
-    yield _answers(url)
+    yield _answers(home, url)
     yield from _engines(home)
     yield from exposed(_listeners(home))
 
 
-def _answers(url: str) -> Finding:
+def _answers(home: Home, url: str) -> Finding:
     try:
-        answer = httpx.get(
-            f"{url}/services/aiaas/api/v1/health",
-            timeout=10,
-            trust_env=False,
-            verify=Reach.from_environment(os.environ).trusted(),
-        )
+        settings = HubSettings.read(home)
+    except (OSError, ValueError) as error:
+        return Finding(Verdict.BAD, f"{home.hub} cannot be read: {error}", "Start again: aiaas up")
+    reach, port = settings.reach, settings.port
+    address = f"{reach.bind_url(port)}/services/aiaas/api/v1/health"
+    try:
+        with httpx.Client(timeout=10, trust_env=False, verify=reach.trusted()) as client:
+            answer = client.get(address, **reach.question(port))
     except httpx.HTTPError as error:
         return Finding(
             Verdict.BAD,

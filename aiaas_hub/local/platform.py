@@ -244,10 +244,11 @@ class LocalPlatform:
         health = "/services/aiaas/api/v1/health"
         # First the service itself, then as people reach it: asked through the proxy too early,
         # each question would be an error page in the hub's log.
-        waiting = [f"http://127.0.0.1:{service_port}{health}"]
-        if not self.reach.subdomains:
-            # Else its host is one that only browsers know.
-            waiting.append(f"{self.url}{health}")
+        waiting = [
+            f"http://127.0.0.1:{service_port}{health}",
+            f"{self.reach.bind_url(self._port)}{health}",
+        ]
+        asked = self.reach.question(self._port)
         # `trust_env` off: an HTTP proxy of the environment does not lead to our loopback.
         with httpx.Client(timeout=5, trust_env=False, verify=self.reach.trusted()) as client:
             while waiting:
@@ -258,7 +259,7 @@ class LocalPlatform:
                 if time.monotonic() > deadline:
                     raise self._not_started(f"It cannot be used after {_USABLE_SECONDS} s")
                 try:
-                    answer = client.get(waiting[0])
+                    answer = client.get(waiting[0], **asked)
                     answer.raise_for_status()
                     self.gateway = str(answer.json()["gateway"])
                     del waiting[0]

@@ -121,7 +121,19 @@ class Reach(BaseModel):
 
     def service_origin(self, port: int) -> str:
         """Of the service's own host, as JupyterHub names it; empty where it has none."""
-        return f"{self._scheme}://aiaas--service.{self.name}:{port}" if self.subdomains else ""
+        return f"{self._scheme}://{self.service_host}:{port}" if self.subdomains else ""
+
+    def question(self, port: int) -> dict[str, Any]:
+        """How this machine asks the service by way of the proxy (httpx's arguments, but for the
+        address and `verify`): it need not know the name that browsers use."""
+        return {
+            "headers": {"Host": f"{self.service_host}:{port}"},
+            "extensions": {"sni_hostname": self.service_host},
+        }
+
+    @property
+    def service_host(self) -> str:
+        return f"aiaas--service.{self.name}" if self.subdomains else self.name
 
     def proxy_options(self) -> list[str]:
         """Of a proxy that the hub does not start itself."""

@@ -92,9 +92,27 @@ def server_of(session: HubSession) -> dict[str, Any]:
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
+def idle(tmp_path: Path) -> Iterator[Parts]:
+    """Nothing of it runs yet."""
     made = Parts(Home(tmp_path / "home"), four_ports())
     try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    made = Parts(Home(tmp_path_factory.mktemp("parts") / "home"), four_ports())
+    try:
+        for part in PARTS:
+            made.begin(part)
+        made.await_answers()
+        health = httpx.get(f"{made.address}/services/aiaas/api/v1/health", trust_env=False).json()
+        password = made.home.secret("user_password", nbytes=8)
+        facts = {"url": made.address, "user_password": password, "gateway": health["gateway"]}
+        # What tests of a platform read; nothing of the parts does.
+        write_private(made.home.platform_file, json.dumps(facts))
         yield made
     finally:
         made.end()
@@ -106,14 +124,7 @@ def run(kernel: RemoteKernel, source: str) -> str:
     return str(notebook.cells[0].outputs[0].text)
 
 
-def test_a_hub_that_dies_touches_no_server_run_or_endpoint(parts: Parts, tmp_path: Path) -> None:
-    for part in PARTS:
-        parts.begin(part)
-    parts.await_answers()
-    health = httpx.get(f"{parts.address}/services/aiaas/api/v1/health", trust_env=False).json()
-    password = parts.home.secret("user_password", nbytes=8)
-    facts = {"url": parts.address, "user_password": password, "gateway": health["gateway"]}
-    write_private(parts.home.platform_file, json.dumps(facts))
+def test_a_part_that_dies_touches_no_server_and_no_endpoint(parts: Parts, tmp_path: Path) -> None:
     ada = ServiceCalls.of(parts, "ada")
     x = np.arange(12, dtype=np.float32).reshape(4, 3)
     rows = {"input.x": x, "output.y": 2 * x, "output.total": (2 * x).sum(axis=1)}
@@ -127,22 +138,15 @@ def test_a_hub_that_dies_touches_no_server_run_or_endpoint(parts: Parts, tmp_pat
     ada.ok("POST", "/endpoints/ada/doubles/publish", json={"model": "doubles"})
     ada.endpoint_until("doubles", "serving")
     key = ada.ok("POST", "/endpoints/ada/doubles/keys", json={})["token"]
-    run_id = ada.submit(SLOW_TRAINING, params={"steps": 400}, resources={"workers": 1})
-
-    def points() -> int:
-        return len(ada.ok("GET", f"/runs/{run_id}/metrics")["points"])
-
     with parts.session("ada") as session:
         session.spawn("small")
         with RemoteKernel(session, directory="") as kernel:
-            assert run(kernel, "import os; x = 41; print(os.getpid())")
-            until(lambda: ada.call("GET", f"/runs/{run_id}/metrics"), lambda m: m["points"], 120)
+            assert run(kernel, "x = 41; print(x)") == "41\n"
             server = server_of(session)
 
             parts.kill("hub")
             assert run(kernel, "x += 1; print(x)") == "42\n"
             assert ada.predict("doubles", key).is_success
-            before = points()
             parts.begin("hub")
             parts.await_answers()
             after = server_of(session)
@@ -154,26 +158,37 @@ def test_a_hub_that_dies_touches_no_server_run_or_endpoint(parts: Parts, tmp_pat
             assert ada.predict("doubles", key).is_success
             parts.begin("service")
             parts.await_answers()
-            until(
-                lambda: ada.call("GET", f"/runs/{run_id}/metrics"),
-                lambda found: len(found["points"]) > before,
-                60,
-            )
+            assert ada.endpoint_until("doubles", "serving")
             assert run(kernel, "x += 1; print(x)") == "44\n"
 
             # The proxy: connections break, servers do not, and their pages are there again soon.
             parts.kill("proxy")
             parts.begin("proxy")
             parts.await_answers()
-            until(lambda: session.server_request("GET", "api/kernels"), bool, 30)
+            [found] = until(lambda: session.server_request("GET", "api/kernels"), bool, 30)
+            assert found["execution_state"] == "idle"
+
+
+def test_a_hub_that_dies_touches_no_run(parts: Parts) -> None:
+    ada = ServiceCalls.of(parts, "ada")
+    run_id = ada.submit(SLOW_TRAINING, params={"steps": 400}, resources={"workers": 1})
+
+    def metrics() -> httpx.Response:
+        return ada.call("GET", f"/runs/{run_id}/metrics")
+
+    before = len(until(metrics, lambda found: found["points"], 240)["points"])
+    parts.kill("hub")
+    until(metrics, lambda found: len(found["points"]) > before, 60)
+    parts.begin("hub")
+    parts.await_answers()
     found = ada.ok("GET", f"/runs/{run_id}")
     assert (found["state"], found["attempt"]) == ("running", 1)
     ada.ok("POST", f"/runs/{run_id}/cancel")
 
 
-def test_a_second_hub_is_refused(parts: Parts) -> None:
-    parts.home.prepare()
-    with hold(parts.home):
-        parts.begin("hub")
-        assert parts.running["hub"].wait(60) == 1
-    assert "A platform runs on" in parts.output.read_text()
+def test_a_second_hub_is_refused(idle: Parts) -> None:
+    idle.home.prepare()
+    with hold(idle.home):
+        idle.begin("hub")
+        assert idle.running["hub"].wait(60) == 1
+    assert "A platform runs on" in idle.output.read_text()
