@@ -240,9 +240,9 @@ def _write_evaluation(path: Path, inputs: Arrays, outputs: Arrays) -> None:
 
     arrays = {f"input.{name}": array for name, array in inputs.items()}
     arrays.update({f"output.{name}": array for name, array in outputs.items()})
-    arrays = {
+    numbers: dict[str, Any] = {
         name: strings.pack(array) if array.dtype == np.object_ else array
         for name, array in arrays.items()
     }
     # safetensors writes the memory as it lies, whatever the strides say.
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    save_file({name: np.ascontiguousarray(array) for name, array in numbers.items()}, path)

@@ -77,8 +77,7 @@ class TritonPythonModel:
                     for name, read in self._inputs.items()
                 }
             except Exception as error:
-                # The caller's fault, and HTTP 400: it must not count against a canary.
-                responses[index] = _failed(error, pb_utils.TritonError.INVALID_ARG)
+                responses[index] = _failed(error)
                 continue
             # Without a batch dimension no two requests may share a run.
             key: Any = index
@@ -194,9 +193,9 @@ def _tensor(name: str, array: Any) -> Any:
     return tensor
 
 
-def _failed(error: Exception, code: Any = pb_utils.TritonError.INTERNAL) -> Any:
+def _failed(error: Exception) -> Any:
     pb_utils.Logger.log_error(f"{type(error).__name__}: {error}")
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None), code))
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None)))
 
 
 def _sanitised(error: Exception, path: str | None) -> str:
