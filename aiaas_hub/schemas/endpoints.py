@@ -239,8 +239,7 @@ class Endpoint(BaseModel):
     former: dict[int, int] = {}
     """The traffic that a rollback leads back to; empty where there is none."""
     sticky: bool = False
-    """Whether the same caller always comes to the same version, while several share the
-    requests."""
+    """Whether the same caller always comes to the same of the versions that share."""
     versions: list[EndpointVersion]
     """Newest first."""
     signature: Signature | None = None
