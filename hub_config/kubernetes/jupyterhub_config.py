@@ -107,7 +107,7 @@ c.KubeSpawner.storage_class = settings.storage_class
 c.KubeSpawner.storage_access_modes = ["ReadWriteOnce"]
 # The network policies name these labels.
 c.KubeSpawner.common_labels = {"app.kubernetes.io/part-of": "aiaas-hub"}
-c.KubeSpawner.extra_labels = {"app.kubernetes.io/component": "server"}
+c.KubeSpawner.component_label = "server"
 # A server cannot become more than its user: no root, no capability, no token of the cluster.
 c.KubeSpawner.uid = c.KubeSpawner.gid = c.KubeSpawner.fs_gid = 1000
 c.KubeSpawner.privileged = c.KubeSpawner.allow_privilege_escalation = False

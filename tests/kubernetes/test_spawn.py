@@ -78,6 +78,10 @@ def test_a_server_runs_in_a_pod_of_its_profile_and_ends_with_it(
 ) -> None:
     hub.spawn("ada", profile="small", mode="slow{}")
     pod = pod_of(api, "ada")
+    # By these the network policies and the disruption budget know it.
+    labels = pod["metadata"]["labels"]
+    assert labels["app.kubernetes.io/part-of"] == "aiaas-hub"
+    assert labels["app.kubernetes.io/component"] == "server"
     container = pod["spec"]["containers"][0]
     assert container["resources"]["limits"] == {"cpu": "1", "memory": "1073741824"}
     environ = {one["name"]: one.get("value") for one in container["env"]}
