@@ -86,7 +86,9 @@ def test_panels_live_beside_the_cells(world: World, notebook: Notebook, page: Pa
     page.run("%load_ext aiaas_magics\nimport aiaas_magics as aiaas")
     page.run("%aiaas panel datasets")
     bundle = next(shown for shown in page.shown if WIDGET in shown)
-    browser = bundle[WIDGET]["model_id"]
+    browser = page.of("Dataset browser")
+    box = page.states[bundle[WIDGET]["model_id"]]
+    assert box["children"] == [f"IPY_MODEL_{browser}"]
     assert "alice/sales" in bundle["text/plain"]
     assert any("run this cell again" in shown["text/html"] for shown in page.shown)
     assert page.states[browser]["listing"]["items"][0]["name"] == "alice/sales"
