@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aiaas_hub.adapters.duckdb_queries.statement import Refused, tables_of
 from aiaas_hub.adapters.duckdb_queries.worker import (
@@ -72,10 +73,13 @@ class Worker:
         # Where somebody else runs Spark it has to be told as well.
         self._session.conf.set("spark.sql.variable.substitute", "false")
         self._session.conf.set("spark.sql.session.timeZone", "UTC")
+        # Spark refuses nanoseconds, which is what pandas has; as numbers it takes them.
+        self._session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
         for number, table in enumerate(tables):
             view = f"dataset_{number}"
             # Not as a part of a statement: a path is no SQL.
-            self._session.read.parquet(table["path"]).createOrReplaceTempView(view)
+            frame = self._session.read.parquet(table["path"])
+            _with_times(frame, pq.read_schema(table["path"])).createOrReplaceTempView(view)
             self._views[(table["schema"], table["name"])] = view
             self._names[table["path"]] = table["name"]
 
@@ -154,6 +158,24 @@ class Worker:
         # Behind it is a plan, or where in Spark's own code it was.
         text = text.split(";\n")[0].split("\n\nJVM stacktrace")[0].split("\n\tat ")[0]
         return {"refused": text.replace(str(self._directory), "…")}
+
+
+def _with_times(frame: Any, schema: pa.Schema) -> Any:
+    """The frame with times in microseconds where the file has nanoseconds, which are cut off as
+    DuckDB does: towards the past. Raises `Refused` for those inside of nested values."""
+    from pyspark.sql.functions import expr
+
+    for field in schema:
+        name = _quoted(field.name)
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            kind = "timestamp_ntz" if field.type.tz is None else "timestamp"
+            micros = f"({name} - pmod({name}, 1000L)) div 1000L"
+            frame = frame.withColumn(
+                field.name, expr(f"CAST(timestamp_micros({micros}) AS {kind})")
+            )
+        elif field.type.num_fields and "[ns" in str(field.type):
+            raise Refused(f"Spark does not read the nanoseconds inside of {field.name}.")
+    return frame
 
 
 def _stream(frame: Any) -> tuple[pa.Schema, Iterator[pa.Table]]:
