@@ -2,7 +2,7 @@
 #
 #   make up       the whole platform on http://127.0.0.1:8000 until Ctrl-C (PORT=, AIAAS_HOME=)
 #   make demo     the quickstart with nobody watching
-#   make test     every test that can run here
+#   make test     the tests that can run here, but for the long ones on Kubernetes
 #   make test-tensorflow   the tests that need TensorFlow (1.2 GB), in an environment beside .venv
 #   make test-kubernetes   the tests on a Kubernetes control plane (KUBEBUILDER_ASSETS=)
 #   make servers  brings servers that make test reads from if they are there: Azure's, HDFS
@@ -71,7 +71,7 @@ else
 	@failed=0; \
 	$(PYTEST) --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) || failed=1; \
 	$(PYTEST) $(patsubst %,--ignore=%,$(SIDE_BY_SIDE) tests/kubernetes) || failed=1; \
-	$(PYTEST) tests/kubernetes || failed=1; \
+	$(PYTEST) tests/kubernetes -m "not long" || failed=1; \
 	exit $$failed
 endif
 

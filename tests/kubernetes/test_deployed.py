@@ -24,7 +24,7 @@ from service_calls import ServiceCalls
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.remote_kernel import RemoteKernel
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engines, pytest.mark.long, pytest.mark.timeout(600)]
 
 LONG = 300
 """Seconds, in which a head that did not start in time is made once more."""

@@ -15,7 +15,7 @@ from bed.api import CORE, Object
 from bed.control_plane import ControlPlane
 from runs_on_pods import RunsOnPods, runs_on_pods
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engines, pytest.mark.long, pytest.mark.timeout(600)]
 
 OUTAGE_SECONDS = 30
 NODE_PATIENCE_SECONDS = 10
