@@ -90,7 +90,7 @@ class Badges {
     shown.className = `${BADGE} jp-aiaas-state`;
     shown.dataset.state = run.state;
     shown.textContent = run.state;
-    const label = trans.__('Run %1 is %2: open it', plain(run.name), run.state);
+    const label = trans.__('Open run %1 (%2)', plain(run.name), run.state);
     shown.setAttribute('aria-label', label);
     shown.title = label;
     shown.onclick = () =>
