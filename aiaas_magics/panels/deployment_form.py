@@ -163,7 +163,7 @@ class _Picture:
         self._invert = widgets.Checkbox(description="dark becomes bright", indent=False)
         name = widgets.HTML()
         dlink((self._file, "value"), (name, "value"), self._named)
-        dlink((operation, "scales"), (self._scale, "options"))
+        controls.choices(self._scale, operation, "scales", "scale", _setter(operation, "scale"))
         self.box = widgets.VBox(
             [
                 note(operation, "picture_takes"),
@@ -183,7 +183,7 @@ class _Picture:
             self._operation.answer = '<div role="alert">⚠ Choose a picture first.</div>'
             return
         content = bytes(chosen[0]["content"])
-        self._operation.try_picture(content, self._scale.value, self._invert.value, version)
+        self._operation.try_picture(content, self._invert.value, version)
 
 
 def _snippet(operation: Operation) -> Any:
@@ -194,9 +194,9 @@ def _snippet(operation: Operation) -> Any:
     return widgets.VBox([widgets.HTML("<b>Call it from outside</b>"), language, code])
 
 
-def _setter(publication: Publication, trait: str) -> Any:
+def _setter(model: Publication | Operation, trait: str) -> Any:
     def choose(value: Any) -> None:
         if value is not None:
-            setattr(publication, trait, value)
+            setattr(model, trait, value)
 
     return choose

@@ -68,6 +68,8 @@ class Operation(Asking, Attended):
     """Whether a picture is given, not rows."""
     scales: List[tuple[str, str]] = List()
     """`(text, scale)`: what the numbers of a picture may be, the likeliest first."""
+    scale = Unicode()
+    """The one that is chosen, at first the likeliest; empty where the model takes no picture."""
     sample = Unicode()
     """A row to begin with."""
     versions: List[tuple[str, int]] = List()
@@ -170,9 +172,9 @@ class Operation(Asking, Attended):
             ).html()
         )
 
-    def try_picture(self, content: bytes, scale: str, invert: bool, version: int = 0) -> None:
-        """Send a file's picture, its numbers by the `Scale` of that name."""
-        picture = self._picture
+    def try_picture(self, content: bytes, invert: bool, version: int = 0) -> None:
+        """Send a file's picture, its numbers by the scale that is chosen."""
+        picture, scale = self._picture, self.scale
         if picture is None:
             return
 
@@ -301,6 +303,7 @@ class Operation(Asking, Attended):
         self.scales = (
             [(said, str(scale)) for scale, said in picture.scales.items()] if picture else []
         )
+        self.scale = self.scales[0][1] if self.scales else ""
         self.picture_takes = picture.takes if picture is not None else ""
         self.by_picture = picture is not None and picture.is_likely
 

@@ -192,7 +192,7 @@ def ask_by_picture(form: Locator) -> None:
     expect(form.get_by_text("resized to 8 by 8 pixels")).to_be_visible(timeout=START_MS)
     # The widget's input of files is no part of the page.
     with form.page.expect_file_chooser() as chosen:
-        form.get_by_role("button", name=re.compile("^Choose a picture")).click()
+        form.get_by_role("button", name=re.compile("Choose a picture")).click()
     chosen.value.set_files(picture_file())
     expect(form.get_by_text("white.png")).to_be_visible()
     ask(form)
@@ -208,7 +208,7 @@ def ask_by_picture_beside(page: Page) -> None:
     side = open_panel(page)
     row(side, "Endpoints", "shades").get_by_role("button").first.press("Enter")
     view = page.get_by_role("region", name=re.compile("^Endpoint shades"))
-    view.get_by_label("Picture").set_input_files(picture_file())
+    view.get_by_label("Picture", exact=True).set_input_files(picture_file())
     view.get_by_role("button", name="Ask it", exact=True).click()
     answer = view.get_by_role("region", name="Answer", exact=True)
     expect(answer.get_by_role("cell", name="bright")).to_be_visible(timeout=START_MS)

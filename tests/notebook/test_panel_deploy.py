@@ -181,7 +181,7 @@ def test_rows_are_tried_and_labels_shown(working: World, notebook: Notebook) -> 
     # Three numbers are no picture.
     assert not operation.takes_text
     assert (operation.picture_takes, operation.by_picture) == ("", False)
-    operation.try_picture(b"", "unit", invert=False)
+    operation.try_picture(b"", invert=False)
     operation.language = "curl"
     assert operation.snippet.startswith("curl")
 
@@ -215,6 +215,14 @@ def test_the_form_is_what_the_signature_takes(
     # Both ways are offered where the model may take both.
     assert bool(operation.picture_takes) is (by_picture or by_rows)
     assert file.accept == "image/*"
+    # The likeliest way to make numbers of a picture is chosen, and another may be.
+    lists = [one for one in controls_of(panel.widget) if isinstance(one, widgets.Dropdown)]
+    (scale,) = [one for one in lists if one.description == "numbers"]
+    assert operation.scale == ("unit" if operation.picture_takes else "")
+    assert scale.value == (operation.scale or None)
+    if operation.picture_takes:
+        scale.value = "byte"
+        assert operation.scale == "byte"
     panel.close()
 
 
