@@ -39,11 +39,12 @@ def patience() -> Iterator[None]:
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page of its own, wide and tall; its last look is kept under `build/screenshots`."""
-    page = browser.new_page(viewport={"width": 1400, "height": 2400})
+    context = browser.new_context(viewport={"width": 1400, "height": 2400})
+    page = context.new_page()
     page.on("dialog", _leave)
     yield page
     look(page, request.node.name)
-    page.close()
+    context.close()
 
 
 def _leave(dialog: Dialog) -> None:

@@ -21,12 +21,12 @@ from aiaas_hub.local.remote_kernel import RemoteKernel
 
 pytestmark = [pytest.mark.platform, needs_extension]
 
-MINUTE = 6
+MINUTE = 4
 IDLE_SECONDS = 5 * MINUTE
 PROFILES = """
 profiles:
   - {slug: idle, name: Idle, description: d, cpus: 1, memory: 2G, idle_limit: 5m, default: true}
-  - {slug: short, name: Short, description: d, cpus: 1, memory: 2G, max_lifetime: 15m}
+  - {slug: short, name: Short, description: d, cpus: 1, memory: 2G, max_lifetime: 12m}
 """
 # Read by the hub, by its culler and by the service.
 CONFIG = f"""
@@ -87,23 +87,21 @@ def test_who_works_is_warned_and_a_busy_server_goes_on(
 
             other = browser.new_page()
             dying = enter(other, own, "old", "Short")
-            idle = enter(page, own, "ada", "Idle")
-            began = time.monotonic()
             expect(dying).to_contain_text("it stops in less than a minute, whatever runs in it")
             dying.get_by_role("button", name="Save all").click()
 
+            idle = enter(page, own, "ada", "Idle")
             # The page is in front and asks for lists; nobody touches it.
             expect(idle).to_contain_text("Nobody has worked in this server for a while")
             idle.get_by_role("button", name="Keep working").click()
             kept = time.monotonic()
             expect(idle).to_be_hidden()
-            while time.monotonic() < max(kept, began) + IDLE_SECONDS - 5:
+            while time.monotonic() < kept + IDLE_SECONDS - 5:
                 assert has_server(ada)
                 time.sleep(0.5)
             await_end(ada, 2 * IDLE_SECONDS)
             assert time.monotonic() - kept >= IDLE_SECONDS - 1
             await_end(old, 60)
-            assert time.monotonic() - began > IDLE_SECONDS
             assert has_server(busy)
             other.close()
     own.stop()
