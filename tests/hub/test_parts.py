@@ -171,7 +171,7 @@ def test_a_part_that_dies_touches_no_server_and_no_endpoint(parts: Parts, tmp_pa
 
 def test_a_hub_that_dies_touches_no_run(parts: Parts) -> None:
     ada = ServiceCalls.of(parts, "ada")
-    run_id = ada.submit(SLOW_TRAINING, params={"steps": 400}, resources={"workers": 1})
+    run_id = ada.submit(SLOW_TRAINING, params={"steps": 4000}, resources={"workers": 1})
 
     def metrics() -> httpx.Response:
         return ada.call("GET", f"/runs/{run_id}/metrics")

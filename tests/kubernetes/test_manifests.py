@@ -15,7 +15,7 @@ import pytest
 import yaml
 from bed.api import CORE, KubeApi
 from bed.control_plane import ControlPlane
-from manifests import OPTIONS, as_the_bed_has_it, pods, rendered
+from manifests import OPTIONS, apply, as_the_bed_has_it, pods, rendered
 from reach import Peer, reaches
 
 import aiaas_hub
@@ -61,6 +61,8 @@ def test_a_real_api_server_accepts_them(platform_objects: ControlPlane) -> None:
         for one in rendered(BESIDE, *OPTIONS)
         if one["kind"] not in WITHOUT_SCHEMA
     ]
+    # A dry run makes no namespace for what it tries next.
+    apply(platform_objects, [one for one in options if one["kind"] == "Namespace"])
     done = platform_objects.kubectl(
         "apply",
         "--validate=true",
