@@ -217,7 +217,8 @@ def _by_column(names: list[str], frame: Any) -> dict[str, Any]:
 def _read(spec: TensorSpec, array: NDArray[Any]) -> NDArray[np.generic]:
     """An output as a person has it: strings are str, one a row where the signature says so."""
     if spec.dtype != "string":
-        return array
+        # What tritonclient gives is a view of the answer's bytes, and nobody may write to it.
+        return array.copy()
     import numpy as np
 
     found = np.array([one.decode(errors="replace") for one in array.flat], np.object_)

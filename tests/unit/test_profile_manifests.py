@@ -267,6 +267,20 @@ def test_a_confined_process_and_its_children_keep_to_their_limits() -> None:
     assert resource.getrlimit(resource.RLIMIT_DATA) != (256 << 20, 256 << 20)
 
 
+def test_what_arrow_only_reserves_is_no_memory_of_a_server() -> None:
+    limits = local_limits(profile(), [0], [], [])
+    code = (
+        "import pathlib, re\n"
+        "import pyarrow\n"
+        "kept = pyarrow.table({'a': [1, 2, 3]})\n"
+        "status = pathlib.Path('/proc/self/status').read_text()\n"
+        "print(re.search(r'VmData:\\s+(\\d+) kB', status)[1])\n"
+    )
+    environment = {**os.environ, **limits.environment}
+    counted = subprocess.check_output([sys.executable, "-c", code], env=environment)
+    assert 0 < int(counted) << 10 < 512 << 20
+
+
 def test_a_control_group_is_made_only_where_memory_is_handed_out(tmp_path: Path) -> None:
     assert memory_group(tmp_path, "a", 1) is None  # no control group at all
     (tmp_path / "cgroup.subtree_control").write_text("cpu pids\n")
