@@ -54,7 +54,10 @@ def install_images(state: Path) -> None:
         # Triton refuses links.
         shutil.copy(part, backends / "python")
     ours = Path(environment.__file__).with_name("onnxruntime_backend")
-    shutil.copytree(ours, backends / "onnxruntime", dirs_exist_ok=True)
+    # For numbers in place of NVIDIA's own, whose programs are no part of the wheel; for texts as
+    # in `images/triton`.
+    for name in ("onnxruntime", "aiaas"):
+        shutil.copytree(ours, backends / name, dirs_exist_ok=True)
     _program(
         triton / "tritonserver",
         [str(serving.tritonserver)],
