@@ -51,7 +51,7 @@ $(VENV)/labextension: $(wildcard labextension/*.json labextension/schema/* labex
 	@$(BIN)/python .ci/labextension.py build $@
 
 .PHONY: up demo test test-tensorflow test-kubernetes check bench lock docs pictures labextension
-.PHONY: servers
+.PHONY: servers test-light test-pods
 .PHONY: format clean
 up: $(VENV)/installed-local $(VENV)/labextension
 	@exec $(BIN)/aiaas up
@@ -59,21 +59,26 @@ up: $(VENV)/installed-local $(VENV)/labextension
 demo: $(VENV)/installed-local
 	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
 
-# Three times, as engines run until a pytest ends: those that start none two at a time, then those
-# with engines of this machine, then those on Kubernetes.
-SIDE_BY_SIDE := tests/unit tests/api tests/notebook
+# The tests that start no engine, two at a time; beside them those on Kubernetes, which mostly wait;
+# then those with engines of this machine, alone, as engines run until a pytest ends.
 PYTEST := $(BIN)/python -m pytest
+HERE := --ignore=tests/kubernetes
 
 test: $(VENV)/installed-test $(VENV)/labextension
 ifdef TESTS
 	@exec $(PYTEST) $(TESTS)
 else
 	@failed=0; \
-	$(PYTEST) --numprocesses 2 --dist loadfile $(SIDE_BY_SIDE) || failed=1; \
-	$(PYTEST) $(patsubst %,--ignore=%,$(SIDE_BY_SIDE) tests/kubernetes) || failed=1; \
-	$(PYTEST) tests/kubernetes -m "not long" || failed=1; \
+	$(MAKE) --keep-going --jobs=2 --output-sync=target test-light test-pods || failed=1; \
+	$(PYTEST) $(HERE) -m "engines or platform" || failed=1; \
 	exit $$failed
 endif
+
+test-light: $(VENV)/installed-test
+	@exec $(PYTEST) $(HERE) --numprocesses 2 --dist loadfile -m "not engines and not platform"
+
+test-pods: $(VENV)/installed-test
+	@exec $(PYTEST) tests/kubernetes -m "not long"
 
 servers: $(VENV)/installed-local
 	@exec $(BIN)/python .ci/servers.py
