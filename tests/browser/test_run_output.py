@@ -98,7 +98,7 @@ def test_a_run_comes_back_live(
     open_notebook(page, platform, NASTY, NOTEBOOK)
     expect(run).to_have_attribute("aria-label", f"Run comes-back · {ids[1]}", timeout=START_MS)
     expect(state_of(run)).to_have_text("running")
-    badge = page.get_by_role("button", name=re.compile("^Run comes-back is "))
+    badge = page.get_by_role("button", name=re.compile("^Open run comes-back "))
     expect(badge).to_have_text("running")
     go.touch()
     expect(state_of(run)).to_have_text("succeeded", timeout=RUN_MS)
