@@ -16,6 +16,7 @@ from aiaas_hub.domain.records import Deployment, EndpointRecords, KeyRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.endpoints import (
+    IMAGE_BATCH,
     Change,
     Endpoint,
     EndpointState,
@@ -92,6 +93,9 @@ class Endpoints:
         check_name(name)
         self._serving.require()
         model = self._source(request, by, may_read)
+        options = request.options
+        if model.signature.takes_image and options.max_batch is None:
+            options = options.model_copy(update={"max_batch": IMAGE_BATCH})
         self._records.add_version(
             owner,
             name,
@@ -101,10 +105,10 @@ class Endpoints:
                 state=EndpointState.STAGING,
                 created_at=datetime.now(UTC),
                 created_by=by,
-                options=request.options,
+                options=options,
                 plan=request.canary,
             ),
-            serving_name(owner, name, model.signature, request.options),
+            serving_name(owner, name, model.signature, options),
             idempotency_key,
         )
         self._notifier.notify(topic(owner, name))
