@@ -69,7 +69,7 @@ def _listed(value: Any) -> Any:
     """A column of a DataFrame, or an array of them, row by row."""
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
-    if getattr(value, "dtype", None) == object:
+    if str(getattr(value, "dtype", "")) == "object":
         return value.reshape(-1).tolist()
     return value
 

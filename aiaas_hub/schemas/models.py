@@ -16,7 +16,7 @@ DType = Literal[
 """NumPy's names of the tensor types that Triton and ONNX share, and `string`: Triton's BYTES."""
 
 Kind = Literal["text", "image", "label"]
-"""What a string is to people: a text that is typed, a picture's file, or the name of a class."""
+"""What a string is to people: a text that is typed, an image's file, or the name of a class."""
 
 
 class TensorSpec(BaseModel):
@@ -46,7 +46,7 @@ class Signature(BaseModel):
 
     @property
     def takes_image(self) -> bool:
-        """Whether the endpoint decodes pictures itself."""
+        """Whether the endpoint decodes images itself."""
         return any(spec.kind == "image" for spec in self.inputs)
 
     @property

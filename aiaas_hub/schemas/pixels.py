@@ -1,4 +1,4 @@
-"""A picture's file becomes the numbers that a model takes: decoded, turned, resized, normalised.
+"""An image's file becomes the numbers that a model takes: decoded, turned, resized, normalised.
 
 One file for both sides. The notebook compares it with the processor that a model came with, and
 the serving engine has a copy beside its backend: so it imports numpy and Pillow, and nothing of
@@ -26,9 +26,9 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 16 << 20
 """Of one file."""
 MAX_PIXELS = 50_000_000
-"""Of one picture, as it comes and as it is resized before it is cropped: a telephone has 48."""
+"""Of one image, as it comes and as it is resized before it is cropped: a telephone has 48."""
 MAX_REQUEST_PIXELS = 200_000_000
-"""Of all pictures of one request: about four seconds of a processor."""
+"""Of all images of one request: about four seconds of a processor."""
 _MAX_SIDE = 4096
 """Of what a model takes."""
 _MAX_SCANS = 100
@@ -49,7 +49,7 @@ _CHANNELS = {"L": 1, "RGB": 3}
 
 @dataclass(frozen=True)
 class Processing:
-    """What is done to a picture, in this order; None: left out.
+    """What is done to an image, in this order; None: left out.
 
     Raises `ValueError` for what cannot be, or gives no one size.
     """
@@ -83,7 +83,7 @@ class Processing:
             if getattr(self, what) is not None:
                 object.__setattr__(self, what, _sides(what, getattr(self, what)))
         if isinstance(self.crop, int) or (self.crop is None and not isinstance(self.size, tuple)):
-            raise ValueError("pictures come out of it in several sizes: it needs a size or a crop")
+            raise ValueError("images come out of it in several sizes: it needs a size or a crop")
         if self.scale is not None:
             object.__setattr__(self, "scale", _number("scale", self.scale))
         if (self.mean is None) != (self.std is None):
@@ -109,7 +109,7 @@ class Processing:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of one picture's numbers."""
+        """Of one image's numbers."""
         sides = self.crop or self.size
         assert isinstance(sides, tuple)  # noqa: S101 - for the type checker: checked above
         channels = _CHANNELS[self.mode]
@@ -147,7 +147,7 @@ def _number(what: str, given: Any) -> float:
 
 
 def opened(content: bytes) -> Image.Image:
-    """A file's picture, of which only the beginning was read.
+    """A file's image, of which only the beginning was read.
 
     Raises `ValueError`, with words that may be shown, for what is none of `FORMATS` or too large.
     """
@@ -168,19 +168,19 @@ def opened(content: bytes) -> Image.Image:
         raise _too_many_pixels()
     if image.mode.startswith("I"):
         # Pillow would make everything white that is brighter than 255 of 65,535.
-        raise ValueError("the picture has more than eight bits for a grey: save it with eight")
+        raise ValueError("the image has more than eight bits for a grey: save it with eight")
     return image
 
 
 def pixels(image: Image.Image, processing: Processing) -> NDArray[Any]:
-    """The numbers of a picture from `opened`: `processing.shape` in `processing.dtype`.
+    """The numbers of an image from `opened`: `processing.shape` in `processing.dtype`.
 
     Raises `ValueError`, with words that may be shown, where the file is damaged or too narrow.
     """
     try:
         shown = _decoded(image, processing)
     except Exception:  # Pillow's readers raise anything for a broken file
-        raise ValueError("the file is damaged: its picture cannot be decoded") from None
+        raise ValueError("the file is damaged: its image cannot be decoded") from None
     if processing.size is not None:
         sides = _resized_sides(shown.height, shown.width, processing.size)
         filtered = _FILTERS[processing.resample]
@@ -214,7 +214,7 @@ def _resized_sides(height: int, width: int, size: tuple[int, int] | int) -> tupl
         return size
     longer = int(size * max(height, width) / min(height, width))
     if size * longer > MAX_PIXELS:
-        raise ValueError(f"the picture is too narrow: {width} by {height} pixels")
+        raise ValueError(f"the image is too narrow: {width} by {height} pixels")
     return (longer, size) if width <= height else (size, longer)
 
 
@@ -230,7 +230,7 @@ def _middle(array: NDArray[Any], sides: tuple[int, int]) -> NDArray[Any]:
 
 
 def _too_many_pixels() -> ValueError:
-    return ValueError(f"the picture has more than {MAX_PIXELS:,} pixels")
+    return ValueError(f"the image has more than {MAX_PIXELS:,} pixels")
 
 
 def _either(names: Sequence[str]) -> str:

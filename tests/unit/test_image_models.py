@@ -255,7 +255,7 @@ def test_no_reader_but_the_three_is_asked(step: Any, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"pixels": {"size": [9, 8]}}, r"a picture becomes float32 \[3, 9, 8\]"),
+        ({"pixels": {"size": [9, 8]}}, r"an image becomes float32 \[3, 9, 8\]"),
         ({"pixels": {"size": [8, 8], "scale": None}}, "becomes uint8"),
         ({"pixels": {"size": [8, 8], "mode": "L"}}, r"\[1, 8, 8\]"),
         ({"pixels": {"size": [8, 8], "module": "os"}}, "'module' is not known"),

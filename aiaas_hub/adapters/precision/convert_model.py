@@ -93,7 +93,7 @@ def _figures(path: str, rows: str, batch: int) -> dict[str, float]:
 
 
 def _made_up(tensor: Any) -> Any:
-    """What a model of texts or pictures might be given, whose held-out rows are the texts and files
+    """What a model of texts or images might be given, whose held-out rows are the texts and files
     themselves: they are read where it serves. Which tokens or numbers they are makes no difference
     to the time."""
     import numpy as np

@@ -6,7 +6,7 @@ all memory, must not happen in the control plane. It runs in the serving environ
 what loads is the very onnxruntime that will serve. It imports nothing of ours but what the
 backend does.
 
-A model that is given texts or pictures is seen as its callers see it: with these as its input.
+A model that is given texts or images is seen as its callers see it: with these as its input.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
 
 
 def _through_step(session: Any, seen: Mapping[str, Any]) -> dict[str, object]:
-    """Nothing for a model that declares no step. One text or picture is tried."""
+    """Nothing for a model that declares no step. One text or image is tried."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.append(os.path.join(here, "onnxruntime_backend"))
     _load("pixels", os.path.join(here, "..", "..", "schemas", "pixels.py"))

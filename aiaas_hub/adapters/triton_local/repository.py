@@ -76,7 +76,7 @@ def configuration(
     group = model_config_pb2.ModelInstanceGroup
     config = model_config_pb2.ModelConfig(
         name=model,
-        # The first has the same model.onnx, and makes its tensors of texts or of pictures.
+        # The first has the same model.onnx, and makes its tensors of texts or of images.
         backend="aiaas" if signature.has_step else "onnxruntime",
         max_batch_size=options.largest_batch,
         input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],

@@ -1,9 +1,9 @@
-"""What comes before a model that is given pictures: the numbers of their pixels.
+"""What comes before a model that is given images: the numbers of their pixels.
 
 It is declared in the metadata of the ONNX file, so that a version is one file and nothing in it
 runs; `aiaas.step` is JSON:
 
-    {"input": "image",                      the tensor that holds the pictures' files
+    {"input": "image",                      the tensor that holds the images' files
      "pixels": {"mode": "RGB", …},          see `Processing` in `pixels.py`
      "label": {"output": "label", "names": ["cat", …]}}  or null
 
@@ -45,20 +45,20 @@ class ImageStep:
         tensors = session.get_inputs()
         made, shape = self._processing.dtype, list(self._processing.shape)
         if len(tensors) != 1 or len(tensors[0].shape) != 4:
-            raise ValueError("a model of pictures has one input of four dimensions")
+            raise ValueError("a model of images has one input of four dimensions")
         taken = zip(tensors[0].shape[1:], shape, strict=True)
         if _TYPES.get(tensors[0].type) != made or any(
             isinstance(dim, int) and dim != size for dim, size in taken
         ):
             raise ValueError(
-                f"a picture becomes {made} {shape}, and {tensors[0].name} is "
+                f"an image becomes {made} {shape}, and {tensors[0].name} is "
                 f"{tensors[0].type} {tensors[0].shape}"
             )
         self._tensor = tensors[0].name
         self.label = LabelStep(step.get("label"), session)
 
     def sample(self) -> Any:
-        """Pictures that could be sent, `[1, 1]`."""
+        """Images that could be sent, `[1, 1]`."""
         file = io.BytesIO()
         Image.new("RGB", (40, 30), "white").save(file, "PNG")
         return _column([file.getvalue()])
@@ -66,7 +66,7 @@ class ImageStep:
     def read(self, files: Any) -> Any:
         """A request's files, bytes `[rows, 1]`, as numbers: `[rows, channels, height, width]`.
 
-        Raises `ValueError` for a file that is no picture, and for more than one request may have,
+        Raises `ValueError` for a file that is no image, and for more than one request may have,
         before the first one is decoded.
         """
         images, total = [], 0
@@ -79,7 +79,7 @@ class ImageStep:
             total += image.width * image.height
         if total > MAX_REQUEST_PIXELS:
             raise ValueError(
-                f"the pictures have {total:,} pixels together, and a request at most "
+                f"the images have {total:,} pixels together, and a request at most "
                 f"{MAX_REQUEST_PIXELS:,}: send fewer of them at once"
             )
         made = np.empty((len(images), *self._processing.shape), self._processing.dtype)

@@ -5,7 +5,7 @@ here and, unchanged, by the compiled backend of NVIDIA's container; the paramete
 that backend's names (github.com/triton-inference-server/onnxruntime_backend). It runs inside
 Triton's stub process, in the serving environment: it imports nothing of ours.
 
-Under the name `aiaas` the same files serve models that are given texts (`text_step.py`) or pictures
+Under the name `aiaas` the same files serve models that are given texts (`text_step.py`) or images
 (`image_step.py`); NVIDIA's container needs them as such a backend, and the packages that they
 import. One process does all of it: texts of several requests are padded together and share one run,
 which an ensemble's steps could not give each other, as their tensors have other lengths.

@@ -1,4 +1,4 @@
-"""Which step a model's file declares in its metadata: one for texts, one for pictures, or none."""
+"""Which step a model's file declares in its metadata: one for texts, one for images, or none."""
 
 from __future__ import annotations
 
