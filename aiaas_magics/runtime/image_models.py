@@ -49,8 +49,8 @@ def export_image(
     is_pipeline = processor is None
     if is_pipeline:
         model, processor = model.model, model.image_processor
-    files = _held_out(contents(example_input if eval_input is None else eval_input))
     processing = declared(processor, is_opaque=is_pipeline)
+    files = _held_out(contents(example_input if eval_input is None else eval_input))
     rows = numbers(processor, processing, files)
     if labels is None:
         labels = own_labels(model, "ImageClassification")
