@@ -13,14 +13,17 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from PIL import WebPImagePlugin as _  # noqa: F401 - else Pillow loads its readers of all formats
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_BYTES = 16 << 20
@@ -31,10 +34,13 @@ MAX_REQUEST_PIXELS = 200_000_000
 """Of all images of one request: about four seconds of a processor."""
 _MAX_SIDE = 4096
 """Of what a model takes."""
-_MAX_SCANS = 100
-"""Of a progressive JPEG, which have about ten. Each goes over all pixels, and may be a few bytes:
-a file of 16 MiB could keep a processor for minutes."""
+_MAX_SCANS = 50
+"""Of a progressive JPEG, which has about ten. Each goes over all pixels, and may be 47 bytes: a
+file of 16 MiB could keep a processor for hours."""
 _SCAN = b"\xff\xda"
+_MAX_EXIF_BYTES = 1 << 16
+"""What one of a camera's has at most. Each of its entries may name all of it, and Pillow before 13
+copies that for each: of 16 MiB it would make terabytes."""
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
@@ -146,6 +152,18 @@ def _number(what: str, given: Any) -> float:
     return number
 
 
+class _Jpeg(JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Left out: it would read all of an EXIF before anybody has looked how large it is."""
+
+
+_READERS: dict[bytes, Callable[[io.BytesIO], Image.Image]] = {
+    b"\x89PNG": PngImageFile,
+    b"\xff\xd8": _Jpeg,
+    b"RIFF": WebPImageFile,
+}
+
+
 def opened(content: bytes) -> Image.Image:
     """A file's image, of which only the beginning was read.
 
@@ -155,17 +173,15 @@ def opened(content: bytes) -> Image.Image:
         raise ValueError(f"the file has more than {MAX_BYTES >> 20} MiB")
     if content.startswith(b"\xff\xd8") and content.count(_SCAN) > _MAX_SCANS:
         raise ValueError(f"the JPEG has more than {_MAX_SCANS} scans")
-    try:
-        with warnings.catch_warnings():
-            # What may be is decided below, and by the size alone.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise _too_many_pixels() from None
-    except Exception:  # Pillow's readers raise anything for a broken file
-        raise ValueError(f"the file is not readable as {_either(FORMATS)}") from None
+    reader = next((one for start, one in _READERS.items() if content.startswith(start)), None)
+    unreadable = f"the file is not readable as {_either(FORMATS)}"
+    if reader is None:
+        raise ValueError(unreadable)
+    with _or_else(unreadable):
+        # By itself: `Image.open` has more readers, and reads on in a JPEG of several images.
+        image = reader(io.BytesIO(content))
     if image.width * image.height > MAX_PIXELS:
-        raise _too_many_pixels()
+        raise ValueError(f"the image has more than {MAX_PIXELS:,} pixels")
     if image.mode.startswith("I"):
         # Pillow would make everything white that is brighter than 255 of 65,535.
         raise ValueError("the image has more than eight bits for a grey: save it with eight")
@@ -177,10 +193,15 @@ def pixels(image: Image.Image, processing: Processing) -> NDArray[Any]:
 
     Raises `ValueError`, with words that may be shown, where the file is damaged or too narrow.
     """
-    try:
-        shown = _decoded(image, processing)
-    except Exception:  # Pillow's readers raise anything for a broken file
-        raise ValueError("the file is damaged: its image cannot be decoded") from None
+    damaged = "the file is damaged: its image cannot be decoded"
+    with _or_else(damaged):
+        image.load()
+    # PNG may have it behind the pixels, or as a text of hexadecimal digits.
+    for key, most in (("exif", _MAX_EXIF_BYTES), ("Raw profile type exif", 3 * _MAX_EXIF_BYTES)):
+        if len(image.info.get(key, "")) > most:
+            raise ValueError(f"the file's EXIF has more than {_MAX_EXIF_BYTES >> 10} KiB")
+    with _or_else(damaged):
+        shown = _opaque(image, processing)
     if processing.size is not None:
         sides = _resized_sides(shown.height, shown.width, processing.size)
         filtered = _FILTERS[processing.resample]
@@ -200,7 +221,19 @@ def pixels(image: Image.Image, processing: Processing) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def _decoded(image: Image.Image, processing: Processing) -> Image.Image:
+@contextmanager
+def _or_else(refusal: str) -> Iterator[None]:
+    """For a broken file Pillow's readers raise anything, and warn of what is not its image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception:
+        raise ValueError(refusal) from None
+
+
+def _opaque(image: Image.Image, processing: Processing) -> Image.Image:
+    """Upright, with nothing that shows through, and in the mode."""
     ImageOps.exif_transpose(image, in_place=True)
     if processing.background is not None and image.has_transparency_data:
         clear = image.convert("RGBA")
@@ -227,10 +260,6 @@ def _middle(array: NDArray[Any], sides: tuple[int, int]) -> NDArray[Any]:
         # Of an odd difference the larger half comes first.
         border.append((math.ceil(missing / 2), missing // 2))
     return np.pad(array[tuple(kept)], border)
-
-
-def _too_many_pixels() -> ValueError:
-    return ValueError(f"the image has more than {MAX_PIXELS:,} pixels")
 
 
 def _either(names: Sequence[str]) -> str:

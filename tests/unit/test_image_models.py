@@ -210,7 +210,7 @@ def test_an_image_comes_in_three_formats_and_in_base64(step: Any) -> None:
         (image_files.bomb(7072), "more than 50,000,000 pixels"),
         (image_files.bomb(60_000), "more than 50,000,000 pixels"),
         (plain(RED) + b"\0" * (16 << 20), "more than 16 MiB"),
-        (plain(RED, "JPEG").replace(b"\xff\xda", b"\xff\xda" * 101), "more than 100 scans"),
+        (plain(RED, "JPEG").replace(b"\xff\xda", b"\xff\xda" * 51), "more than 50 scans"),
         (file(Image.fromarray(np.zeros((9, 9), np.uint16))), "more than eight bits"),
     ],
 )
@@ -238,18 +238,40 @@ def test_the_work_of_a_request_is_bounded(step: Any, monkeypatch: pytest.MonkeyP
     assert decoded == []
 
 
-def test_no_reader_but_the_three_is_asked(step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_reader_but_the_three_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Pillow's readers one starts a program for PostScript."""
-    asked: list[Any] = []
-    real = Image.open
+    monkeypatch.setattr(Image, "OPEN", {})
+    monkeypatch.setattr(Image, "open", None)
+    for kind in FORMATS:
+        assert opened(plain(RED, kind)).size == (30, 20)
 
-    def noted(*given: Any, **named: Any) -> Any:
-        asked.append(named["formats"])
-        return real(*given, **named)
 
-    monkeypatch.setattr(Image, "open", noted)
-    step.read(column(plain(RED)))
-    assert asked == [FORMATS]
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_entry_of_an_exif_is_read_before_its_size_is_known(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    real = Image.Exif.load
+    monkeypatch.setattr(Image.Exif, "load", lambda *given: read.append(given) or real(*given))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x9286] = 6, b"x" * 40_000
+    processing = Processing(size=(8, 8))
+    small = file(noise(30, 20), kind, exif=exif)
+    image = opened(small)
+    assert read == []
+    pixels(image, processing)
+    assert len(read) == 1
+    if kind == "JPEG":
+        # In two segments, as one has no more than 64 KiB.
+        segment = small[small.index(b"\xff\xe1") :]
+        segment = segment[: int.from_bytes(segment[2:4]) + 2]
+        large = small.replace(segment, segment * 2)
+    else:
+        exif[0x9286] = b"x" * 70_000
+        large = file(noise(30, 20), kind, exif=exif)
+    with pytest.raises(ValueError, match="EXIF has more than 64 KiB"):
+        pixels(opened(large), processing)
+    assert len(read) == 1
 
 
 @pytest.mark.parametrize(
