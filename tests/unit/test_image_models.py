@@ -424,6 +424,31 @@ def test_what_cannot_take_images_says_what_can(tmp_path: Path) -> None:
     refused("A float is no image", DICT, [0.5])
 
 
+@pytest.mark.parametrize(("levels", "is_taken"), [(20, True), (40, False)])
+def test_a_processor_on_torchvision_may_round_otherwise(levels: int, is_taken: bool) -> None:
+    """It is served as the same on Pillow, and compared as that."""
+    from transformers import ViTImageProcessorPil
+
+    class OnTorchvision(ViTImageProcessorPil):
+        @property
+        def backend(self) -> str:
+            return "torchvision"
+
+        def __call__(self, **given: Any) -> Any:
+            found = super().__call__(**given)
+            found["pixel_values"][0][0, 0, 0] += levels / 255 / 0.5
+            return found
+
+    processor, files = OnTorchvision(), [plain(RED)]
+    processing = image_processing.declared(processor)
+    if not is_taken:
+        with pytest.raises(InvalidInput, match=r"backend='pil'"):
+            image_processing.numbers(processor, processing, files)
+        return
+    (made,) = image_processing.numbers(processor, processing, files)
+    np.testing.assert_array_equal(made, pixels(opened(files[0]), processing))
+
+
 def test_files_of_images() -> None:
     image = noise(9, 7)
     content = file(image)
