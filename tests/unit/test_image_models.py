@@ -92,7 +92,7 @@ def processors() -> list[Any]:
             on_pillow("ViT", do_normalize=False, resample=0),
             on_pillow("ViT", do_normalize=False, do_rescale=False, resample=1),
             on_pillow("CLIP"),
-            on_pillow("CLIP", size=small, crop_size={"height": 50, "width": 31}),
+            on_pillow("CLIP", size=small, crop_size={"height": 51, "width": 31}),
             on_pillow("DeiT"),
             on_pillow("Bit", image_mean=0.5, image_std=[0.1, 0.2, 0.3]),
             on_pillow("Siglip"),
