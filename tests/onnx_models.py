@@ -166,9 +166,9 @@ def image(
 ) -> Path:
     """Scores of a picture: the mean of each of its colours, 0 to 1, over 8 by 8 pixels."""
     graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["pixel_values"], ["scores"], axes=[2, 3], keepdims=0)],
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[2, 3], keepdims=0)],
         "image",
-        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
     )
     _save(graph, path)
