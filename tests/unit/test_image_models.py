@@ -18,6 +18,7 @@ import onnx_models
 import onnxruntime
 import pytest
 import torch
+from contexts import local_run
 from image_files import BLUE, FORMATS, GREEN, RED, file, noise, plain, turned
 from PIL import Image
 from pydantic import ValidationError
@@ -384,6 +385,21 @@ def test_any_model_takes_images_with_a_dict(tmp_path: Path, step_module: Any) ->
         directory=tmp_path,
     )
     assert [spec.name for spec in again.signature.outputs] == ["scores"]
+
+
+def test_a_run_hands_a_model_of_images_over(tmp_path: Path, step_module: Any) -> None:
+    with local_run(tmp_path) as run:
+        with run.attempt() as ctx:
+            ctx.save_model(
+                image_files.colours(), [plain(RED)], labels=["r", "g", "b"], processor=DICT
+            )
+        handed_over = run.recorded.model
+        assert handed_over is not None
+        signature = Signature.model_validate(handed_over["signature"])
+        assert signature.takes_image
+        assert signature.labels == ["r", "g", "b"]
+        metadata = run.model().get_modelmeta().custom_metadata_map
+        assert step_module.ImageStep(metadata, run.model()).label.names == signature.labels
 
 
 def test_an_encoder_gives_its_vector(tmp_path: Path, step_module: Any) -> None:
