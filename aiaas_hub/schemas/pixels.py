@@ -49,7 +49,6 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-RESAMPLES = tuple(_FILTERS)
 _CHANNELS = {"L": 1, "RGB": 3}
 
 
@@ -204,8 +203,7 @@ def pixels(image: Image.Image, processing: Processing) -> NDArray[Any]:
         shown = _opaque(image, processing)
     if processing.size is not None:
         sides = _resized_sides(shown.height, shown.width, processing.size)
-        filtered = _FILTERS[processing.resample]
-        shown = shown.resize((sides[1], sides[0]), filtered)
+        shown = shown.resize((sides[1], sides[0]), _FILTERS[processing.resample])
     array: NDArray[Any] = np.asarray(shown)
     array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
     if processing.crop is not None:

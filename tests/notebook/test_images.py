@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ COLOURS = ["red", "green", "blue"]
 
 
 @pytest.fixture
-def seeing(working: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def seeing(working: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """The service, whose serving engine runs what it was given here and now; no server is asked,
     as there is one in tests/engines/test_snippets.py."""
     backend = Path(triton_local.__file__).parent / "onnxruntime_backend"
@@ -65,7 +65,9 @@ def seeing(working: World, monkeypatch: pytest.MonkeyPatch) -> World:
         }
 
     monkeypatch.setattr("aiaas_magics.inference.Caller.predict", predict)
-    return working
+    yield working
+    for name in ("image_step", "label_step", "steps"):
+        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("notebook")

@@ -47,7 +47,7 @@ def step_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import image_step
 
     yield image_step
-    for name in ("image_step", "label_step"):
+    for name in ("image_step", "label_step", "steps"):
         del sys.modules[name]
 
 

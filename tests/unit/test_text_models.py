@@ -49,7 +49,7 @@ def step_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import text_step
 
     yield text_step
-    for name in ("text_step", "label_step"):
+    for name in ("text_step", "label_step", "steps"):
         del sys.modules[name]
 
 

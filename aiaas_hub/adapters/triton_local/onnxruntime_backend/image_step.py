@@ -17,6 +17,7 @@ import base64
 import binascii
 import io
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,8 @@ from PIL import Image
 
 # Beside this file where it serves: see `pixels.py`.
 from pixels import MAX_REQUEST_PIXELS, Processing, opened, pixels
+from steps import STEP
 
-STEP = "aiaas.step"
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"RIFF")
 """Of a file itself. In base64 these are `iVBO`, `/9j/` and `UklG`: no file begins so."""
 _TYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
@@ -69,25 +70,27 @@ class ImageStep:
         Raises `ValueError` for a file that is no image, and for more than one request may have,
         before the first one is decoded.
         """
-        images, total = [], 0
+        images: deque[Image.Image] = deque()
+        total = 0
         for place, one in enumerate(files[:, 0], start=1):
             try:
                 image = opened(_content(one))
             except ValueError as error:
                 raise _of(place, len(files), error) from None
-            images.append(image)
             total += image.width * image.height
+            images.append(image)
         if total > MAX_REQUEST_PIXELS:
             raise ValueError(
                 f"the images have {total:,} pixels together, and a request at most "
                 f"{MAX_REQUEST_PIXELS:,}: send fewer of them at once"
             )
         made = np.empty((len(images), *self._processing.shape), self._processing.dtype)
-        for place, image in enumerate(images, start=1):
+        for place in range(len(files)):
             try:
-                made[place - 1] = pixels(image, self._processing)
+                # Nobody else has it: decoded, each may be 200 MB.
+                made[place] = pixels(images.popleft(), self._processing)
             except ValueError as error:
-                raise _of(place, len(files), error) from None
+                raise _of(place + 1, len(files), error) from None
         return made
 
     def before(self, made: Any) -> dict[str, Any]:
