@@ -16,7 +16,6 @@ from aiaas_hub.domain.records import Deployment, EndpointRecords, KeyRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.endpoints import (
-    IMAGE_BATCH,
     Change,
     Endpoint,
     EndpointState,
@@ -34,6 +33,8 @@ from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
 
 TOKEN_LIFETIME = timedelta(minutes=10)
+IMAGE_BATCH = 16
+"""Files of images that one request may have, where nobody says how many: each may be megabytes."""
 
 
 def topic(owner: str, name: str) -> str:

@@ -13,8 +13,6 @@ from aiaas_hub.schemas.names import Name
 
 MAX_BATCH = 256
 """Rows that one inference request may have; clients send larger inputs in pieces."""
-IMAGE_BATCH = 16
-"""The same for images' files, where nobody says how many: each may be megabytes."""
 MAX_SECONDS = 120
 """How long a request may take from its arrival at the gateway to its answer."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from api_world import World
 
-from aiaas_hub.schemas.endpoints import IMAGE_BATCH
+from aiaas_hub.domain.endpoints import IMAGE_BATCH
 
 # What differs between the databases is in tests/contract/test_records.py.
 pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)

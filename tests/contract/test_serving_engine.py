@@ -19,8 +19,9 @@ from onnx import TensorProto
 from serving_worlds import Local, OnPods, World, wait_ready
 
 from aiaas_hub.adapters.triton_local import TritonLocal
+from aiaas_hub.domain.endpoints import IMAGE_BATCH
 from aiaas_hub.domain.ports import DoesNotAnswer, ServingEngine
-from aiaas_hub.schemas.endpoints import IMAGE_BATCH, MAX_BATCH, ServingOptions
+from aiaas_hub.schemas.endpoints import MAX_BATCH, ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 from aiaas_hub.schemas.pixels import Processing, opened, pixels

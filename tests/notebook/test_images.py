@@ -17,8 +17,8 @@ from PIL import Image
 
 import aiaas_magics as aiaas
 from aiaas_hub.adapters import triton_local
+from aiaas_hub.domain.endpoints import IMAGE_BATCH
 from aiaas_hub.schemas import pixels
-from aiaas_hub.schemas.endpoints import IMAGE_BATCH
 from aiaas_hub.schemas.errors import InvalidInput, NotFound
 from aiaas_magics.errors import PublishFailed
 
