@@ -114,7 +114,8 @@ class Endpoint(Rich):
         """The model's output for a batch: one array, or `{output: array}` when it has several.
 
         `x` is an array, tensor or DataFrame with the batch first, or `{input: array}`; it is
-        cast to the signature's dtypes. Where the model takes text, it is a text or a list of them.
+        cast to the signature's dtypes. Where the model takes text, it is a text or a list of them;
+        where it takes images, a path, a file's bytes, an image of Pillow, or a list of them.
         `version`: this one, whatever the traffic is. Raises `InvalidInput` if it does not fit.
         """
         if version is not None:

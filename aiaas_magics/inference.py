@@ -25,6 +25,7 @@ from aiaas_hub.schemas.errors import (
     Unavailable,
 )
 from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics import string_inputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,10 @@ class Caller:
         inputs = to_tensors(signature, x)
         call = _Call(endpoint, signature, version)
         answers = [
-            self._call(call, piece) for piece in _pieces(inputs, call.endpoint.largest_batch)
+            self._call(call, piece)
+            for piece in _pieces(
+                inputs, call.endpoint.largest_batch, is_image=signature.takes_image
+            )
         ]
         if len(answers) == 1:
             return answers[0]
@@ -225,38 +229,11 @@ def _read(spec: TensorSpec, array: NDArray[Any]) -> NDArray[np.generic]:
     return found if spec.shape == [1] else found.reshape(array.shape)
 
 
-def _to_strings(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
-    """A text, or texts in a list, an array or a column, `[rows, …]`."""
-    import numpy as np
-
-    if isinstance(value, str | bytes):
-        value = [value]
-    try:
-        array = np.asarray(value, np.object_)
-    except ValueError:
-        array = np.empty(0, np.object_)
-    if array.ndim == 1 and spec.shape == [1]:
-        array = array[:, None]
-    odd = [one for one in array.flat if not isinstance(one, str | bytes)]
-    if odd:
-        raise InvalidInput(
-            f"Input {spec.name} takes text, and {str(odd[0])[:40]!r} is of the type "
-            f"{type(odd[0]).__name__}.",
-            remedy="Give a text, or a list of texts; of a column: frame['name'].astype(str).",
-        )
-    if array.ndim != len(spec.shape) + 1 or array.shape[0] == 0:
-        raise InvalidInput(
-            f"Input {spec.name} takes texts, one a row.",
-            remedy="Give a text, or a list of texts.",
-        )
-    return array
-
-
 def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
     import numpy as np
 
     if spec.dtype == "string":
-        return _to_strings(spec, value)
+        return string_inputs.to_strings(spec, value)
     if hasattr(value, "detach"):
         # A torch tensor, which may need its gradient or its device taken off.
         value = value.detach().cpu()
@@ -300,7 +277,12 @@ def _to_tensor(spec: TensorSpec, value: Any) -> NDArray[np.generic]:
     return np.ascontiguousarray(array, dtype=wanted_type)
 
 
-def _pieces(inputs: Arrays, most: int) -> Iterator[Arrays]:
+def _pieces(inputs: Arrays, most: int, *, is_image: bool = False) -> Iterator[Arrays]:
+    """The rows in requests of at most so many, and of images of what one may have."""
+    if is_image:
+        (files,) = inputs.items()
+        yield from ({files[0]: part} for part in string_inputs.image_requests(files[1], most))
+        return
     rows = next(iter(inputs.values())).shape[0]
     for start in range(0, rows, most):
         yield {name: array[start : start + most] for name, array in inputs.items()}

@@ -17,7 +17,11 @@ from aiaas_magics.display import Column, Listing, Rich
 from aiaas_magics.errors import invalid
 
 _SHOWN_LABELS = 20
-_KINDS: dict[wire.Kind, str] = {"text": "a text", "label": "a class's name"}
+_KINDS: dict[wire.Kind, str] = {
+    "text": "a text",
+    "image": "an image's file",
+    "label": "a class's name",
+}
 
 
 class Model(Rich):

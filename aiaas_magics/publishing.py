@@ -100,6 +100,7 @@ def publish(
     labels: list[str] | None = None,
     tokenizer: Any = None,
     max_length: int | None = None,
+    processor: Any = None,
     instances: int | None = None,
     max_batch: int | None = None,
     warm_up: bool = False,
@@ -118,6 +119,10 @@ def publish(
     SentenceTransformer, the endpoint takes texts, and so are `example` and `eval_input`: lists of
     them, of which all but the first `max_length` tokens are cut. It answers with the class's name
     too, of `labels` or the model's own.
+
+    With `processor`, an image processor of transformers or a dict such as `{"size": [224, 224],
+    "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}`, or of a pipeline for images, the endpoint
+    takes images, and so are `example` and `eval_input`: lists of paths, bytes or Pillow's images.
 
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
@@ -160,6 +165,7 @@ def publish(
         labels,
         tokenizer=tokenizer,
         max_length=max_length,
+        processor=processor,
     )
     return publish_model(reference, name, plan, options)
 
@@ -320,13 +326,13 @@ def _register(
     example: Any,
     eval_input: Any,
     labels: list[str] | None,
-    **text: Any,
+    **step: Any,
 ) -> str:
     """Export a model object here and register it as a version of model `name`."""
     from aiaas_magics.runtime.sources import export
 
     with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
-        exported = export(model, example, eval_input, labels, **text, directory=Path(directory))
+        exported = export(model, example, eval_input, labels, **step, directory=Path(directory))
         request = ModelVersionCreate(
             onnx=client.upload(exported.onnx_path).digest,
             evaluation=client.upload(exported.evaluation_path).digest,

@@ -1,7 +1,8 @@
 """Programs to copy that call an endpoint, in the languages of those who call.
 
-Each reads its key from the environment variable AIAAS_KEY, sends one row, of zeros or a text, and
-prints which version answered and what. Needs nothing but what comes with the language.
+Each reads its key from the environment variable AIAAS_KEY, sends one row, of zeros, a text or a
+file beside it, and prints which version answered and what. Needs nothing but what comes with the
+language.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
+from aiaas_magics import file_snippets
 
 _TYPES = {
     "bool": "BOOL",
@@ -31,7 +33,10 @@ def snippet(language: str, url: str, name: str, signature: Signature) -> str:
         raise InvalidInput(
             f"There is no snippet in {language!r}.", remedy=f"There are {', '.join(LANGUAGES)}."
         )
-    return write(f"{url}/v2/models/{name}/infer", signature.inputs)
+    address = f"{url}/v2/models/{name}/infer"
+    if signature.takes_image:
+        return file_snippets.PROGRAMS[language.lower()](address, signature.inputs[0].name)
+    return write(address, signature.inputs)
 
 
 def _shape(spec: TensorSpec) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,40 @@ def text(path: Path, labels: Sequence[str] = ("bad", "good")) -> Path:
     }
     model.metadata_props.add(key="aiaas.step", value=json.dumps(step))
     model.metadata_props.add(key="aiaas.tokenizer", value=words.to_str())
+    onnx.save(model, path)
+    return path
+
+
+IMAGE_SIGNATURE = Signature(
+    inputs=[TensorSpec(name="image", dtype="string", shape=[1], kind="image")],
+    outputs=[
+        TensorSpec(name="scores", dtype="float32", shape=[3]),
+        TensorSpec(name="label", dtype="string", shape=[1], kind="label"),
+    ],
+    labels=["red", "green", "blue"],
+)
+
+
+def image(
+    path: Path,
+    labels: Sequence[str] = ("red", "green", "blue"),
+    pixels: Mapping[str, object] | None = None,
+) -> Path:
+    """Scores of a picture: the mean of each of its colours, 0 to 1, over 8 by 8 pixels."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceMean", ["image"], ["scores"], axes=[2, 3], keepdims=0)],
+        "image",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+    )
+    _save(graph, path)
+    model = onnx.load(path)
+    step = {
+        "input": "image",
+        "pixels": pixels or {"size": [8, 8], "background": "white"},
+        "label": {"output": "label", "names": list(labels)},
+    }
+    model.metadata_props.add(key="aiaas.step", value=json.dumps(step))
     onnx.save(model, path)
     return path
 

@@ -33,6 +33,8 @@ from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
 
 TOKEN_LIFETIME = timedelta(minutes=10)
+IMAGE_BATCH = 16
+"""Files of images that one request may have, where nobody says how many: each may be megabytes."""
 
 
 def topic(owner: str, name: str) -> str:
@@ -92,6 +94,9 @@ class Endpoints:
         check_name(name)
         self._serving.require()
         model = self._source(request, by, may_read)
+        options = request.options
+        if model.signature.takes_image and options.max_batch is None:
+            options = options.model_copy(update={"max_batch": IMAGE_BATCH})
         self._records.add_version(
             owner,
             name,
@@ -101,10 +106,10 @@ class Endpoints:
                 state=EndpointState.STAGING,
                 created_at=datetime.now(UTC),
                 created_by=by,
-                options=request.options,
+                options=options,
                 plan=request.canary,
             ),
-            serving_name(owner, name, model.signature, request.options),
+            serving_name(owner, name, model.signature, options),
             idempotency_key,
         )
         self._notifier.notify(topic(owner, name))

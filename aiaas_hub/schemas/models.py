@@ -15,8 +15,8 @@ DType = Literal[
 ]
 """NumPy's names of the tensor types that Triton and ONNX share, and `string`: Triton's BYTES."""
 
-Kind = Literal["text", "label"]
-"""What a string is to people: a text that is typed, or the name of a class."""
+Kind = Literal["text", "image", "label"]
+"""What a string is to people: a text that is typed, an image's file, or the name of a class."""
 
 
 class TensorSpec(BaseModel):
@@ -44,6 +44,16 @@ class Signature(BaseModel):
         """Whether the endpoint makes tokens of texts itself."""
         return any(spec.kind == "text" for spec in self.inputs)
 
+    @property
+    def takes_image(self) -> bool:
+        """Whether the endpoint decodes images itself."""
+        return any(spec.kind == "image" for spec in self.inputs)
+
+    @property
+    def has_step(self) -> bool:
+        """Whether the endpoint makes the model's tensors of something else."""
+        return self.takes_text or self.takes_image
+
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         for spec in (*self.inputs, *self.outputs):
@@ -51,14 +61,15 @@ class Signature(BaseModel):
                 raise ValueError(f"the {spec.kind} {spec.name} is not a string of the shape [1]")
         if any(spec.kind == "label" for spec in self.inputs):
             raise ValueError("an input is no label")
-        if any(spec.kind == "text" for spec in self.outputs):
-            raise ValueError("an output is no text")
-        texts = [spec for spec in self.inputs if spec.kind == "text"]
-        if texts and len(self.inputs) > 1:
-            raise ValueError("a text is the only input where it is one")
+        if any(spec.kind in ("text", "image") for spec in self.outputs):
+            raise ValueError("an output is no text and no image")
+        if self.has_step and len(self.inputs) > 1:
+            raise ValueError("a text or an image is the only input where it is one")
         named = [spec for spec in self.outputs if spec.kind == "label"]
-        if named and (not texts or len(named) > 1 or named[0] is self.outputs[0]):
-            raise ValueError("a label is the name of the first output's largest value for a text")
+        if named and (not self.has_step or len(named) > 1 or named[0] is self.outputs[0]):
+            raise ValueError(
+                "a label is the name of the first output's largest value for a text or an image"
+            )
         if named and self.labels is None:
             raise ValueError("there are no labels to choose from")
         return self

@@ -1,4 +1,4 @@
-"""Strings among numbers: safetensors files have no strings, so held-out texts are bytes in them."""
+"""Strings among numbers: safetensors files have none, so held-out texts are bytes in them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A picture for a model whose input has the shape of one.
+"""A picture for a model whose input has the shape of one, or is the file of one.
 
-It is opened here, in the kernel or notebook server of whoever has it; only its numbers are sent.
+It is opened here, in the kernel or notebook server of whoever has it; only its numbers are sent, or
+its file to an endpoint that makes the numbers itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MOST_BYTES = 12 << 20
 """Of a picture's file."""
 _MOST_NUMBERS = 4 << 20
 _LEAST_SIDE = 4
+_SHOWN_SIDE = 224
+"""Pixels of a file that is sent, as it is shown."""
 _LEAST_FLAT_SIDE = 8
 _MODES: dict[int, Literal["L", "RGB", "RGBA"]] = {1: "L", 3: "RGB", 4: "RGBA"}
 _COLOURS = {"L": "grey", "RGB": "RGB", "RGBA": "RGBA"}
@@ -41,6 +44,7 @@ class Scale(StrEnum):
     SIXTEEN = "sixteen"
     SIGNED = "signed"
     IMAGENET = "imagenet"
+    ENDPOINT = "endpoint"
 
 
 _SAID = {
@@ -49,28 +53,36 @@ _SAID = {
     Scale.SIXTEEN: "0 to 16, as in scikit-learn's digits",
     Scale.SIGNED: "-1 to 1",
     Scale.IMAGENET: "0 to 1, less ImageNet's mean and by its deviation",
+    Scale.ENDPOINT: "as the endpoint makes them of the file",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
     """How a model's only input holds one: `order` of height, width and channels, as in its shape;
-    `flat`: row after row."""
+    `flat`: row after row; `file`: as its file, of any size."""
 
     name: str
     dtype: str
     height: int
     width: int
     mode: Literal["L", "RGB", "RGBA"]
-    order: Literal["CHW", "HWC", "HW", "flat"]
+    order: Literal["CHW", "HWC", "HW", "flat", "file"]
 
     @property
     def is_likely(self) -> bool:
         """Whether it is more than a table or a line of numbers that has the shape by chance."""
-        return self.order in ("CHW", "HWC") or (self.order == "HW" and self.height == self.width)
+        return self.order in ("CHW", "HWC", "file") or (
+            self.order == "HW" and self.height == self.width
+        )
 
     @property
     def takes(self) -> str:
+        if self.order == "file":
+            return (
+                "A picture's file is sent as it is, PNG, JPEG or WebP; the endpoint turns and "
+                "resizes it, and makes numbers of it."
+            )
         return (
             "A picture is turned as its camera says, cut to its middle, resized to "
             f"{self.width} by {self.height} pixels, {_COLOURS[self.mode]}, and sent as numbers."
@@ -79,6 +91,8 @@ class Picture:
     @property
     def scales(self) -> dict[Scale, str]:
         """What its numbers may be, the likeliest first."""
+        if self.order == "file":
+            return {Scale.ENDPOINT: _SAID[Scale.ENDPOINT]}
         if self.dtype.startswith(("int", "uint")):
             fit = [Scale.BYTE, Scale.SIXTEEN]
         else:
@@ -93,7 +107,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is sent of a picture: `[1, *shape]` in the input's dtype, and how it looks."""
+    """What is sent of a picture, `[1, *shape]` in the input's dtype or its file, `[1, 1]`; and how
+    it looks."""
 
     array: NDArray[np.generic]
     png: bytes
@@ -108,6 +123,8 @@ def picture_of(signature: Signature) -> Picture | None:
     if len(signature.inputs) != 1:
         return None
     spec = signature.inputs[0]
+    if signature.takes_image:
+        return Picture(spec.name, spec.dtype, _SHOWN_SIDE, _SHOWN_SIDE, "RGB", "file")
     sizes = [size for size in spec.shape if size is not None]
     if len(sizes) != len(spec.shape) or math.prod(sizes) > _MOST_NUMBERS:
         return None
@@ -146,11 +163,12 @@ def see(content: bytes, picture: Picture, scale: Scale, *, invert: bool = False)
         known = ", ".join(picture.scales)
         raise InvalidInput(f"These numbers cannot be {scale}.", remedy=f"Choose one of {known}.")
     shown = _open(content, picture.mode)
+    if picture.order == "file":
+        return _as_file(content, shown, invert)
     shown = ImageOps.fit(shown, (picture.width, picture.height), Image.Resampling.BILINEAR)
     if invert:
         shown = _inverted(shown)
-    png = io.BytesIO()
-    shown.save(png, "PNG")
+    png = _png(shown)
     pixels = np.asarray(shown, dtype=np.float64).reshape(picture.height, picture.width, -1)
     pixels = _scaled(pixels, scale)
     if np.dtype(picture.dtype).kind in "iu":
@@ -162,7 +180,24 @@ def see(content: bytes, picture: Picture, scale: Scale, *, invert: bool = False)
         array = array[:, :, 0]
     elif picture.order == "flat":
         array = array.reshape(-1)
-    return Seen(np.ascontiguousarray(array[None]), png.getvalue())
+    return Seen(np.ascontiguousarray(array[None]), png)
+
+
+def _as_file(content: bytes, shown: Image, invert: bool) -> Seen:
+    import numpy as np
+
+    if invert:
+        shown = _inverted(shown)
+        content = _png(shown)
+    shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    array: NDArray[Any] = np.array([[content]], np.object_)
+    return Seen(array, _png(shown))
+
+
+def _png(shown: Image) -> bytes:
+    file = io.BytesIO()
+    shown.save(file, "PNG")
+    return file.getvalue()
 
 
 def _open(content: bytes, mode: Literal["L", "RGB", "RGBA"]) -> Image:
@@ -206,7 +241,7 @@ def _scaled(pixels: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
     match scale:
         case Scale.UNIT:
             return pixels / 255
-        case Scale.BYTE:
+        case Scale.BYTE | Scale.ENDPOINT:
             return pixels
         case Scale.SIXTEEN:
             return pixels * (16 / 255)

@@ -34,8 +34,11 @@ def parse_rows(text: str, signature: Signature) -> dict[str, NDArray[np.generic]
 
     `text` is JSON (rows, one row, or `{"input": rows}`), or numbers: a row for each line. For a
     model that takes a text it is that text, with all its lines. Raises `InvalidInput` with what
-    would do.
+    would do; for a model that takes images always, as they are not typed.
     """
+    if signature.takes_image:
+        # Not even a path: what is typed in a page must not read files of this machine.
+        raise InvalidInput("The model takes images.", remedy=_how(signature))
     if takes_text(signature):
         return _from_text(text, signature.inputs[0])
     text = text.strip()
@@ -54,13 +57,17 @@ def parse_rows(text: str, signature: Signature) -> dict[str, NDArray[np.generic]
 
 
 def takes_text(signature: Signature) -> bool:
-    """Whether its only input is one string."""
+    """Whether its only input is one string, and no file's bytes."""
     spec = signature.inputs[0]
+    if signature.takes_image:
+        return False
     return len(signature.inputs) == 1 and _is_string(spec) and spec.shape in ([], [1], [None])
 
 
 def example_rows(signature: Signature) -> str:
-    """One row of zeros, or a text, to be typed over."""
+    """One row of zeros, or a text, to be typed over; nothing where files are taken."""
+    if signature.takes_image:
+        return ""
     if takes_text(signature):
         return _SAMPLE_TEXT
     shapes = {spec.name: [size or 1 for size in spec.shape] for spec in signature.inputs}
@@ -267,6 +274,8 @@ def _how(signature: Signature) -> str:
         names = ", ".join(f'"{spec.name}": [[…]]' for spec in signature.inputs)
         return f"Give JSON: {{{names}}}."
     spec = signature.inputs[0]
+    if signature.takes_image:
+        return "Give the file of a picture: PNG, JPEG or WebP."
     if takes_text(signature):
         return "Type a text. All of it is one row, however many lines it has."
     if _is_string(spec):

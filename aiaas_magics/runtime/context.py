@@ -277,6 +277,7 @@ class Context:
         *,
         tokenizer: Any = None,
         max_length: int | None = None,
+        processor: Any = None,
     ) -> None:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
@@ -288,9 +289,9 @@ class Context:
         form, holds the rows that publishing compares outputs on. `labels` are the class names of
         the first output's last axis.
 
-        With `tokenizer`, a fast one of transformers, the endpoint takes texts: the model takes
-        what the tokenizer makes, the inputs here are texts in a list, and beyond `max_length`
-        tokens a text is cut.
+        With `tokenizer`, a fast one of transformers, the endpoint takes texts, cut beyond
+        `max_length` tokens; with `processor`, as `aiaas.publish` has it, images. The model takes
+        what either makes, and the inputs here are lists of texts or images.
 
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.
@@ -308,6 +309,7 @@ class Context:
                 labels,
                 tokenizer=tokenizer,
                 max_length=max_length,
+                processor=processor,
                 directory=Path(directory),
             )
             version = self._api.hand_over(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[np.generic]]
 
+_PIPELINE = "transformers.Pipeline"
 _OTHERS = {
     "jax": "Convert it with jax2onnx, and give the ModelProto with an example input.",
     "xgboost": "Give an XGBClassifier or XGBRegressor; a Booster fits into one with load_model().",
@@ -46,13 +47,14 @@ def export(
     *,
     tokenizer: Any = None,
     max_length: int | None = None,
+    processor: Any = None,
     directory: Path,
 ) -> ExportedModel:
     """`model` as `model.onnx` in `directory`, with a free batch dimension and proven to answer
     the same.
 
     With a `tokenizer`, or a transformers pipeline, which has one: inputs are texts; see
-    `text_models`.
+    `text_models`. With a `processor`, or a pipeline for images: see `image_models`.
 
     A torch module, a Keras 3 model (on torch or TensorFlow), a `tf.Module` or `tf.function`, a
     fitted scikit-learn estimator (XGBoost's are such, in a pipeline too), a `ModelProto`, or the
@@ -64,6 +66,17 @@ def export(
 
     Raises `InvalidInput` if it is none of these, does not convert, or answers differently.
     """
+    if processor is not None or has_image_processor(model):
+        if tokenizer is not None:
+            raise InvalidInput(
+                "A model with a processor and a tokenizer takes images and texts at once.",
+                remedy="Give one of them: an endpoint takes either.",
+            )
+        from aiaas_magics.runtime.image_models import export_image
+
+        return export_image(
+            model, example_input, eval_input, labels, processor=processor, directory=directory
+        )
     if tokenizer is not None or has_tokenizer(model):
         from aiaas_magics.runtime.text_models import export_text
 
@@ -112,8 +125,21 @@ def export(
 def has_tokenizer(model: Any) -> bool:
     """Whether it is a model of texts with all that it needs: a pipeline of transformers, or one
     of sentence-transformers."""
-    bases = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
-    return bool(bases & {"transformers.Pipeline", "sentence_transformers.SentenceTransformer"})
+    return bool(_bases(model) & {_PIPELINE, "sentence_transformers.SentenceTransformer"})
+
+
+def has_image_processor(model: Any) -> bool:
+    """Whether it is a pipeline of transformers for images alone."""
+    return (
+        _PIPELINE in _bases(model)
+        and getattr(model, "image_processor", None) is not None
+        and getattr(model, "tokenizer", None) is None
+    )
+
+
+def _bases(model: Any) -> set[str]:
+    """Library and name of its classes."""
+    return {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(model).__mro__}
 
 
 def _library(model: Any) -> str | None:

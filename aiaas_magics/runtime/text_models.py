@@ -1,33 +1,24 @@
 """Models of texts with their tokenizer, as one ONNX file that an endpoint serves texts with.
 
-The tokenizer goes along as its `tokenizer.json` in the file's metadata, with the names of the
-classes: declared, so that nothing which came with a model runs where it is served. The keys are
-those of the serving engine's step for texts.
+The tokenizer goes along as its `tokenizer.json` in the file's metadata: see `steps`.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from aiaas_hub.schemas import strings
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.models import Signature, TensorSpec
-from aiaas_magics.errors import invalid
 from aiaas_magics.runtime.exported import ExportedModel, first_line
+from aiaas_magics.runtime.steps import own_labels, with_step
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-TEXT, LABEL = "text", "label"
-_STEP, _TOKENIZER = "aiaas.step", "aiaas.tokenizer"
+_TOKENIZER = "aiaas.tokenizer"
 _TENSORS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 """What a tokenizer of transformers calls it → what the step does."""
 _MAX_TEXTS = 32
@@ -67,46 +58,11 @@ def export_text(
     # Of another length than the rows: so the export knows that it is free.
     example = {name: _of_another_length(tensor[:2]) for name, tensor in rows.items()}
     if labels is None:
-        labels = _labels(model)
+        labels = own_labels(model, "SequenceClassification")
     exported = export_torch(module, example, rows, labels, directory=directory)
-    outputs = exported.signature.outputs
-    for output in outputs:
-        if None in output.shape:
-            raise InvalidInput(
-                f"{output.name!r} has a value for each token of a text.",
-                remedy="Return one row per text, as the mean over its tokens.",
-            )
-        if output.name == LABEL:
-            raise InvalidInput(
-                f"The model has an output {LABEL!r}, as the name of the class is called.",
-                remedy="Call it otherwise in the dict that forward returns.",
-            )
-    named = labels is not None and len(outputs[0].shape) == 1
-    label = {"output": LABEL, "names": list(map(str, labels or ()))} if named else None
-    step = {
-        "input": TEXT,
-        "tensors": {name: _TENSORS[name] for name in names},
-        "label": label,
-    }
-    _attach(exported.onnx_path, step, _declared(tokenizer, length))
-    _keep_texts(exported.evaluation_path, texts)
-    string = {"dtype": "string", "shape": [1]}
-    try:
-        signature = Signature(
-            inputs=[TensorSpec.model_validate({"name": TEXT, "kind": "text", **string})],
-            outputs=[
-                *outputs,
-                *(
-                    [TensorSpec.model_validate({"name": LABEL, "kind": "label", **string})]
-                    if named
-                    else []
-                ),
-            ],
-            labels=exported.signature.labels,
-        )
-    except ValidationError as error:
-        raise invalid(error) from error
-    return replace(exported, signature=signature)
+    step = {"tensors": {name: _TENSORS[name] for name in names}}
+    declared = {_TOKENIZER: _declared(tokenizer, length)}
+    return with_step(exported, "text", texts, step, labels, declared)
 
 
 def _parts(model: Any, tokenizer: Any) -> tuple[Any, Any]:
@@ -212,15 +168,6 @@ def _mean(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
 
 
-def _labels(model: Any) -> list[str] | None:
-    """The model's own names of its classes, where somebody gave it some."""
-    names = getattr(getattr(model, "config", None), "id2label", None) or {}
-    found = [str(names[place]) for place in sorted(names)]
-    classifies = type(model).__name__.endswith("ForSequenceClassification")
-    unnamed = all(name == f"LABEL_{place}" for place, name in enumerate(found))
-    return found if classifies and found and not unnamed else None
-
-
 def _declared(tokenizer: Any, length: int) -> str:
     """Its `tokenizer.json`, with the truncation and padding of this model."""
     from tokenizers import Tokenizer
@@ -235,26 +182,3 @@ def _declared(tokenizer: Any, length: int) -> str:
         pad_token=tokenizer.pad_token or "",
     )
     return str(copied.to_str())
-
-
-def _attach(onnx_path: Path, step: dict[str, Any], tokenizer: str) -> None:
-    import onnx
-
-    proto = onnx.load(onnx_path)
-    for key, value in ((_STEP, json.dumps(step)), (_TOKENIZER, tokenizer)):
-        proto.metadata_props.add(key=key, value=value)
-    onnx_path.write_bytes(proto.SerializeToString())
-
-
-def _keep_texts(evaluation_path: Path, texts: list[str]) -> None:
-    """The held-out rows are the texts, and not what the tokenizer made of them."""
-    import numpy as np
-    from safetensors.numpy import load_file, save_file
-
-    arrays = {
-        name: array
-        for name, array in load_file(evaluation_path).items()
-        if name.startswith("output.")
-    }
-    arrays[f"input.{TEXT}"] = strings.pack(np.array(texts, np.object_).reshape(-1, 1))
-    save_file(arrays, evaluation_path)

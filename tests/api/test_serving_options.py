@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from api_world import World
 
+from aiaas_hub.domain.endpoints import IMAGE_BATCH
+
 # What differs between the databases is in tests/contract/test_records.py.
 pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 
@@ -53,6 +55,19 @@ def test_options_stay_with_their_version_and_reach_the_engines(world: World) -> 
     assert world.serving.options[models[2]].max_batch == 2
     again = world.ok("POST", "/endpoints/alice/digits/rollback", json={})
     assert again["traffic"] == {"1": 100}
+
+
+def test_images_come_a_few_at_a_time(world: World) -> None:
+    """Where nobody says how many: each may be megabytes."""
+    image = {"name": "image", "dtype": "string", "shape": [1], "kind": "image"}
+    scores = {"name": "output", "dtype": "float32", "shape": [2]}
+    signature = {"inputs": [image], "outputs": [scores]}
+    handed_over = {**world.hand_over(), "signature": signature}
+    world.ok("POST", "/models/alice/cnn/versions", json=handed_over)
+    for name, said, found in (("few", None, IMAGE_BATCH), ("many", 64, 64)):
+        body = {"model": "cnn", "options": {"max_batch": said}}
+        endpoint = world.ok("POST", f"/endpoints/alice/{name}/publish", json=body)
+        assert endpoint["versions"][0]["options"]["max_batch"] == found
 
 
 def test_a_bake_asks_in_batches_that_both_versions_take(world: World) -> None:

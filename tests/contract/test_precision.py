@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
+from image_files import BLUE, RED, plain
 from safetensors.numpy import save_file
 
 from aiaas_hub.adapters.precision import OnnxConverter
@@ -56,6 +57,20 @@ def test_a_model_of_texts_keeps_its_tokenizer(tmp_path: Path, precision: Precisi
         kept = {prop.key: prop.value for prop in onnx.load(made.path).metadata_props}
     known = {prop.key: prop.value for prop in onnx.load(model).metadata_props}
     assert known.items() <= kept.items()
+    assert made.after.p50_ms > 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_model_of_images_keeps_what_it_does_to_them(tmp_path: Path, precision: Precision) -> None:
+    """Its held-out rows are files; here the file's own input has the same name."""
+    model = onnx_models.image(tmp_path / "image.onnx")
+    rows = tmp_path / "rows.safetensors"
+    files = np.array([[plain(RED)], [plain(BLUE)]], object)
+    scores = np.eye(3, dtype=np.float32)[[0, 2]]
+    save_file({"input.image": strings.pack(files), "output.scores": scores}, rows)
+    with OnnxConverter().converted(model, precision, rows, 4) as made:
+        kept = {prop.key: prop.value for prop in onnx.load(made.path).metadata_props}
+    assert [prop.value for prop in onnx.load(model).metadata_props] == [kept["aiaas.step"]]
     assert made.after.p50_ms > 0
 
 

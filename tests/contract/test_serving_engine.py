@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +14,23 @@ import onnx_models
 import psutil
 import pytest
 from bed.control_plane import missing
+from image_files import BLUE, FORMATS, GREEN, RED, bomb, file, noise, plain
 from onnx import TensorProto
 from serving_worlds import Local, OnPods, World, wait_ready
 
 from aiaas_hub.adapters.triton_local import TritonLocal
+from aiaas_hub.domain.endpoints import IMAGE_BATCH
 from aiaas_hub.domain.ports import DoesNotAnswer, ServingEngine
 from aiaas_hub.schemas.endpoints import MAX_BATCH, ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+from aiaas_hub.schemas.pixels import Processing, opened, pixels
 from aiaas_hub.schemas.platform import EngineState
 
 pytestmark = pytest.mark.engines
 
 SIGNATURE = onnx_models.SCALE_SIGNATURE
+IMAGE_OPTIONS = ServingOptions(max_batch=IMAGE_BATCH)
 ROWS = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
 
 
@@ -368,6 +373,90 @@ def test_texts_that_come_together_get_their_own_answers(
                 wrong.append((words, found))
 
     threads = [Thread(target=call, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def seen(engine: ServingEngine, version: int, *files: bytes) -> list[str]:
+    """The labels of images."""
+    given = np.empty((len(files), 1), object)
+    given[:, 0] = files
+    answer: Any = engine.infer("image-1", version, {"image": given})
+    assert answer["scores"].shape == (len(files), 3)
+    return [label.decode() for label in answer["label"][:, 0]]
+
+
+def test_images_go_in_and_labels_come_out(engine: ServingEngine, tmp_path: Path) -> None:
+    """In three formats and any size, through one version's numbers or another's."""
+    signature = onnx_models.IMAGE_SIGNATURE
+    engine.install(
+        engine.stage("image-1", 1, signature, onnx_models.image(tmp_path / "1.onnx"), IMAGE_OPTIONS)
+    )
+    engine.set_versions("image-1", signature, [1], IMAGE_OPTIONS)
+    files = [plain(RED, "PNG"), plain(GREEN, "JPEG", (200, 7)), plain(BLUE, "WEBP", (900, 700))]
+    assert seen(engine, 1, *files) == ["red", "green", "blue"]
+    assert seen(engine, 1, base64.b64encode(files[1])) == ["green"]
+    # What an endpoint answers is what its step makes, bit for bit, whichever Pillow it runs on.
+    image = noise(333, 250)
+    answer: Any = engine.infer("image-1", 1, {"image": np.array([[file(image)]], object)})
+    made = pixels(opened(file(image)), Processing(size=(8, 8), background="white"))
+    np.testing.assert_allclose(answer["scores"][0], made.mean((1, 2)), atol=1e-6)
+    dark = {"size": 9, "crop": [8, 8], "mean": [1, 1, 1], "std": [-1, -1, -1]}
+    second = onnx_models.image(tmp_path / "2.onnx", pixels=dark)
+    engine.install(engine.stage("image-1", 2, signature, second, IMAGE_OPTIONS))
+    engine.set_versions("image-1", signature, [1, 2], IMAGE_OPTIONS)
+    assert seen(engine, 2, plain((0, 255, 255))) == ["red"]
+    assert seen(engine, 1, *files) == ["red", "green", "blue"]
+    broken = onnx_models.image(tmp_path / "3.onnx", pixels={"size": [8, 9]})
+    with pytest.raises(InvalidInput, match="an image becomes float32"):
+        engine.stage("image-1", 3, signature, broken)
+    text = onnx_models.TEXT_SIGNATURE.model_copy(
+        update={"inputs": [TensorSpec(name="image", dtype="string", shape=[1], kind="text")]}
+    )
+    mixed = Signature(inputs=text.inputs, outputs=signature.outputs, labels=signature.labels)
+    with pytest.raises(InvalidInput, match="takes image, its signature says text"):
+        engine.stage("image-1", 3, mixed, second)
+
+
+def test_an_image_that_is_none_is_refused_alone(engine: ServingEngine, tmp_path: Path) -> None:
+    """Those that come with it share runs of the model, and get their own answers."""
+    signature = onnx_models.IMAGE_SIGNATURE
+    onnx = onnx_models.image(tmp_path / "1.onnx")
+    engine.install(engine.stage("image-1", 1, signature, onnx, IMAGE_OPTIONS))
+    engine.set_versions("image-1", signature, [1], IMAGE_OPTIONS)
+    colours = {"red": RED, "green": GREEN, "blue": BLUE}
+    wrong: list[object] = []
+
+    def call(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for _ in range(20):
+            wanted = [str(one) for one in random.choice(list(colours), int(random.integers(1, 4)))]
+            if seed == 0:
+                for bad, says in (
+                    (b"rubbish", "neither PNG, JPEG or WEBP"),
+                    (bomb(20_000), "more than 50,000,000 pixels"),
+                    (plain(RED)[:-30], "damaged"),
+                ):
+                    try:
+                        seen(engine, 1, plain(RED), bad)
+                    except InvalidInput as error:
+                        if says not in error.message or "image 2 of 2" not in error.message:
+                            wrong.append(error)
+                    else:
+                        wrong.append(bad)
+            kind = FORMATS[int(random.integers(3))]
+            try:
+                found = seen(engine, 1, *(plain(colours[name], kind) for name in wanted))
+            except AiaasError as error:
+                wrong.append(error)
+                continue
+            if found != wanted:
+                wrong.append((wanted, found))
+
+    threads = [Thread(target=call, args=(seed,)) for seed in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

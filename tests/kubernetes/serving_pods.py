@@ -35,7 +35,7 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     group_of_owner,
     selector,
 )
-from aiaas_hub.adapters.triton_local import environment
+from aiaas_hub.adapters.triton_local import backend, environment
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.home import Home
 
@@ -53,11 +53,12 @@ def install_images(state: Path) -> None:
         (backends / "python").mkdir(parents=True, exist_ok=True)
         # Triton refuses links.
         shutil.copy(part, backends / "python")
-    ours = Path(environment.__file__).with_name("onnxruntime_backend")
-    # For numbers in place of NVIDIA's own, whose programs are no part of the wheel; for texts as
-    # in `images/triton`.
+    # For numbers in place of NVIDIA's own, whose programs are no part of the wheel; for texts and
+    # pictures as in `images/triton`.
     for name in ("onnxruntime", "aiaas"):
-        shutil.copytree(ours, backends / name, dirs_exist_ok=True)
+        (backends / name).mkdir(exist_ok=True)
+        for file, content in backend.files().items():
+            (backends / name / file).write_bytes(content)
     _program(
         triton / "tritonserver",
         [str(serving.tritonserver)],

@@ -13,7 +13,7 @@ from run_reports import JobSide, submit
 
 import aiaas_magics as aiaas
 from aiaas_hub.schemas.errors import Unavailable
-from aiaas_hub.schemas.models import DType, Signature, TensorSpec
+from aiaas_hub.schemas.models import DType, Kind, Signature, TensorSpec
 from aiaas_magics.client.endpoints import EndpointsClient
 from aiaas_magics.panels.deployment import Deployment
 from aiaas_magics.panels.deployment_form import deployment_form
@@ -189,28 +189,30 @@ def test_rows_are_tried_and_labels_shown(working: World, notebook: Notebook) -> 
 @pytest.mark.parametrize(
     ("spec", "label", "by_picture", "by_rows"),
     [
-        (("float32", [1, 8, 8]), "rows", True, False),
-        (("float32", [64]), "rows", False, True),
-        (("string", [1]), "text", False, False),
+        (("float32", [1, 8, 8], None), "rows", True, False),
+        (("float32", [64], None), "rows", False, True),
+        (("string", [1], "text"), "text", False, False),
+        (("string", [1], "image"), "rows", True, False),
     ],
 )
 def test_the_form_is_what_the_signature_takes(
     working: World,
-    spec: tuple[DType, list[int]],
+    spec: tuple[DType, list[int], Kind | None],
     label: str,
     by_picture: bool,
     by_rows: bool,
 ) -> None:
     panel = aiaas.panel("deploy")
     operation = panel.model.operation
-    dtype, shape = spec
-    taken = TensorSpec.model_construct(name="x", dtype=dtype, shape=shape)
+    dtype, shape, kind = spec
+    taken = TensorSpec.model_construct(name="x", dtype=dtype, shape=shape, kind=kind)
     output = TensorSpec(name="y", dtype="float32", shape=[2])
     operation._test_of(Signature.model_construct(inputs=[taken], outputs=[output], labels=None))
     (typed,) = [one for one in controls_of(panel.widget) if isinstance(one, widgets.Textarea)]
     (file,) = [one for one in controls_of(panel.widget) if isinstance(one, widgets.FileUpload)]
     assert typed.description == label
-    assert typed.value == operation.sample != ""
+    assert typed.value == operation.sample
+    assert bool(typed.value) is (kind != "image")
     assert operation.by_picture is by_picture
     # Both ways are offered where the model may take both.
     assert bool(operation.picture_takes) is (by_picture or by_rows)
@@ -218,9 +220,10 @@ def test_the_form_is_what_the_signature_takes(
     # The likeliest way to make numbers of a picture is chosen, and another may be.
     lists = [one for one in controls_of(panel.widget) if isinstance(one, widgets.Dropdown)]
     (scale,) = [one for one in lists if one.description == "numbers"]
-    assert operation.scale == ("unit" if operation.picture_takes else "")
+    likeliest = "endpoint" if kind == "image" else "unit"
+    assert operation.scale == (likeliest if operation.picture_takes else "")
     assert scale.value == (operation.scale or None)
-    if operation.picture_takes:
+    if operation.picture_takes and kind is None:
         scale.value = "byte"
         assert operation.scale == "byte"
     panel.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from image_files import RED, bomb, plain
 from tritonclient.utils import InferenceServerException
 
 from aiaas_hub.schemas import errors
@@ -126,6 +128,48 @@ def test_many_rows_go_in_pieces_that_the_engine_takes() -> None:
     pieces = list(_pieces({"x": np.arange(rows), "y": np.arange(rows)}, MAX_BATCH))
     assert [len(piece["y"]) for piece in pieces] == [MAX_BATCH, MAX_BATCH, 3]
     assert np.concatenate([piece["x"] for piece in pieces]).tolist() == list(range(rows))
+
+
+IMAGE = Signature(
+    inputs=[TensorSpec(name="image", dtype="string", shape=[1], kind="image")],
+    outputs=[TensorSpec(name="y", dtype="float32", shape=[2])],
+)
+
+
+def test_images_are_what_a_person_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(plain(RED))
+    for x in (
+        path,
+        str(path),
+        plain(RED),
+        [path],
+        np.array([str(path)]),
+        pd.Series([plain(RED)]),
+        pd.DataFrame({"image": [plain(RED)]}),
+        {"image": np.array([[plain(RED)]], object)},
+    ):
+        (array,) = to_tensors(IMAGE, x).values()
+        assert (array.dtype, array.tolist()) == (np.object_, [[plain(RED)]])
+    with pytest.raises(InvalidInput, match="A int is no image"):
+        to_tensors(IMAGE, [1])
+    with pytest.raises(errors.NotFound, match=r"no image at 'b\.png'"):
+        to_tensors(IMAGE, "b.png")
+
+
+def test_images_go_in_requests_of_what_one_may_have() -> None:
+    def sizes(files: list[bytes], most: int) -> list[int]:
+        inputs = to_tensors(IMAGE, files)
+        pieces = [piece["image"][:, 0].tolist() for piece in _pieces(inputs, most, is_image=True)]
+        assert [file for piece in pieces for file in piece] == files
+        return [len(piece) for piece in pieces]
+
+    assert sizes([plain(RED)] * 5, 2) == [2, 2, 1]
+    # Of files by themselves too large, and of what has no pixels, the endpoint says so.
+    large = [b"\0" * (12 << 20)] * 9
+    assert sizes([b"rubbish", *large], 256) == [4, 4, 2]
+    # 48 million pixels each, in a few bytes.
+    assert sizes([bomb(6900)] * 9, 256) == [4, 4, 1]
 
 
 def test_a_key_is_kept_until_it_nearly_ends() -> None:

@@ -133,6 +133,25 @@ def test_it_is_turned_as_its_camera_says() -> None:
     assert (array[:, 4:].min(), array[:, :4].max()) == (1, 0)
 
 
+def test_an_endpoint_of_images_gets_the_file() -> None:
+    image = {"name": "image", "dtype": "string", "shape": [1], "kind": "image"}
+    scores = {"name": "y", "dtype": "float32", "shape": [10]}
+    taken = picture_of(Signature.model_validate({"inputs": [image], "outputs": [scores]}))
+    assert taken is not None
+    assert taken.is_likely
+    assert list(taken.scales) == [Scale.ENDPOINT]
+    assert "PNG, JPEG or WebP" in taken.takes
+    content = png(Image.new("RGB", (600, 300), "red"))
+    seen = see(content, taken, Scale.ENDPOINT)
+    assert seen.array.tolist() == [[content]]
+    assert Image.open(io.BytesIO(seen.png)).size == (224, 112)
+    inverted = see(content, taken, Scale.ENDPOINT, invert=True).array[0, 0]
+    assert Image.open(io.BytesIO(inverted)).getpixel((0, 0)) == (0, 255, 255)
+    assert Image.open(io.BytesIO(inverted)).size == (600, 300)
+    with pytest.raises(InvalidInput, match="not readable as a picture"):
+        see(b"rubbish", taken, Scale.ENDPOINT)
+
+
 def test_what_is_no_picture_is_refused() -> None:
     square = picture(8, 8)
     with pytest.raises(InvalidInput, match="not readable as a picture"):

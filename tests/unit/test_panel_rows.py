@@ -7,7 +7,7 @@ import pytest
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
-from aiaas_magics.panels.rows import Answer, example_rows, parse_rows, takes_text
+from aiaas_magics.panels.rows import Answer, example_rows, parse_rows, takes, takes_text
 
 
 def signature(*shapes: list[int | None], dtype: str = "float32") -> Signature:
@@ -85,6 +85,18 @@ def test_a_text_is_one_row(shape: list[int | None]) -> None:
     assert parse_rows(example_rows(takes), takes)["text"].size == 1
     with pytest.raises(InvalidInput, match="no text to send"):
         parse_rows(" \n", takes)
+
+
+def test_images_are_not_typed() -> None:
+    image = signature([1])
+    image.inputs[0] = TensorSpec(name="image", dtype="string", shape=[1], kind="image")
+    assert not takes_text(image)
+    assert example_rows(image) == ""
+    assert "PNG, JPEG or WebP" in takes(image)
+    # A path would be read here, and sent.
+    for text in ("/etc/passwd", '[["/etc/passwd"]]', '{"image": [["/etc/passwd"]]}', ""):
+        with pytest.raises(InvalidInput, match="takes images"):
+            parse_rows(text, image)
 
 
 def test_several_texts_are_json() -> None:

@@ -49,7 +49,8 @@ def step_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import text_step
 
     yield text_step
-    del sys.modules["text_step"]
+    for name in ("text_step", "label_step", "steps"):
+        del sys.modules[name]
 
 
 def served(module: Any, onnx_path: Path) -> tuple[Any, Any]:
@@ -61,7 +62,7 @@ def ask(module: Any, onnx_path: Path, texts: list[str]) -> dict[str, Any]:
     step, session = served(module, onnx_path)
     tokens = step.before(np.array(texts, np.object_).reshape(-1, 1))
     names = [output.name for output in session.get_outputs()]
-    return dict(step.after(dict(zip(names, session.run(names, tokens), strict=True))))
+    return dict(step.label.after(dict(zip(names, session.run(names, tokens), strict=True))))
 
 
 def test_a_text_goes_in_and_a_label_comes_out(

@@ -68,8 +68,9 @@ def _figures(path: str, rows: str, batch: int) -> dict[str, float]:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     held_out = load_file(rows)
+    has_step = "aiaas.step" in session.get_modelmeta().custom_metadata_map
     inputs: dict[str, Any] = {
-        i.name: held_out[f"input.{i.name}"] if f"input.{i.name}" in held_out else _tokens(i)
+        i.name: _made_up(i) if has_step else held_out[f"input.{i.name}"]
         for i in session.get_inputs()
     }
     count = len(next(iter(inputs.values())))
@@ -92,11 +93,16 @@ def _figures(path: str, rows: str, batch: int) -> dict[str, float]:
     }
 
 
-def _tokens(tensor: Any) -> Any:
-    """What a model of texts might be given, whose held-out rows are the texts: its tokenizer is
-    read where it serves. Which tokens they are makes no difference to the time."""
+def _made_up(tensor: Any) -> Any:
+    """What a model of texts or images might be given, whose held-out rows are the texts and files
+    themselves: they are read where it serves. Which tokens or numbers they are makes no difference
+    to the time."""
     import numpy as np
 
+    if tensor.type in ("tensor(float)", "tensor(uint8)"):
+        return np.zeros(
+            (_ROWS, *tensor.shape[1:]), np.uint8 if "uint8" in tensor.type else np.float32
+        )
     kind = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}[tensor.type]
     # The second token of a vocabulary, and no padding in a mask.
     value = 0 if tensor.name == "token_type_ids" else 1

@@ -6,11 +6,12 @@ all memory, must not happen in the control plane. It runs in the serving environ
 what loads is the very onnxruntime that will serve. It imports nothing of ours but what the
 backend does.
 
-A model that is given texts is seen as its callers see it: with the text as its input.
+A model that is given texts or images is seen as its callers see it: with these as its input.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
@@ -39,7 +40,7 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
         for kind, tensors in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
     }
     try:
-        answer |= _through_text(session, answer)
+        answer |= _through_step(session, answer)
     except Exception as error:
         print(json.dumps({"error": " ".join(str(error).split())[:2000]}))  # noqa: T201 - the answer
         return
@@ -49,26 +50,36 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
     print(json.dumps(answer))  # noqa: T201 - the answer
 
 
-def _through_text(session: Any, seen: Mapping[str, Any]) -> dict[str, object]:
-    """Nothing for a model that is not given texts. One text is tried."""
-    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "onnxruntime_backend"))
-    import numpy as np
-    from text_step import STEP, TextStep
+def _through_step(session: Any, seen: Mapping[str, Any]) -> dict[str, object]:
+    """Nothing for a model that declares no step. One text or image is tried."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.append(os.path.join(here, "onnxruntime_backend"))
+    _load("pixels", os.path.join(here, "..", "..", "schemas", "pixels.py"))
+    from steps import step_of
 
-    metadata = session.get_modelmeta().custom_metadata_map
-    if STEP not in metadata:
+    step = step_of(session.get_modelmeta().custom_metadata_map, session)
+    if step is None:
         return {}
-    step = TextStep(metadata, session)
-    tokens = step.before(np.array([["A text."]], np.object_))
     names = [tensor.name for tensor in session.get_outputs()]
-    step.after(dict(zip(names, session.run(names, tokens), strict=True)))
+    answers = session.run(names, step.before(step.read(step.sample())))
+    step.label.after(dict(zip(names, answers, strict=True)))
     string = ["tensor(string)", ["batch", 1]]
-    label = {step.label: string} if step.label else {}
+    label = {step.label.output: string} if step.label.output else {}
     return {
         "inputs": {step.input: string},
         "outputs": {**seen["outputs"], **label},
-        "labels": step.names,
+        "labels": step.label.names,
+        "kind": step.kind,
     }
+
+
+def _load(name: str, path: str) -> None:
+    """Make one file importable, where the rest of its directory is not to be."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # noqa: S101 - for the type checker
+    assert spec.loader is not None  # noqa: S101 - likewise
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 if __name__ == "__main__":

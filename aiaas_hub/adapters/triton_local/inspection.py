@@ -54,16 +54,22 @@ def check(environment: Interpreter, onnx: Path, signature: Signature) -> int:
     strings = any(spec.dtype == "string" for spec in (*signature.inputs, *signature.outputs))
     if strings and sys.version_info >= (3, 13):
         raise InvalidInput(
-            "Models of texts are not served by a platform that runs on Python 3.13: Triton's "
-            "python backend has no strings under its numpy.",
+            "Models of texts and images are not served by a platform that runs on Python 3.13: "
+            "Triton's python backend has no strings under its numpy.",
             remedy="Ask the operator to run the platform on Python 3.11 or 3.12.",
         )
-    answer, memory, labels = _inspect(environment, onnx)
+    answer, memory, labels, kind = _inspect(environment, onnx)
     compare(signature.inputs, answer["inputs"], "input")
     compare(signature.outputs, answer["outputs"], "output")
     if labels and labels != signature.labels:
         raise InvalidInput(
             "The labels in the model are others than those of its signature.",
+            remedy="Hand the model over again, so that both come from one export.",
+        )
+    if kind != signature.inputs[0].kind:
+        raise InvalidInput(
+            f"The model takes {kind or 'tensors'}, its signature says "
+            f"{signature.inputs[0].kind or 'tensors'}.",
             remedy="Hand the model over again, so that both come from one export.",
         )
     return memory
@@ -105,7 +111,10 @@ def compare(specs: Sequence[TensorSpec], found: Tensors, kind: str) -> None:
                 )
 
 
-def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], int, list[str]]:
+def _inspect(
+    environment: Interpreter, onnx: Path
+) -> tuple[dict[str, Tensors], int, list[str], str | None]:
+    """The tensors, the memory, and of a step its labels and what it takes."""
     argv: list[str | Path] = [
         environment.python,
         "-I",
@@ -142,7 +151,7 @@ def _inspect(environment: Interpreter, onnx: Path) -> tuple[dict[str, Tensors], 
         kind: {name: (what, dims) for name, (what, dims) in answer[kind].items()}
         for kind in ("inputs", "outputs")
     }
-    return tensors, int(answer["memory"]), list(answer.get("labels", ()))
+    return tensors, int(answer["memory"]), list(answer.get("labels", ())), answer.get("kind")
 
 
 def _names(names: object) -> str:

@@ -76,8 +76,8 @@ def configuration(
     group = model_config_pb2.ModelInstanceGroup
     config = model_config_pb2.ModelConfig(
         name=model,
-        # The second has the same model.onnx, and makes tokens of texts for it.
-        backend="aiaas" if signature.takes_text else "onnxruntime",
+        # The first has the same model.onnx, and makes its tensors of texts or of images.
+        backend="aiaas" if signature.has_step else "onnxruntime",
         max_batch_size=options.largest_batch,
         input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],
         output=[_tensor(model_config_pb2.ModelOutput, spec) for spec in signature.outputs],

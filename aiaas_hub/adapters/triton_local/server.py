@@ -10,14 +10,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiaas_hub.adapters import run_directory
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
-from aiaas_hub.adapters.triton_local import golden, inspection, loading
+from aiaas_hub.adapters.triton_local import backend, golden, inspection, loading
 from aiaas_hub.adapters.triton_local.client import TritonClient
 from aiaas_hub.adapters.triton_local.environment import (
     EnvironmentMaker,
@@ -298,9 +297,8 @@ class TritonLocal:
             shutil.copy(path, backends / "python")
         for name in ("onnxruntime", "aiaas"):
             (backends / name).mkdir()
-            for file in ("model.py", "text_step.py"):
-                ours = resources.files(__package__).joinpath("onnxruntime_backend", file)
-                (backends / name / file).write_bytes(ours.read_bytes())
+            for file, content in backend.files().items():
+                (backends / name / file).write_bytes(content)
 
     def _connected(self) -> TritonClient:
         if not self._supervisor.alive(NAME):

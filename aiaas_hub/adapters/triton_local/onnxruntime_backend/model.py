@@ -5,10 +5,10 @@ here and, unchanged, by the compiled backend of NVIDIA's container; the paramete
 that backend's names (github.com/triton-inference-server/onnxruntime_backend). It runs inside
 Triton's stub process, in the serving environment: it imports nothing of ours.
 
-Under the name `aiaas` the same files serve models that are given texts (`text_step.py`); NVIDIA's
-container needs them as such a backend, and the packages that they import. One process does all of
-it: texts of several requests are padded together and share one run, which an ensemble's steps could
-not give each other, as their tensors have other lengths.
+Under the name `aiaas` the same files serve models that are given texts (`text_step.py`) or images
+(`image_step.py`); NVIDIA's container needs them as such a backend, and the packages that they
+import. One process does all of it: texts of several requests are padded together and share one run,
+which an ensemble's steps could not give each other, as their tensors have other lengths.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 # Triton has the backend's directory on the path.
-from text_step import STEP, TextStep
+from steps import step_of
+from text_step import decoded
 
 _TAKEN = ctypes.c_char_p(b"used_dltensor")
 _set_capsule_name = ctypes.pythonapi.PyCapsule_SetName
@@ -52,18 +53,19 @@ class TritonPythonModel:
         except Exception as error:
             # The reason reaches the publisher; where the file lies does not concern them.
             raise pb_utils.TritonModelException(_sanitised(error, path)) from None
-        self._inputs = {
-            tensor["name"]: _strings if tensor["data_type"] == "TYPE_STRING" else _array
-            for tensor in config["input"]
-        }
         self._outputs = [tensor["name"] for tensor in config["output"]]
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self._text: TextStep | None = None
-        if config.get("backend") == "aiaas" and STEP in metadata:
+        self._step: Any = None
+        if config.get("backend") == "aiaas":
+            metadata = self._session.get_modelmeta().custom_metadata_map
             try:
-                self._text = TextStep(metadata, self._session)
+                self._step = step_of(metadata, self._session)
             except Exception as error:
                 raise pb_utils.TritonModelException(_sanitised(error, path)) from None
+        strings = _strings if self._step is None else self._through_step
+        self._inputs = {
+            tensor["name"]: strings if tensor["data_type"] == "TYPE_STRING" else _array
+            for tensor in config["input"]
+        }
         self._batched = config.get("max_batch_size", 0) > 0
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -76,6 +78,9 @@ class TritonPythonModel:
                     name: read(pb_utils.get_input_tensor_by_name(request, name))
                     for name, read in self._inputs.items()
                 }
+            except ValueError as error:
+                responses[index] = _failed(error, pb_utils.TritonError.INVALID_ARG)
+                continue
             except Exception as error:
                 responses[index] = _failed(error)
                 continue
@@ -118,12 +123,18 @@ class TritonPythonModel:
                 responses[index] = _failed(error)
 
     def _answer(self, feed: dict[str, Any]) -> dict[str, Any]:
-        if self._text is None:
+        step = self._step
+        if step is None:
             return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
-        own = [name for name in self._outputs if name != self._text.label]
-        answers = self._session.run(own, self._text.before(feed[self._text.input]))
-        answered: dict[str, Any] = self._text.after(dict(zip(own, answers, strict=True)))
+        own = [name for name in self._outputs if name != step.label.output]
+        answers = self._session.run(own, step.before(feed[step.input]))
+        answered: dict[str, Any] = step.label.after(dict(zip(own, answers, strict=True)))
         return answered
+
+    def _through_step(self, tensor: Any) -> Any:
+        """What the step makes of one request's tensor. Here, and not of all requests that share a
+        run: one that is refused then takes no other down."""
+        return self._step.read(tensor.as_numpy())
 
     def finalize(self) -> None:
         del self._session
@@ -169,12 +180,7 @@ def _strings(tensor: Any) -> Any:
     Raises `ValueError` for bytes that are no UTF-8: here, as a request that is refused later takes
     those down that share its run.
     """
-    array = tensor.as_numpy()
-    try:
-        decoded = [one.decode() for one in array.flat]
-    except UnicodeDecodeError:
-        raise ValueError(f"{tensor.name()} is not text in UTF-8") from None
-    return np.array(decoded, np.object_).reshape(array.shape)
+    return decoded(tensor.as_numpy(), tensor.name())
 
 
 def _tensor(name: str, array: Any) -> Any:
@@ -193,9 +199,10 @@ def _tensor(name: str, array: Any) -> Any:
     return tensor
 
 
-def _failed(error: Exception) -> Any:
+def _failed(error: Exception, *code: Any) -> Any:
+    """With a code of `TritonError`, by default that of a fault of ours."""
     pb_utils.Logger.log_error(f"{type(error).__name__}: {error}")
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None)))
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None), *code))
 
 
 def _sanitised(error: Exception, path: str | None) -> str:

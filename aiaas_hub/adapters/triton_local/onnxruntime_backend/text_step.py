@@ -19,8 +19,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from label_step import LabelStep
+from steps import STEP
 
-STEP, TOKENIZER = "aiaas.step", "aiaas.tokenizer"
+TOKENIZER = "aiaas.tokenizer"
 _MAX_TOKENIZER_BYTES = 64 << 20
 _MAX_TOKENS = 8192
 _TENSORS = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}
@@ -30,6 +32,8 @@ _INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 class TextStep:
     """Raises `ValueError` for what is not as above, or does not fit the model's session."""
+
+    kind = "text"
 
     def __init__(self, metadata: Mapping[str, str], session: Any) -> None:
         # The instances of a model share the processors; a batch of texts takes microseconds.
@@ -57,15 +61,15 @@ class TextStep:
             for name, what in step["tensors"].items()
         }
         self.input = str(step["input"])
-        label = step.get("label")
-        self.label = str(label["output"]) if label else None
-        """Name of the output that says each row's class."""
-        self.names = [str(name) for name in label["names"]] if label else []
-        self._names = np.array([name.encode() for name in self.names], np.object_)
-        self._scores = session.get_outputs()[0].name
-        shape = session.get_outputs()[0].shape
-        if label and (len(shape) != 2 or shape[1] not in (len(self.names), None)):
-            raise ValueError(f"there are {len(self.names)} labels, and {self._scores} is {shape}")
+        self.label = LabelStep(step.get("label"), session)
+
+    def sample(self) -> Any:
+        """Texts that could be sent, `[1, 1]`."""
+        return np.array([[b"A text."]], np.object_)
+
+    def read(self, texts: Any) -> Any:
+        """A request's texts, bytes in UTF-8, as str. Raises `ValueError` for what is none."""
+        return decoded(texts, self.input)
 
     def before(self, texts: Any) -> dict[str, Any]:
         """The model's inputs, `[rows, tokens]`, from texts `[rows, 1]`; padded to the longest."""
@@ -75,9 +79,11 @@ class TextStep:
             for name, (what, dtype) in self._tensors.items()
         }
 
-    def after(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs with the name of each row's largest value, `[rows, 1]`."""
-        if self.label is None:
-            return dict(results)
-        chosen = results[self._scores].argmax(axis=1)
-        return {**results, self.label: self._names[chosen].reshape(-1, 1)}
+
+def decoded(texts: Any, name: str) -> Any:
+    """Bytes in UTF-8, of the tensor `name`, as str. Raises `ValueError` for what is none."""
+    try:
+        found = [one.decode() for one in texts.flat]
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not text in UTF-8") from None
+    return np.array(found, np.object_).reshape(texts.shape)

@@ -1,0 +1,13 @@
+"""The files of the backend that we ship, as they lie together where they serve."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+
+def files() -> dict[str, bytes]:
+    """Name → content. `pixels.py` is the notebook's as well, and so of the schemas."""
+    ours = resources.files(__package__).joinpath("onnxruntime_backend")
+    shared = resources.files("aiaas_hub.schemas").joinpath("pixels.py")
+    found = [one for one in ours.iterdir() if one.name.endswith(".py")]
+    return {one.name: one.read_bytes() for one in (*found, shared)}

@@ -1,0 +1,25 @@
+"""Which step a model's file declares in its metadata: one for texts, one for images, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+STEP = "aiaas.step"
+
+
+def step_of(metadata: Mapping[str, str], session: Any) -> Any:
+    """A `TextStep`, an `ImageStep` or None. Raises `ValueError` for what cannot be.
+
+    Only what a model needs is imported for it: each instance is a process of its own.
+    """
+    if STEP not in metadata:
+        return None
+    if "pixels" in json.loads(metadata[STEP]):
+        from image_step import ImageStep
+
+        return ImageStep(metadata, session)
+    from text_step import TextStep
+
+    return TextStep(metadata, session)
