@@ -19,7 +19,7 @@ from aiaas_hub.local.demo import figures_of, judge
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.remote_kernel import RemoteKernel
 
-pytestmark = [pytest.mark.engines, pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
 EXAMPLES = Path(aiaas_hub.__file__).parents[1] / "examples"
 
