@@ -59,10 +59,11 @@ up: $(VENV)/installed-local $(VENV)/labextension
 demo: $(VENV)/installed-local
 	@exec $(BIN)/aiaas demo --save build/quickstart.ipynb
 
-# The tests that start no engine, two at a time; beside them those on Kubernetes, which mostly wait;
-# then those with engines of this machine, alone, as engines run until a pytest ends.
+# The tests that start no engine, two at a time; beside them those on Kubernetes without Ray, which
+# mostly wait; then those with engines, alone, as engines run until a pytest ends and Ray gives up
+# where it starts too slowly.
 PYTEST := $(BIN)/python -m pytest
-HERE := --ignore=tests/kubernetes
+PODS := tests/kubernetes
 
 test: $(VENV)/installed-test $(VENV)/labextension
 ifdef TESTS
@@ -70,15 +71,16 @@ ifdef TESTS
 else
 	@failed=0; \
 	$(MAKE) --keep-going --jobs=2 --output-sync=target test-light test-pods || failed=1; \
-	$(PYTEST) $(HERE) -m "engines or platform" || failed=1; \
+	$(PYTEST) -m "(engines or platform) and not long" || failed=1; \
 	exit $$failed
 endif
 
 test-light: $(VENV)/installed-test
-	@exec $(PYTEST) $(HERE) --numprocesses 2 --dist loadfile -m "not engines and not platform"
+	@exec $(PYTEST) --ignore=$(PODS) --numprocesses 2 --dist loadfile \
+	  -m "not engines and not platform"
 
 test-pods: $(VENV)/installed-test
-	@exec $(PYTEST) tests/kubernetes -m "not long"
+	@exec $(PYTEST) $(PODS) -m "not engines and not long"
 
 servers: $(VENV)/installed-local
 	@exec $(BIN)/python .ci/servers.py

@@ -32,9 +32,9 @@ def platform(
         yield found
 
 
-def executed(platform: ClusterPlatform, name: str) -> nbformat.NotebookNode:
+def executed(platform: ClusterPlatform, user: str, name: str) -> nbformat.NotebookNode:
     notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
-    with HubSession(platform.hub.url, "ann") as session:
+    with HubSession(platform.hub.url, user) as session:
         session.sign_in(platform.hub.password)
         began = time.monotonic()
         session.spawn("small")
@@ -53,7 +53,7 @@ def executed(platform: ClusterPlatform, name: str) -> nbformat.NotebookNode:
 
 
 def test_the_quickstart_runs_on_pods(platform: ClusterPlatform) -> None:
-    figures = figures_of(executed(platform, "quickstart"))
+    figures = figures_of(executed(platform, "ann", "quickstart"))
     print(figures)
     assert judge(figures) == ""
     # It ran where it is said to.
@@ -66,3 +66,10 @@ def test_the_quickstart_runs_on_pods(platform: ClusterPlatform) -> None:
         assert len(found) == 2
     assert list(platform.store.directory.glob("artifacts/*/*"))
     assert len(list(platform.store.directory.glob("serving/files/*"))) == 1
+
+
+@pytest.mark.long
+def test_versions_are_split_compared_and_rolled_back_on_pods(platform: ClusterPlatform) -> None:
+    """The notebook itself says what must be so: a cell that raises ends it."""
+    notebook = executed(platform, "barbara", "serve")
+    assert all(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code")
