@@ -206,7 +206,9 @@ def ask_by_picture(form: Locator) -> None:
 def ask_by_picture_beside(page: Page) -> None:
     """The same in the side panel's view of the endpoint."""
     side = open_panel(page)
-    row(side, "Endpoints", "shades").get_by_role("button").first.press("Enter")
+    shades = row(side, "Endpoints", "shades").get_by_role("button").first
+    expect(shades).to_be_visible()
+    shades.press("Enter")
     view = page.get_by_role("region", name=re.compile("^Endpoint shades"))
     view.get_by_label("Picture", exact=True).set_input_files(picture_file())
     view.get_by_role("button", name="Ask it", exact=True).click()
