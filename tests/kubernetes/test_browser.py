@@ -58,7 +58,7 @@ def test_a_person_reads_why_and_then_gets_a_server(
     page.keyboard.press("Enter")
     start_button(page).click()
     sentence = page.get_by_text("The image registry.example/does-not-exist:1 cannot be pulled.")
-    expect(sentence.first).to_be_visible(timeout=60_000)
+    expect(sentence.first).to_be_visible(timeout=180_000)
     look(page, "kubernetes-refused")
     page.goto(f"{hub.url}/hub/spawn")
     page.get_by_role("radio", name=re.compile("Small")).check()
