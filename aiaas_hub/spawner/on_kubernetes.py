@@ -30,6 +30,7 @@ from aiaas_hub.spawner.refusing import refusal
 from aiaas_hub.spawner.spawn_page import form_options, options_form
 from aiaas_hub.spawner.telling import tell_of_server
 
+_FOLLOWED_SECONDS = 4.0
 _LOOK_SECONDS = 1.0
 _SPARE_SECONDS = 5
 """Before the hub's own limit, whose text says nothing of the reason."""
@@ -138,6 +139,7 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
 
     async def _start(self) -> Any:
         self.last_words.pop(self._key, None)
+        began = time.monotonic()
         starting = asyncio.ensure_future(super()._start())
         try:
             address = await self._watched(starting)
@@ -148,6 +150,9 @@ class ProfileSpawner(KubeSpawner):  # type: ignore[misc]  # kubespawner has no t
             raise refusal(_silent()) from error
         except AiaasError as error:
             self.log.error("A server of %s does not start: %s", self.user.name, error)
+            # After a second the hub leads the person to a page that follows the start. What fails
+            # before that page listens is shown there as a start that goes on for ever.
+            await asyncio.sleep(began + _FOLLOWED_SECONDS - time.monotonic())
             raise refusal(error) from error
         finally:
             if not starting.done():
