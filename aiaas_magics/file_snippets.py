@@ -11,6 +11,8 @@ import json
 import shlex
 from collections.abc import Callable
 
+from aiaas_magics import snippet_answers as answers
+
 FILE = "image.jpg"
 
 
@@ -45,11 +47,7 @@ request = urllib.request.Request(
         "Inference-Header-Content-Length": str(len(head)),
     }},
 )
-with urllib.request.urlopen(request) as response:
-    print("version", response.headers["x-aiaas-model-version"])
-    for output in json.load(response)["outputs"]:
-        print(output["name"], output["shape"], output["data"])
-'''
+{answers.PYTHON}'''
 
 
 def _curl(address: str, name: str) -> str:
@@ -88,12 +86,7 @@ const head = Buffer.from(JSON.stringify({{
     }},
     body: Buffer.concat([head, size, image]),
   }});
-  if (!response.ok) throw new Error(await response.text());
-  console.log("version", response.headers.get("x-aiaas-model-version"));
-  for (const output of (await response.json()).outputs)
-    console.log(output.name, output.shape, output.data);
-}})();
-"""
+{answers.JAVASCRIPT}"""
 
 
 def _java(address: str, name: str) -> str:
@@ -124,15 +117,7 @@ public class Call {{
             .header("Inference-Header-Content-Length", String.valueOf(head.length))
             .POST(HttpRequest.BodyPublishers.ofByteArray(body.toByteArray()))
             .build();
-        HttpResponse<String> response = HttpClient.newHttpClient()
-            .send(request, HttpResponse.BodyHandlers.ofString());
-        if (response.statusCode() != 200) throw new Exception(response.body());
-        System.out.println("version "
-            + response.headers().firstValue("x-aiaas-model-version").orElse("?"));
-        System.out.println(response.body());
-    }}
-}}
-"""
+{answers.JAVA}"""
 
 
 def _go(address: str, name: str) -> str:
@@ -167,19 +152,7 @@ func main() {{
 \trequest.Header.Set("Authorization", "Bearer "+os.Getenv("AIAAS_KEY"))
 \trequest.Header.Set("Content-Type", "application/octet-stream")
 \trequest.Header.Set("Inference-Header-Content-Length", strconv.Itoa(len(head)))
-\tresponse, err := http.DefaultClient.Do(request)
-\tif err != nil {{
-\t\tlog.Fatal(err)
-\t}}
-\tdefer response.Body.Close()
-\tanswer, err := io.ReadAll(response.Body)
-\tif err != nil || response.StatusCode != 200 {{
-\t\tlog.Fatal(string(answer), err)
-\t}}
-\tfmt.Println("version", response.Header.Get("x-aiaas-model-version"))
-\tfmt.Println(string(answer))
-}}
-"""
+{answers.GO}"""
 
 
 PROGRAMS: dict[str, Callable[[str, str], str]] = {

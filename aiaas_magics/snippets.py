@@ -14,6 +14,7 @@ from collections.abc import Callable
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
 from aiaas_magics import file_snippets
+from aiaas_magics import snippet_answers as answers
 
 _TYPES = {
     "bool": "BOOL",
@@ -76,11 +77,7 @@ request = urllib.request.Request(
     json.dumps(body).encode(),
     {{"Authorization": f"Bearer {{os.environ['AIAAS_KEY']}}", "Content-Type": "application/json"}},
 )
-with urllib.request.urlopen(request) as response:
-    print("version", response.headers["x-aiaas-model-version"])
-    for output in json.load(response)["outputs"]:
-        print(output["name"], output["shape"], output["data"])
-'''
+{answers.PYTHON}'''
 
 
 def _curl(address: str, inputs: list[TensorSpec]) -> str:
@@ -121,12 +118,7 @@ def _javascript(address: str, inputs: list[TensorSpec]) -> str:
     }},
     body: JSON.stringify(body),
   }});
-  if (!response.ok) throw new Error(await response.text());
-  console.log("version", response.headers.get("x-aiaas-model-version"));
-  for (const output of (await response.json()).outputs)
-    console.log(output.name, output.shape, output.data);
-}})();
-"""
+{answers.JAVASCRIPT}"""
 
 
 def _joined(inputs: list[TensorSpec], zeros: Callable[[str, int], str]) -> str:
@@ -159,15 +151,7 @@ public class Call {{
             .header("Content-Type", "application/json")
             .POST(HttpRequest.BodyPublishers.ofString(body))
             .build();
-        HttpResponse<String> response = HttpClient.newHttpClient()
-            .send(request, HttpResponse.BodyHandlers.ofString());
-        if (response.statusCode() != 200) throw new Exception(response.body());
-        System.out.println("version "
-            + response.headers().firstValue("x-aiaas-model-version").orElse("?"));
-        System.out.println(response.body());
-    }}
-}}
-"""
+{answers.JAVA}"""
 
 
 def _go(address: str, inputs: list[TensorSpec]) -> str:
@@ -196,19 +180,7 @@ func main() {{
 \t}}
 \trequest.Header.Set("Authorization", "Bearer "+os.Getenv("AIAAS_KEY"))
 \trequest.Header.Set("Content-Type", "application/json")
-\tresponse, err := http.DefaultClient.Do(request)
-\tif err != nil {{
-\t\tlog.Fatal(err)
-\t}}
-\tdefer response.Body.Close()
-\tanswer, err := io.ReadAll(response.Body)
-\tif err != nil || response.StatusCode != 200 {{
-\t\tlog.Fatal(string(answer), err)
-\t}}
-\tfmt.Println("version", response.Header.Get("x-aiaas-model-version"))
-\tfmt.Println(string(answer))
-}}
-"""
+{answers.GO}"""
 
 
 LANGUAGES: dict[str, Callable[[str, list[TensorSpec]], str]] = {
