@@ -77,7 +77,10 @@ def test_a_new_user_trains_and_deploys(page: Page, platform: RunningPlatform) ->
     expect(published.get_by_text("serving").first).to_be_visible(timeout=RUN_MS)
     look(page, "first-6-published")
 
-    row(panel, "Endpoints", "my-first").get_by_role("button").first.click()
+    # Seen since a cell made it, long before the list is due.
+    found = row(panel, "Endpoints", "my-first").get_by_role("button").first
+    expect(found).to_be_visible(timeout=15_000)
+    found.click()
     endpoint = page.get_by_role("region", name="Endpoint my-first")
     rows = endpoint.get_by_role("textbox", name="Rows")
     expect(rows).to_have_value("0 0")

@@ -220,7 +220,7 @@ def ask_by_picture_beside(page: Page) -> None:
     """The same in the side panel's views: of the endpoint that takes numbers, and of one that takes
     files, where there is nothing to type or to choose."""
     side = open_panel(page)
-    for name, sides, choices in (("shades", (8, 8), 1), ("photos", (300, 200), 0)):
+    for name, sides, choices in (("shades", (8, 8), 1), ("photos", (224, 149), 0)):
         found = row(side, "Endpoints", name).get_by_role("button").first
         expect(found).to_be_visible()
         found.press("Enter")
