@@ -9,8 +9,8 @@ import pytest
 from lab_pages import (
     RUN_MS,
     START_MS,
-    choose,
     choose_profile,
+    go_dark,
     look,
     needs_extension,
     row,
@@ -88,8 +88,7 @@ def test_a_new_user_trains_and_deploys(page: Page, platform: RunningPlatform) ->
     endpoint.get_by_role("button", name="Ask it", exact=True).click()
     expect(endpoint.get_by_text("answered by version 1", exact=True)).to_be_visible()
     look(page, "first-7-endpoint")
-    choose(page, "Settings", "Theme", "JupyterLab Dark")
-    expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
+    go_dark(page)
     look(page, "first-8-dark")
 
 

@@ -12,9 +12,9 @@ import pytest
 from lab_pages import (
     RUN_MS,
     START_MS,
-    choose,
     enter_lab,
     find_wrong,
+    go_dark,
     look,
     open_notebook,
     open_panel,
@@ -110,9 +110,7 @@ def test_panels_by_hand(page: Page) -> None:
     ask_by_picture_beside(page)
     look(page, "panels-light")
     wrong = {f"{kind}, light": wrong_in(page, kind) for kind in KINDS}
-    choose(page, "Settings", "Theme", "JupyterLab Dark")
-    body = page.locator("body")
-    expect(body).to_have_attribute("data-jp-theme-light", "false")
+    go_dark(page)
     look(page, "panels-dark")
     wrong |= {f"{kind}, dark": wrong_in(page, kind) for kind in KINDS}
     # At last, so that one run shows all of it.
