@@ -14,6 +14,7 @@ import pytest
 from bed.api import CORE
 from bed.control_plane import ControlPlane
 from kserve_operator import KServeOperator
+from manifests import rights
 from object_store import object_store
 from serving_pods import Serving, server_pods, serving
 
@@ -124,3 +125,11 @@ def test_a_cluster_without_kserve_is_named(world: World, tmp_path: Path) -> None
     assert health.state is EngineState.UNAVAILABLE
     assert "no KServe" in health.reason
     assert 'serving_workload = "deployment"' in health.reason
+
+
+def test_every_right_that_kserve_needs_is_used(world: World) -> None:
+    used = set(world.serving.plane.asked(f"{world.serving.namespace}:default"))
+    of_kserve = rights("options/serving-kserve")
+    assert of_kserve <= used
+    # Nor does the service touch Deployments any more.
+    assert not {one for one in used - of_kserve if one[1] == "deployments"}
