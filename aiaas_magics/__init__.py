@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from aiaas_magics.dataset import Dataset as Dataset
     from aiaas_magics.endpoint import Endpoint as Endpoint
     from aiaas_magics.endpoint import endpoints as endpoints
+    from aiaas_magics.image_pixels import pixels as pixels
     from aiaas_magics.model import Model as Model
     from aiaas_magics.model import models as models
     from aiaas_magics.panels import panel as panel
-    from aiaas_magics.image_pixels import pixels as pixels
     from aiaas_magics.publishing import publish as publish
     from aiaas_magics.run import Run as Run
     from aiaas_magics.run import runs as runs
