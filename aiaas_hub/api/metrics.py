@@ -56,6 +56,14 @@ class _State(Collector):
         endpoints = GaugeMetricFamily("aiaas_endpoints", "Endpoints that have traffic")
         endpoints.add_metric([], len(services.endpoint_records.routed()))
         yield endpoints
+        drift = GaugeMetricFamily(
+            "aiaas_endpoint_input_drift",
+            "Population stability index of the input that changed most",
+            labels=["owner", "endpoint", "version"],
+        )
+        for owner, name, version in services.drifting.moved():
+            drift.add_metric([owner, name, str(version.version)], version.features[0].psi)
+        yield drift
 
 
 class Measures:
