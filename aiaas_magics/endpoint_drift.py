@@ -14,6 +14,7 @@ from aiaas_magics.plot import Panel
 _DRAWN = 3
 _LISTED = 20
 _NAMED = 3
+_LEAST = 1e-300
 _WORDS = {"none": "as before", "some": "some change", "much": "much change"}
 
 
@@ -110,12 +111,13 @@ def _middle(shares: Sequence[float], edges: Sequence[float]) -> str:
             break
     if not sum(shares):
         return "no numbers"
+    # The next number after a value, which ends its bin, may be the smallest there is.
+    ends = [display.number(edge if abs(edge) > _LEAST else 0.0) for edge in edges]
     if place == 0:
-        return f"below {display.number(edges[0])}"
-    low = display.number(edges[place - 1])
+        return f"below {ends[0]}"
     if place == len(edges):
-        return f"from {low} on"
-    high = display.number(edges[place])
+        return f"above {ends[-1]}"
+    low, high = ends[place - 1], ends[place]
     return low if low == high else f"{low} to {high}"
 
 
