@@ -59,10 +59,10 @@ class _State(Collector):
         drift = GaugeMetricFamily(
             "aiaas_endpoint_input_drift",
             "Population stability index of the input that changed most",
-            labels=["owner", "endpoint", "version"],
+            labels=["version"],
         )
-        for owner, name, version in services.drifting.moved():
-            drift.add_metric([owner, name, str(version.version)], version.features[0].psi)
+        for version, psi in services.drifting.moved():
+            drift.add_metric([version], psi)
         yield drift
 
 

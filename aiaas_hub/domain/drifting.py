@@ -161,14 +161,14 @@ class Drifting:
             ]
         )
 
-    def moved(self) -> Iterator[tuple[str, str, VersionDrift]]:
-        """Owner, endpoint and drift of each version that is compared, as of the last look."""
-        for endpoint, deployments in self._loaded():
+    def moved(self) -> Iterator[tuple[str, float]]:
+        """Of each version that is compared its name, as the gateway's statistics have it, and the
+        index of the input that changed most, as of the last look."""
+        for _, deployments in self._loaded():
             for deployment in deployments:
-                share = endpoint.traffic.get(deployment.version, 0)
-                drift = self._version(deployment, share)
+                drift = self._version(deployment, percent=0)
                 if drift.features:
-                    yield endpoint.owner, endpoint.name, drift
+                    yield f"{deployment.serving_name}-v{deployment.version}", drift.features[0].psi
 
     def _loaded(self) -> Iterator[tuple[Endpoint, Sequence[Deployment]]]:
         for endpoint, deployments in self._records.routed():
