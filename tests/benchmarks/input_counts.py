@@ -3,9 +3,9 @@
     python tests/benchmarks/input_counts.py [ROUNDS] [PAUSE]
 
 One client, Triton directly, by gRPC. The versions take turns, request by request, so that both meet
-the same machine; figures are the medians of the rounds' medians, in microseconds. At most one run
-in ten milliseconds is counted: with a PAUSE of six before each request all are, and the figure is
-what one costs.
+the same machine; figures are the medians of the rounds' medians, in microseconds. Of what
+comes fast a hundred runs in a second are counted: with a PAUSE of six milliseconds before each
+request all are, and the figure is what one costs.
 """
 
 from __future__ import annotations
