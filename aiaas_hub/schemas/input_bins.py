@@ -44,6 +44,8 @@ class InputBins:
         is given it, rows first. Raises `ValueError` for another number of features."""
         flat = [feed[name].reshape(len(feed[name]), -1) for name in self._tensors]
         values = (flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)).astype(np.float64)
+        if values.shape[1] != self._starts.size:
+            raise ValueError(f"{values.shape[1]} numbers in a row, not {self._starts.size}")
         if len(values) < _FEW_ROWS:
             at_least = values[:, :, None] >= self._edges
             place = np.add.reduce(at_least, axis=-1, dtype=np.intp) + 1
