@@ -32,8 +32,8 @@ OWN = "aiaas-service"
 _SECONDS = 2.0
 """Between two files: not one with each request."""
 _RUNS = 100
-"""So many runs of the model are counted in a second, and as many at once after a pause. Counting one
-takes a tenth of its time: where there are many more, so many say as much as all."""
+"""So many runs of the model are counted in a second, and as many at once after a pause. Counting
+one takes a tenth of its time: where there are many more, so many say as much as all."""
 
 
 def input_counts(version: str, args: dict[str, str]) -> InputCounts | None:
