@@ -55,6 +55,7 @@ from aiaas_hub.domain.bringing import Bringing, DatasetLimits
 from aiaas_hub.domain.collecting import Collecting
 from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.drifting import Drifting
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
@@ -192,6 +193,7 @@ def compose(
         read_tensors,
     )
     watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
+    drifting = Drifting(endpoint_records, engines.serving)
     ordered = (engines.gateway, engines.serving, engines.training, *engines.others)
     reconciler = Reconciler(
         ordered,
@@ -201,7 +203,11 @@ def compose(
         watching,
         endpoint_records,
         tend=lambda: engines.training.tend(submissions),
-        background={"profiles": profiling.work, "garbage": collecting.work},
+        background={
+            "profiles": profiling.work,
+            "garbage": collecting.work,
+            "drift": drifting.work,
+        },
     )
     services = Services(
         datasets=datasets,
@@ -225,6 +231,7 @@ def compose(
         models=models,
         endpoints=endpoints,
         watching=watching,
+        drifting=drifting,
         lineages=Lineages(endpoints, models, runs, datasets),
         audit=audit,
         usage=usage,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aiaas_hub.schemas.models import Signature
+    from aiaas_magics.endpoint_drift import Drift
     from aiaas_magics.endpoint_statistics import Statistics
     from aiaas_magics.inference import Caller
     from aiaas_magics.version_comparison import VersionComparison
@@ -46,6 +47,7 @@ class Endpoint(Rich):
         self._caller: Caller | None = None
         self._signatures: dict[int, Signature] = {}
         self._recent: list[wire.Change] = []
+        self._drift = ""
         self._take(record)
 
     @property
@@ -249,6 +251,13 @@ class Endpoint(Rich):
 
         return Statistics(str(self), self._client.endpoints.statistics(self.owner, self.name))
 
+    def drift(self) -> Drift:
+        """Of each loaded version: how what callers send differs from the held-out rows that its
+        model was verified with, feature by feature."""
+        from aiaas_magics.endpoint_drift import Drift
+
+        return Drift(str(self), self._client.endpoints.drift(self.owner, self.name))
+
     def wait(self, timeout: float | None = None) -> Endpoint:
         """Until the newest version is promoted, rolled back or failed; a canary without a bake
         waits for you. Raises `TimeoutError` after `timeout` seconds."""
@@ -309,6 +318,7 @@ class Endpoint(Rich):
             ("error", newest.error if newest else ""),
             ("parity", parity_line(newest.parity) if newest and newest.parity else ""),
             ("precision", conversion_line(newest.parity) if newest else ""),
+            ("callers send", self._drift),
             ("served", options_line(newest.options) if newest else ""),
             ("inputs", tensors(signature.inputs) if signature else ""),
             ("outputs", tensors(signature.outputs) if signature else ""),
@@ -336,11 +346,14 @@ class Endpoint(Rich):
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> dict[str, object]:
+        from aiaas_magics.endpoint_drift import summary
+
         # A display must not fail: without the service it shows what was known last.
         with suppress(AiaasError):
             self.refresh()
             changes = self._client.endpoints.history(self.owner, self.name)
             self._recent = list(islice(changes, canary.SHOWN_CHANGES))
+            self._drift = summary(self._client.endpoints.drift(self.owner, self.name))
         return super()._repr_mimebundle_(include, exclude)
 
 

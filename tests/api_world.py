@@ -31,6 +31,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.api.services import Services
 from aiaas_hub.app import PYTHON, compose
 from aiaas_hub.config import ServiceConfig
+from aiaas_hub.domain import input_drift
 from aiaas_hub.domain.ports import TrainingEngine
 from aiaas_hub.engines import Engines
 from aiaas_hub.home import Home
@@ -103,10 +104,14 @@ class World:
         return next(s.token for s in self.training.submissions if s.id.startswith(run["id"]))
 
     def hand_over(
-        self, token: str = "user:alice", onnx: bytes = b"onnx", offset: float = 0.0
+        self,
+        token: str = "user:alice",
+        onnx: bytes = b"onnx",
+        offset: float = 0.0,
+        held_out: int = 4,
     ) -> dict[str, Any]:
         """What an exporter hands over; the stand-in engine answers 2x."""
-        x = np.arange(12, dtype=np.float32).reshape(4, 3)
+        x = np.arange(3 * held_out, dtype=np.float32).reshape(held_out, 3)
         rows = save({"input.x": x, "output.output": 2 * x + np.float32(offset)})
         return {
             "onnx": self.upload(onnx, token),
@@ -115,6 +120,16 @@ class World:
             "export_max_abs": 0.0,
             "framework": "torch",
         }
+
+    def send(self, rows: Any, version: int = 1) -> None:
+        """As if callers had sent these rows to a version of the only endpoint, `[rows, 3]`."""
+        ((key, expected),) = [
+            (key, found) for key, found in self.serving.references.items() if key[1] == version
+        ]
+        assert expected is not None
+        fresh = input_drift.bins(expected.features).count({"x": np.asarray(rows, np.float32)})
+        counted = self.serving.inputs.get(key)
+        self.serving.inputs[key] = fresh if counted is None else counted + fresh
 
     def model(self, name: str = "cnn", token: str = "user:alice", **kwargs: Any) -> Any:
         owner = token.partition(":")[2]

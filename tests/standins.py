@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiaas_hub.api.identity import Principal
 from aiaas_hub.domain.ports import (
@@ -23,6 +24,7 @@ from aiaas_hub.domain.ports import (
     StagedVersion,
     VersionTraffic,
 )
+from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import InvalidInput, Unavailable
 from aiaas_hub.schemas.models import Signature
@@ -88,6 +90,9 @@ class StandInServing:
         self.each_takes = 100_000_000
         self.takes: dict[tuple[str, int], int] = {}
         self.options: dict[str, ServingOptions] = {}
+        self.references: dict[tuple[str, int], InputReference | None] = {}
+        self.inputs: dict[tuple[str, int], NDArray[np.int64]] = {}
+        """What is said to have been counted."""
         self.batches: list[int] = []
         self.impossible = False
         self.crash_at: str | None = None
@@ -109,12 +114,14 @@ class StandInServing:
         signature: Signature,
         onnx: Path,
         options: ServingOptions = DEFAULT_OPTIONS,
+        reference: InputReference | None = None,
     ) -> StagedVersion:
         self._step("stage")
         content = onnx.read_bytes()
         if content.startswith(b"broken"):
             raise InvalidInput("The model does not load.", remedy="Export it again.")
         self.staged[model, version] = content
+        self.references[model, version] = reference
         memory = self.each_takes * (options.instances or 1)
         self.takes[model, version] = memory
         return StagedVersion(model, version, onnx, memory)
@@ -166,6 +173,13 @@ class StandInServing:
             version: ModelCounts(12, 4, 2_000_000, 3, 9_000_000, {4: 3})
             for version in self.served.get(model, set())
         }
+
+    def input_reference(self, model: str, version: int) -> InputReference | None:
+        return self.references[model, version]
+
+    def input_counts(self) -> dict[tuple[str, int], NDArray[np.int64]]:
+        self._check()
+        return self.inputs
 
     def heal(self, model: str) -> None:
         self.calls.append("heal")

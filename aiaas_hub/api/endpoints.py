@@ -13,6 +13,7 @@ from aiaas_hub.api.identity import Caller, EndpointWriter, Reader, Scope, identi
 from aiaas_hub.api.live import stream
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.domain.endpoints import topic
+from aiaas_hub.schemas.drift import EndpointDrift
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
@@ -169,6 +170,12 @@ def endpoint_history(
 def endpoint_statistics(owner: str, name: str, _caller: Reader, api: Api) -> EndpointStatistics:
     """Per loaded version: requests, errors, latency, batch sizes, queue, canary health."""
     return api.watching.of(owner, name)
+
+
+@router.get("/endpoints/{owner}/{name}/drift")
+def endpoint_drift(owner: str, name: str, _caller: Reader, api: Api) -> EndpointDrift:
+    """Per loaded version: how what callers send differs from the model's held-out rows."""
+    return api.drifting.of(owner, name)
 
 
 @router.get("/endpoints/{owner}/{name}/lineage")

@@ -56,6 +56,14 @@ class _State(Collector):
         endpoints = GaugeMetricFamily("aiaas_endpoints", "Endpoints that have traffic")
         endpoints.add_metric([], len(services.endpoint_records.routed()))
         yield endpoints
+        drift = GaugeMetricFamily(
+            "aiaas_endpoint_input_drift",
+            "Population stability index of the input that changed most",
+            labels=["version"],
+        )
+        for version, psi in services.drifting.moved():
+            drift.add_metric([version], psi)
+        yield drift
 
 
 class Measures:

@@ -14,6 +14,7 @@ from aiaas_hub.domain.auditing import AuditRecords
 from aiaas_hub.domain.bringing import Bringing
 from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.drifting import Drifting
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
@@ -49,6 +50,7 @@ class Services:
     models: Models
     endpoints: Endpoints
     watching: Watching
+    drifting: Drifting
     lineages: Lineages
     audit: AuditRecords
     usage: UsageRecords

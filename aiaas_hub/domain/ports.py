@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from aiaas_hub.schemas.datasets import Column, Format
+from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ModelFigures, Precision, ServingOptions
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.models import Signature
@@ -173,10 +174,12 @@ class ServingEngine(Engine, Protocol):
         signature: Signature,
         onnx: Path,
         options: ServingOptions = DEFAULT_OPTIONS,
+        reference: InputReference | None = None,
     ) -> StagedVersion:
         """Copy `model.onnx` aside, check that it loads and has these inputs and outputs, write a
         hash manifest and fsync. Raises `InvalidInput` when it does not load or does not match.
-        A repeat replaces what an interrupted call left."""
+        A repeat replaces what an interrupted call left. By the bins of `reference` the version's
+        inputs are counted, where this engine counts them."""
 
     def discard(self, staged: StagedVersion) -> None:
         """Delete what `stage` made and nobody installs."""
@@ -212,6 +215,13 @@ class ServingEngine(Engine, Protocol):
 
     def counts(self, model: str) -> Mapping[int, ModelCounts]:
         """By version, of those that are served."""
+
+    def input_reference(self, model: str, version: int) -> InputReference | None:
+        """As the version was staged with it; None where its inputs are not counted."""
+
+    def input_counts(self) -> Mapping[tuple[str, int], NDArray[np.int64]]:
+        """By model and version: rows of callers since the engine started, `[features, places]` as
+        `InputBins` has them. What is not there was not seen."""
 
     def heal(self, model: str) -> None:
         """Restart the instances of a model that is READY and does not answer."""

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from aiaas_hub.domain import memory, parity, precision, traffic
+from aiaas_hub.domain import input_drift, memory, parity, precision, traffic
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import (
@@ -129,9 +129,17 @@ class Publisher:
     def _stage(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)
         options = deployment.info.options
+        tensors = self._read_tensors(self._blobs.local_path(self._models.evaluation(model)))
+        inputs, _ = parity.split_evaluation(tensors, model.signature)
+        reference = input_drift.reference(inputs, model.signature)
         with self._served_file(model, options) as onnx:
             staged = self._engine.stage(
-                deployment.serving_name, deployment.version, model.signature, onnx, options
+                deployment.serving_name,
+                deployment.version,
+                model.signature,
+                onnx,
+                options,
+                reference,
             )
         with self._files:
             try:

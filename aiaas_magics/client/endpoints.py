@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from aiaas_hub.schemas.drift import EndpointDrift
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
@@ -60,6 +61,9 @@ class EndpointsClient:
     def statistics(self, owner: str, name: str) -> EndpointStatistics:
         path = f"{_path(owner, name)}/statistics"
         return self._transport.call("GET", path, EndpointStatistics)
+
+    def drift(self, owner: str, name: str) -> EndpointDrift:
+        return self._transport.call("GET", f"{_path(owner, name)}/drift", EndpointDrift)
 
     def lineage(self, owner: str, name: str, version: int | None = None) -> Lineage:
         return self._transport.call(

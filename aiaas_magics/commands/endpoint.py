@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="requests, errors, latency, batches and queue of each version, as table and curves",
     )
+    parser.add_argument(
+        "--drift",
+        action="store_true",
+        help="how what callers send differs from what the model was made from",
+    )
     parser.add_argument("--history", action="store_true", help="every change of what serves")
 
 
@@ -31,6 +36,8 @@ def run(args: argparse.Namespace, call: Call) -> object:
         return endpoint.snippet(args.snippet)
     if args.statistics:
         return endpoint.statistics()
+    if args.drift:
+        return endpoint.drift()
     return endpoint.history() if args.history else endpoint
 
 
@@ -42,6 +49,7 @@ COMMAND = Command(
     examples=(
         "%aiaas endpoint digits",
         "%aiaas endpoint digits --statistics",
+        "%aiaas endpoint digits --drift",
         "program = %aiaas endpoint digits --snippet curl",
     ),
 )

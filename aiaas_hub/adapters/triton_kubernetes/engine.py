@@ -35,6 +35,7 @@ from aiaas_hub.adapters.triton_local import inspection
 from aiaas_hub.adapters.triton_local.loading import infer
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration, scalar_tensors
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, DoesNotAnswer, ModelCounts, StagedVersion
+from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Conflict, InvalidInput, NotFound, Unavailable
 from aiaas_hub.schemas.models import Signature
@@ -158,8 +159,9 @@ class TritonKubernetes:
         signature: Signature,
         onnx: Path,
         options: ServingOptions = DEFAULT_OPTIONS,
+        reference: InputReference | None = None,
     ) -> StagedVersion:
-        """See `ServingEngine.stage`."""
+        """See `ServingEngine.stage`. Nothing is counted: NVIDIA's compiled backend serves."""
         with self._writer(model):
             self._staged.prepare()
             staged = self._staged.stage(model, version, onnx)
@@ -316,6 +318,13 @@ class TritonKubernetes:
                 former = total.get(version)
                 total[version] = counted if former is None else sum_of(former, counted)
         return total
+
+    def input_reference(self, model: str, version: int) -> InputReference | None:
+        """None: see `stage`."""
+
+    def input_counts(self) -> dict[tuple[str, int], NDArray[np.int64]]:
+        """None: see `stage`."""
+        return {}
 
     def heal(self, model: str) -> None:
         """See `ServingEngine.heal`: on each pod, one after the other, so that the others answer."""

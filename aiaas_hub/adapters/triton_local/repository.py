@@ -3,6 +3,7 @@
     <root>/models/<model>/config.pbtxt          replaced by rename, never edited
     <root>/models/<model>/<N>/model.onnx        a directory that came by one rename
     <root>/models/<model>/<N>/manifest.json     its SHA-256, checked before the rename
+    <root>/models/<model>/<N>/inputs.json       what its inputs are compared with, see `Drifting`
     <root>/staging/…                            everything unfinished or on its way out
 
 Triton parses every name in a model's directory as a version (`9.tmp` becomes 9 and hangs each
@@ -27,9 +28,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf import text_format
+from pydantic import ValidationError
 from tritonclient.grpc import model_config_pb2
 
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, StagedVersion
+from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
@@ -132,6 +135,8 @@ def _tensor(kind: type, spec: TensorSpec) -> object:
 
 
 _CONFIGURATION = "config.pbtxt"
+_REFERENCE = "inputs.json"
+"""The backend reads it, too: `onnxruntime_backend/input_counts.py`."""
 
 
 class Repository:
@@ -172,7 +177,9 @@ class Repository:
                 path.rename(aside)
                 _delete(aside)
 
-    def stage(self, model: str, version: int, onnx: Path) -> StagedVersion:
+    def stage(
+        self, model: str, version: int, onnx: Path, reference: InputReference | None = None
+    ) -> StagedVersion:
         """Copy the file aside. If this version is installed already, with this content, nothing
         is done; with another content it raises `Conflict`."""
         staged = StagedVersion(model, version, self._staging / f"{model}@{_checked(version)}")
@@ -187,7 +194,20 @@ class Repository:
         _delete(staged.path)
         staged.path.mkdir(mode=0o700)
         shutil.copyfile(onnx, staged.path / "model.onnx")
+        if reference is not None:
+            (staged.path / _REFERENCE).write_text(reference.model_dump_json() + "\n")
         return staged
+
+    def reference(self, model: str, version: int) -> InputReference | None:
+        """What the version's inputs are compared with, as it was staged."""
+        path = self._version(model, version) / _REFERENCE
+        try:
+            return InputReference.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            log.warning("%s of %s@%s is damaged", _REFERENCE, model, version)
+            return None
 
     def is_installed(self, staged: StagedVersion) -> bool:
         return self._version(staged.model, staged.version).is_dir()
@@ -209,7 +229,7 @@ class Repository:
             "memory": staged.memory,
         }
         (staged.path / "manifest.json").write_text(json.dumps(manifest) + "\n")
-        _sync([model_file, staged.path / "manifest.json", staged.path, self._staging])
+        _sync([*staged.path.iterdir(), staged.path, self._staging])
 
     def discard(self, staged: StagedVersion) -> None:
         _delete(staged.path)

@@ -18,6 +18,7 @@ from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
 from aiaas_hub.adapters.triton_local import backend, golden, inspection, loading
 from aiaas_hub.adapters.triton_local.client import TritonClient
+from aiaas_hub.adapters.triton_local.counted_inputs import VARIABLE, CountedInputs
 from aiaas_hub.adapters.triton_local.environment import (
     EnvironmentMaker,
     Progress,
@@ -27,6 +28,7 @@ from aiaas_hub.adapters.triton_local.environment import (
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, ModelCounts, StagedVersion
 from aiaas_hub.home import Home
+from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import AiaasError, Unavailable
 from aiaas_hub.schemas.models import Signature
@@ -69,6 +71,7 @@ class TritonLocal:
         self._instances = instances
         self._environment = EnvironmentMaker(progress)
         self._repository = Repository(home.triton)
+        self._counted = CountedInputs(home.triton / "inputs")
         self._loading = loading.Loading(self._repository, self._connected)
         self._client: TritonClient | None = None
         self._starter: threading.Thread | None = None
@@ -142,12 +145,13 @@ class TritonLocal:
         signature: Signature,
         onnx: Path,
         options: ServingOptions = DEFAULT_OPTIONS,
+        reference: InputReference | None = None,
     ) -> StagedVersion:
         """See `ServingEngine.stage`."""
         environment = self._environment.get()
         with self._loading.lock(model):
             self._repository.prepare()
-            staged = self._repository.stage(model, version, onnx)
+            staged = self._repository.stage(model, version, onnx, reference)
             if self._repository.is_installed(staged):
                 return staged
             try:
@@ -203,6 +207,13 @@ class TritonLocal:
     def counts(self, model: str) -> dict[int, ModelCounts]:
         return self._connected().counts(model)
 
+    def input_reference(self, model: str, version: int) -> InputReference | None:
+        return self._repository.reference(model, version)
+
+    def input_counts(self) -> dict[tuple[str, int], NDArray[np.int64]]:
+        """See `ServingEngine.input_counts`."""
+        return self._counted.read()
+
     def heal(self, model: str) -> None:
         """See `ServingEngine.heal`."""
         self._loading.heal(model)
@@ -210,6 +221,7 @@ class TritonLocal:
     def remove(self, model: str, version: int | None = None) -> None:
         """See `ServingEngine.remove`."""
         self._loading.remove(model, version)
+        self._counted.remove(model, version)
 
     # Starting
 
@@ -240,12 +252,13 @@ class TritonLocal:
         self._repository.clear_leftovers()
         sockets = self._sockets()
         self._write_backends(environment)
+        self._counted.clear()
         region = _SHARED_MEMORY / self._region()
         self._supervisor.start(
             ProcessSpec(
                 NAME,
                 self._argv(environment, sockets),
-                environment.variables(),
+                {**environment.variables(), VARIABLE: str(self._counted.root)},
                 cwd=self._home.triton,
                 grace_seconds=10,
                 # A Triton that is killed leaves 1 MiB of shared memory for each of its processes.

@@ -24,6 +24,7 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 # Triton has the backend's directory on the path.
+from input_counts import input_counts
 from steps import step_of
 from text_step import decoded
 
@@ -67,6 +68,7 @@ class TritonPythonModel:
             for tensor in config["input"]
         }
         self._batched = config.get("max_batch_size", 0) > 0
+        self._counts = input_counts(os.path.dirname(path), args)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer all requests; those whose tensors fit together share one run of the model."""
@@ -104,6 +106,8 @@ class TritonPythonModel:
                     name: np.concatenate([feed[name] for _, feed in group]) for name in self._inputs
                 }
             results = self._answer(feed)
+            if self._counts is not None:
+                self._counts.add(feed, [requests[index] for index, _ in group])
             start = 0
             for index, part in group:
                 rows = next(iter(part.values())).shape[0] if self._batched else 0
@@ -137,6 +141,8 @@ class TritonPythonModel:
         return self._step.read(tensor.as_numpy())
 
     def finalize(self) -> None:
+        if self._counts is not None:
+            self._counts.finalize()
         del self._session
 
 
