@@ -90,7 +90,7 @@ test-kubernetes: $(VENV)/installed-test
 
 pictures: $(VENV)/installed-test $(VENV)/labextension
 	@AIAAS_PICTURES=docs/images exec $(BIN)/python -m pytest \
-	  tests/browser/test_side_panel.py tests/browser/test_panels.py
+	  tests/browser/test_first_time.py tests/browser/test_panels.py
 
 # Beside .venv, which it sees and does not change: Keras takes TensorFlow for its own where that is.
 TENSORFLOW := build/tensorflow

@@ -13,6 +13,7 @@ from lab_pages import (
     go_dark,
     look,
     needs_extension,
+    picture,
     row,
     sign_in,
     start_server,
@@ -29,8 +30,9 @@ import torch
 
 def train(ctx):
     net = torch.nn.Linear(2, 1)
-    for step in range(20):
-        ctx.report(step=step, loss=1 / (1 + step))
+    for step in range(1, 61):
+        ctx.report(step=step, loss=2.5 * 0.93**step, accuracy=1 - 0.9 * 0.95**step)
+    print("60 steps done")
     ctx.save_model(net.eval(), torch.zeros(4, 2))
 """
 
@@ -39,6 +41,7 @@ def test_a_new_user_trains_and_deploys(page: Page, platform: RunningPlatform) ->
     sign_in(page, platform, USER)
     choose_profile(page)
     look(page, "first-1-spawn")
+    picture(page, "spawn")
     start_server(page)
 
     # The launcher leads to the panel.
@@ -88,6 +91,8 @@ def test_a_new_user_trains_and_deploys(page: Page, platform: RunningPlatform) ->
     endpoint.get_by_role("button", name="Ask it", exact=True).click()
     expect(endpoint.get_by_text("answered by version 1", exact=True)).to_be_visible()
     look(page, "first-7-endpoint")
+    page.locator(".lm-TabBar-tab", has_text=re.compile("^run-")).click()
+    picture(page, "run")
     go_dark(page)
     look(page, "first-8-dark")
 

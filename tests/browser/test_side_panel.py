@@ -18,7 +18,6 @@ from lab_pages import (
     needs_extension,
     open_notebook,
     open_panel,
-    picture,
     row,
     run_all,
     sign_in,
@@ -84,7 +83,6 @@ def notebook(page: Page, platform: RunningPlatform, go: Path) -> Iterator[str]:
     """A new notebook of a user who is signed in, and whose server runs."""
     sign_in(page, platform, USER)
     choose_profile(page)
-    picture(page, "spawn")
     start_server(page)
     sources = (DATA, TRAINING.format(go=go), FAILING, PUBLISHING, DONE, "")
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
@@ -163,7 +161,6 @@ def test_a_new_user_finds_what_there_is(
         timeout=START_MS
     )
     look(page, "panel-run-light")
-    picture(page, "run")
 
     expect(view.get_by_role("list", name="Lineage").get_by_role("button")).to_have_text(
         [re.compile("^seen-live · "), re.compile("^flowers@1$")]
