@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
-from aiaas_hub.gateway import sticky
+from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, predict_name
 from aiaas_hub.gateway.guards import admit, rate_limits
 from aiaas_hub.gateway.mirrors import mirror_policies
@@ -113,7 +113,7 @@ def _lookup(routes: Sequence[Route], translated: bool) -> dict[str, Any]:
     for route in routes:
         beginning = _beginning(route.owner, route.endpoint)
         entries = _entries(route, translated)
-        if entries and sticky.is_sticky(route):
+        if entries and not route.asleep and sticky.is_sticky(route):
             address = sticky.by_path(path_pattern(route.owner, route.endpoint))
             callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone, translated)))
             by_callers[beginning].append({"predicate": address, "on_match": callers})
@@ -179,6 +179,8 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     targets = [target for target in route.targets if target.percent > 0]
     if not targets:
         return []
+    if route.asleep:
+        return waking.entries(route, base)
     # What is asked about an endpoint is answered by the version that most requests go to.
     main = max(targets, key=lambda target: target.percent)
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
