@@ -66,20 +66,24 @@ class Sleeping:
 
     def work(self) -> float:
         """Put to sleep whom nobody has called for so long; seconds until the next look."""
-        awake = {
+        sleepers = {
             (endpoint.owner, endpoint.name): (endpoint, idle)
             for endpoint, _ in self._records.routed()
-            if (idle := idle_seconds(endpoint)) is not None and endpoint.sleep is None
+            if (idle := idle_seconds(endpoint)) is not None
         }
+        # Also while they sleep: it counts from when they are awake again.
+        shortest = min((idle for _, idle in sleepers.values()), default=4 * _MOST_SECONDS)
+        pause = min(max(shortest / 4, _LEAST_SECONDS), _MOST_SECONDS)
+        awake = {key: found for key, found in sleepers.items() if found[0].sleep is None}
         for gone in self._seen.keys() - awake.keys():
             del self._seen[gone]
         if not awake:
-            return _MOST_SECONDS
+            return pause
         try:
             counted = self._gateway.traffic()
         except Unavailable:
             # Nobody can have called; and what was counted begins anew with it.
-            return _MOST_SECONDS
+            return pause
         for key, (endpoint, idle) in awake.items():
             names = {
                 (d.serving_name, d.version)
@@ -94,8 +98,7 @@ class Sleeping:
                 del self._seen[key]
                 if self._put_to_sleep(*key):
                     log.info("%s/%s is asleep: nobody called for %g s", *key, idle)
-        shortest = min(idle for _, idle in awake.values())
-        return min(max(shortest / 4, _LEAST_SECONDS), _MOST_SECONDS)
+        return pause
 
     def wake(self, owner: str, name: str) -> None:
         """Returns when the endpoint is awake. Raises `Unavailable` with why it is not."""
