@@ -179,10 +179,13 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     targets = [target for target in route.targets if target.percent > 0]
     if not targets:
         return []
-    if route.asleep:
-        return waking.entries(route, base)
     # What is asked about an endpoint is answered by the version that most requests go to.
     main = max(targets, key=lambda target: target.percent)
+    guard = admit(route)
+    # Of the server, whatever it has loaded.
+    server = _entry("GET", f"{base}(/v2(?:/health/live)?)", r"\1", cluster, main, guard)
+    if route.asleep:
+        return [server, *waking.entries(route, base)]
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
     entries = []
     for target in route.targets:
@@ -192,16 +195,9 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     )
     if translated:
         entries += _predictions(route, targets, main)
-    guard = admit(route)
-    for pattern, rewritten in (
-        (
-            f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)",
-            rf"{pinned}\1\2",
-        ),
-        (f"{base}(/v2(?:/health/live)?)", r"\1"),
-    ):
-        entries.append(_entry("GET", pattern, rewritten, cluster, main, guard))
-    return entries
+    about = f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)"
+    model = _entry("GET", about, rf"{pinned}\1\2", cluster, main, guard)
+    return [*entries, model, server]
 
 
 def _chosen(entries: list[dict[str, Any]], target: RouteTarget) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from aiaas_hub.gateway.guards import admit
 from aiaas_hub.gateway.names import INFER_SECONDS, RBAC, WAKER
 
 REDIRECT = 307
-MAX_REQUEST_BYTES = 64 << 20
 
 
 def entries(route: Route, base: str) -> list[dict[str, Any]]:
@@ -39,8 +38,6 @@ def entries(route: Route, base: str) -> list[dict[str, Any]]:
                     "num_retries": 2,
                 },
             },
-            # Else Envoy forgets what does not fit into its buffers, and cannot send it again.
-            "per_request_buffer_limit_bytes": MAX_REQUEST_BYTES,
             # No header is added: of a request that is followed elsewhere Envoy (1.40) would keep
             # the name in the memory of this route, which is gone with the file that it is in.
             "typed_per_filter_config": {RBAC: guard},

@@ -71,7 +71,7 @@ def test_who_calls_waits_and_is_answered_by_the_model(echo: World, sleeper: Slee
 
 def test_many_and_large_requests_wait_together(echo: World, sleeper: Sleeper) -> None:
     key = echo.key()
-    large = b"x" * (5 << 20)
+    large = b"x" * (40 << 20)
     binary = {"Inference-Header-Content-Length": "1"}
     with ThreadPoolExecutor(8) as pool:
         calls = [
@@ -79,7 +79,7 @@ def test_many_and_large_requests_wait_together(echo: World, sleeper: Sleeper) ->
         ]
         calls += [pool.submit(echo.call, "POST", INFER, BODY, key=key) for _ in range(4)]
         assert [call.result().status for call in calls] == [200] * 8
-    assert sorted(len(body) for _, _, body in echo.reached) == [len(BODY)] * 4 + [5 << 20] * 4
+    assert sorted(len(body) for _, _, body in echo.reached) == [len(BODY)] * 4 + [40 << 20] * 4
 
 
 def test_only_who_may_call_wakes(echo: World, sleeper: Sleeper) -> None:
@@ -93,6 +93,10 @@ def test_only_who_may_call_wakes(echo: World, sleeper: Sleeper) -> None:
     # Another endpoint's callers go to Triton as ever.
     other = echo.key(f"{OWNER}/other")
     assert echo.call("POST", INFER.replace("/scale/", "/other/", 1), BODY, key=other).status == 200
+    assert sleeper.woken == []
+    # So do those who ask about the server.
+    for path in ("/v2", "/v2/health/live"):
+        assert echo.call("GET", f"{BASE}{path}", key=metadata).json["path"] == path
     assert sleeper.woken == []
     # Whether it is ready may be asked with any key.
     assert echo.call("GET", f"{BASE}/v2/health/ready", key=metadata).status == 200
