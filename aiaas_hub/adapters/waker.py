@@ -20,6 +20,7 @@ from aiaas_hub.schemas.errors import AiaasError, InternalError, Unavailable, to_
 
 log = logging.getLogger(__name__)
 
+NAME = "waker"
 RETRY_SECONDS = 5
 _CHUNK = 1 << 20
 
@@ -28,7 +29,7 @@ Wake = Callable[[str, str], None]
 
 
 def socket_of(home: Home) -> Path:
-    return run_directory.run_directory(home, "waker") / "http"
+    return run_directory.run_directory(home, NAME) / "http"
 
 
 class Waker:
@@ -40,7 +41,12 @@ class Waker:
         self._server: _Server | None = None
 
     def start(self) -> None:
-        path = socket_of(self._home)
+        try:
+            path = socket_of(self._home)
+        except Unavailable as error:
+            # Then nothing can be served; all else goes on.
+            log.warning("No endpoint can be woken: %s", error)
+            return
         # Of a service that was killed.
         path.unlink(missing_ok=True)
         self._server = _Server(str(path), _handler(self._wake))
@@ -50,7 +56,7 @@ class Waker:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-            socket_of(self._home).unlink(missing_ok=True)
+            run_directory.remove(self._home, NAME)
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
