@@ -233,6 +233,12 @@ class ServiceConfig(Configurable):
         "own.",
     ).tag(config=True)
 
+    serving_workload = Enum(
+        ("deployment", "inferenceservice"),
+        "deployment",
+        help="What Triton's pods are made by: a Deployment, or an InferenceService of KServe.",
+    ).tag(config=True)
+
     serving_replicas = Int(
         2, min=1, help="Pods of Triton that a group begins with; an autoscaler may change it."
     ).tag(config=True)

@@ -14,6 +14,7 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     INFERENCE_HEADER,
     Grouping,
     ServerPods,
+    WorkloadName,
     address_of,
     group_of_owner,
 )
@@ -78,6 +79,7 @@ def server_pods(config: ServiceConfig) -> ServerPods:
         agent_image=config.serving_agent_image,
         store=config.serving_url,
         grouping=cast("Grouping", config.serving_groups),
+        workload=cast("WorkloadName", config.serving_workload),
         replicas=config.serving_replicas,
         cpus=config.serving_cpus,
         gpus=config.serving_gpus,

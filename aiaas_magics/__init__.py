@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiaas_magics.dataset import Dataset as Dataset
     from aiaas_magics.endpoint import Endpoint as Endpoint
     from aiaas_magics.endpoint import endpoints as endpoints
+    from aiaas_magics.image_pixels import pixels as pixels
     from aiaas_magics.model import Model as Model
     from aiaas_magics.model import models as models
     from aiaas_magics.panels import panel as panel
@@ -42,6 +43,7 @@ _HOME = {
     "Model": "model",
     "models": "model",
     "panel": "panels",
+    "pixels": "image_pixels",
     "plan": "submission",
     "publish": "publishing",
     "Run": "run",
@@ -67,6 +69,7 @@ __all__ = [
     "endpoints",
     "models",
     "panel",
+    "pixels",
     "plan",
     "publish",
     "runs",

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from running_platform import RunningPlatform, triton_segments
+from running_platform import RunningPlatform
 from sqlalchemy import make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
@@ -60,13 +60,12 @@ def records_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     """`aiaas up` with a home of its own; stopping it must leave nothing behind."""
-    segments = triton_segments()
     running = RunningPlatform.on(tmp_path_factory.mktemp("platform") / "home")
     try:
         running.start()
         yield running
         running.stop()
-        assert not triton_segments() - segments
+        assert not running.shared_memory
     finally:
         running.end()
 

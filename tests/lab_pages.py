@@ -110,6 +110,14 @@ def choose(page: Page, bar: str, *menu: str) -> None:
         page.locator(".lm-Menu-itemLabel", has_text=label).click()
 
 
+def go_dark(page: Page) -> None:
+    """Return when it can be seen: JupyterLab covers the page while a theme comes."""
+    choose(page, "Settings", "Theme", "JupyterLab Dark")
+    body = page.locator("body")
+    expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
+
+
 def run_all(page: Page) -> None:
     """Press until a cell of the notebook in front has begun: right after a page is opened
     JupyterLab may lose the first time."""

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from aiaas_hub.adapters import run_directory
+from aiaas_hub.adapters.triton_local.server import shared_memory_prefix
 from aiaas_hub.home import Home
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.processes import find_processes, marker_of
@@ -50,6 +51,12 @@ class RunningPlatform:
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(self.home.platform_file.read_text())
         return facts
+
+    @property
+    def shared_memory(self) -> list[str]:
+        """That its Triton made, and that is still there."""
+        shared = Path("/dev/shm")  # noqa: S108  # looked at only
+        return [path.name for path in shared.glob(f"{shared_memory_prefix(self.home)}*")]
 
     @property
     def output(self) -> Path:
@@ -147,9 +154,3 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def triton_segments() -> set[str]:
-    """Shared memory of any Triton on this machine."""
-    shared = Path("/dev/shm")  # noqa: S108  # looked at only
-    return {path.name for path in shared.glob("triton_*")} if shared.is_dir() else set()

@@ -97,12 +97,18 @@ class Answer:
 
     @property
     def titles(self) -> list[str]:
-        return ["row", *(["label"] if self._has_labels else []), *self.outputs]
+        return ["row", *(["label"] if self._has_labels else []), *self._shown]
 
     @property
     def _has_labels(self) -> bool:
-        """An output that is no number has no largest one."""
-        return bool(self.labels) and next(iter(self.outputs.values())).dtype.kind in "biuf"
+        """Whether the largest number is told by its label: not where one of the outputs is the
+        label already, nor where there are no numbers."""
+        return bool(self.labels) and all(map(_is_of_numbers, self.outputs.values()))
+
+    @property
+    def _shown(self) -> dict[str, NDArray[np.generic]]:
+        """What says most comes first: labels before numbers."""
+        return dict(sorted(self.outputs.items(), key=lambda output: _is_of_numbers(output[1])))
 
     @property
     def lines(self) -> list[list[str]]:
@@ -116,7 +122,7 @@ class Answer:
             if known and self._has_labels:
                 place = int(first[row].argmax())
                 cells.append(known[place] if place < len(known) else f"number {place}")
-            lines.append(cells + [_values(array[row]) for array in self.outputs.values()])
+            lines.append(cells + [_values(array[row]) for array in self._shown.values()])
         return lines
 
     @property
@@ -132,6 +138,10 @@ class Answer:
             label = [f"<b>{display.escape(cells.pop(0))}</b>"] if self._has_labels else []
             shown.append([number, *label, *map(display.code, cells)])
         return display.table(self.titles, shown) + display.muted(self.said)
+
+
+def _is_of_numbers(array: NDArray[np.generic]) -> bool:
+    return array.dtype.kind in "biuf"
 
 
 def ask(

@@ -7,12 +7,12 @@ import {
   WidgetTracker
 } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
-import { INotebookTracker } from '@jupyterlab/notebook';
+import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { ReadonlyPartialJSONObject } from '@lumino/coreutils';
-import { Poll } from '@lumino/polling';
+import { Debouncer, Poll } from '@lumino/polling';
 
 import { Actions } from './actions';
 import { keepBadges } from './cellBadges';
@@ -32,6 +32,8 @@ const OPEN_PANEL = 'aiaas:open-panel';
 const REFRESH = 'aiaas:refresh';
 const OPEN = 'aiaas:open';
 const LONGEST_PAUSE_MS = 120_000;
+/** Of a notebook that runs whole, only the last cell counts. */
+const AFTER_CELLS_MS = 1000;
 const KINDS: ReadonlySet<unknown> = new Set<KindId>([
   'datasets',
   'runs',
@@ -60,7 +62,7 @@ export function addPanel(parts: Parts): void {
   const { commands, shell } = app;
   const actions: Actions = {
     open: thing => void commands.execute(OPEN, { ...thing }),
-    insert: code => void insert(code, parts.notebooks, trans),
+    insert: code => void insert(code, parts.notebooks, shell, trans),
     copy: code => copy(code, trans)
   };
   const panel = new SidePanel(platform, actions, trans);
@@ -202,6 +204,17 @@ function keepUpToDate(platform: Platform, settings: Settings): void {
   document.addEventListener('visibilitychange', () => {
     if (!document.hidden) {
       void poll.refresh();
+    }
+  });
+  // What a cell put, made or published is seen now, and not when its list is due.
+  const again = new Debouncer(async () => {
+    if (platform.isShown) {
+      await platform.refresh();
+    }
+  }, AFTER_CELLS_MS);
+  NotebookActions.executed.connect((_, { cell }) => {
+    if (cell.model.sharedModel.source.includes('aiaas')) {
+      void again.invoke();
     }
   });
 }

@@ -84,7 +84,8 @@ function Ask(props: TrialProps & { trial: Trial }): JSX.Element {
         void ask();
       }}
     >
-      {trial.picture && (
+      {/* Where files are taken, nothing can be typed. */}
+      {trial.picture && trial.sample && (
         <div role="radiogroup" aria-label={trans.__('What to send')}>
           {[true, false].map(one => (
             <label key={String(one)}>

@@ -1,15 +1,20 @@
 /** Put code where the cursor is. */
 
+import { JupyterFrontEnd } from '@jupyterlab/application';
 import { Clipboard, Notification } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import { TranslationBundle } from '@jupyterlab/translation';
 
 import { placed } from './code';
 
-/** Into the notebook in front; a cell of text gets a cell of code below it. */
+/**
+ * Into the notebook that was last in front, which comes to the front again; a cell of text gets a
+ * cell of code below it.
+ */
 export async function insert(
   code: string,
   notebooks: INotebookTracker | null,
+  shell: JupyterFrontEnd.IShell,
   trans: TranslationBundle
 ): Promise<void> {
   const panel = notebooks?.currentWidget;
@@ -37,7 +42,8 @@ export async function insert(
   if (!cell) {
     return;
   }
-  panel.activate();
+  // From a view beside it: of a tab behind that one nobody would see anything.
+  shell.activateById(panel.id);
   // Where it is out of sight, it has no editor yet.
   await notebook.scrollToCell(cell).catch(() => undefined);
   await cell.ready;

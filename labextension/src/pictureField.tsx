@@ -85,20 +85,22 @@ export function PictureField(props: {
         </div>
       )}
       <div className="jp-aiaas-actions">
-        <label>
-          {trans.__('Its numbers')}{' '}
-          <select
-            className="jp-mod-styled"
-            value={scale}
-            onChange={event => change({ scale: event.target.value })}
-          >
-            {scales.map(([one, said]) => (
-              <option key={one} value={one}>
-                {plain(said)}
-              </option>
-            ))}
-          </select>
-        </label>
+        {scales.length > 1 && (
+          <label>
+            {trans.__('Its numbers')}{' '}
+            <select
+              className="jp-mod-styled"
+              value={scale}
+              onChange={event => change({ scale: event.target.value })}
+            >
+              {scales.map(([one, said]) => (
+                <option key={one} value={one}>
+                  {plain(said)}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
         <label>
           <input
             type="checkbox"

@@ -12,8 +12,9 @@ import pytest
 from lab_pages import (
     RUN_MS,
     START_MS,
-    choose,
     enter_lab,
+    find_wrong,
+    go_dark,
     look,
     open_notebook,
     open_panel,
@@ -51,6 +52,18 @@ aiaas.publish(
     torch.rand(4, 1, 8, 8),
     name="shades",
     labels=["dark", "bright"],
+)""",
+    """\
+from PIL import Image
+
+photos = [Image.new("RGB", (20, 10), shade) for shade in ("white", "black")]
+whole = {"size": [8, 8], "mode": "L"}
+aiaas.publish(
+    torch.nn.Sequential(torch.nn.Flatten(), shades).eval(),
+    photos,
+    name="photos",
+    labels=["dark", "bright"],
+    processor=whole,
 )""",
     f"""\
 from sklearn.linear_model import LogisticRegression
@@ -97,9 +110,7 @@ def test_panels_by_hand(page: Page) -> None:
     ask_by_picture_beside(page)
     look(page, "panels-light")
     wrong = {f"{kind}, light": wrong_in(page, kind) for kind in KINDS}
-    choose(page, "Settings", "Theme", "JupyterLab Dark")
-    body = page.locator("body")
-    expect(body).to_have_attribute("data-jp-theme-light", "false")
+    go_dark(page)
     look(page, "panels-dark")
     wrong |= {f"{kind}, dark": wrong_in(page, kind) for kind in KINDS}
     # At last, so that one run shows all of it.
@@ -204,20 +215,27 @@ def ask_by_picture(form: Locator) -> None:
 
 
 def ask_by_picture_beside(page: Page) -> None:
-    """The same in the side panel's view of the endpoint."""
+    """The same in the side panel's views: of the endpoint that takes numbers, and of one that takes
+    files, where there is nothing to type or to choose."""
     side = open_panel(page)
-    shades = row(side, "Endpoints", "shades").get_by_role("button").first
-    expect(shades).to_be_visible()
-    shades.press("Enter")
-    view = page.get_by_role("region", name=re.compile("^Endpoint shades"))
-    view.get_by_label("Picture", exact=True).set_input_files(picture_file())
-    view.get_by_role("button", name="Ask it", exact=True).click()
-    answer = view.get_by_role("region", name="Answer", exact=True)
-    expect(answer.get_by_role("cell", name="bright")).to_be_visible(timeout=START_MS)
-    seen = view.get_by_role("img", name="The picture as it was sent")
-    expect(seen).to_have_js_property("naturalWidth", 8)
-    look(page, "endpoint-by-picture")
-    page.locator(".lm-TabBar-tab[title^='Endpoint shades'] .lm-TabBar-tabCloseIcon").click()
+    for name, sides, choices in (("shades", (8, 8), 1), ("photos", (224, 149), 0)):
+        found = row(side, "Endpoints", name).get_by_role("button").first
+        expect(found).to_be_visible()
+        found.press("Enter")
+        view = page.get_by_role("region", name=re.compile(f"^Endpoint {name}"))
+        view.get_by_label("Picture", exact=True).set_input_files(picture_file())
+        expect(view.get_by_role("radiogroup", name="What to send")).to_have_count(choices)
+        expect(view.get_by_label("Its numbers")).to_have_count(choices)
+        view.get_by_role("button", name="Ask it", exact=True).click()
+        answer = view.get_by_role("region", name="Answer", exact=True)
+        expect(answer.get_by_role("cell", name="bright")).to_be_visible(timeout=START_MS)
+        seen = view.get_by_role("img", name="The picture as it was sent")
+        expect(seen).to_have_js_property("naturalWidth", sides[0])
+        expect(seen).to_have_js_property("naturalHeight", sides[1])
+        look(page, f"endpoint-by-picture-{name}")
+        assert find_wrong(page, ".jp-aiaas-view:visible") == []
+        tab = page.locator(f".lm-TabBar-tab[title^='Endpoint {name}']")
+        tab.locator(".lm-TabBar-tabCloseIcon").click()
 
 
 def watch(monitor: Locator) -> None:

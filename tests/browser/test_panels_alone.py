@@ -17,6 +17,7 @@ from lab_pages import (
     START_MS,
     choose,
     find_wrong,
+    go_dark,
     look,
     needs_extension,
     row,
@@ -87,9 +88,7 @@ def test_a_restart_of_the_kernel_is_said_in_each_panel(
         expect(panel(page, "runs").get_by_role("button", name="Cancel the run")).to_be_visible()
         look(page, "panels-alone-light")
         wrong = {f"{kind}, light": wrong_in(page, kind) for kind in KINDS}
-        choose(page, "Settings", "Theme", "JupyterLab Dark")
-        dark = page.locator("body[data-jp-theme-light=false]")
-        expect(dark).to_have_count(1)
+        go_dark(page)
         look(page, "panels-alone-dark")
         wrong |= {f"{kind}, dark": wrong_in(page, kind) for kind in KINDS}
 

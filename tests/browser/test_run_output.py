@@ -15,6 +15,7 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
+    go_dark,
     look,
     needs_extension,
     open_notebook,
@@ -123,10 +124,7 @@ def test_a_run_comes_back_live(
     page.keyboard.press("Enter")
     expect(state_of(other)).to_have_text("cancelled", timeout=RUN_MS)
 
-    choose(page, "Settings", "Theme", "JupyterLab Dark")
-    # Not whether it is visible: what lies in the body is placed outside of the flow.
-    body = page.locator("body")
-    expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
+    go_dark(page)
     look(page, "run-comes-back-dark")
 
 

@@ -11,9 +11,9 @@ import pytest
 from lab_pages import (
     RUN_MS,
     START_MS,
-    choose,
     choose_profile,
     find_wrong,
+    go_dark,
     look,
     needs_extension,
     open_notebook,
@@ -187,9 +187,7 @@ def test_a_new_user_finds_what_there_is(
     expect(lineage.get_by_role("button", name="panel-endpoint@2", exact=True)).to_be_visible()
     look(page, "panel-endpoint-light")
     assert find_wrong(page, ".jp-aiaas-view:visible") == []
-    choose(page, "Settings", "Theme", "JupyterLab Dark")
-    body = page.locator("body")
-    expect(body).to_have_attribute("data-jp-theme-light", "false", timeout=START_MS)
+    go_dark(page)
     look(page, "panel-endpoint-dark")
     assert find_wrong(page, "#aiaas-panel") == []
     retire = endpoint.get_by_role("button", name="Retire", exact=True)

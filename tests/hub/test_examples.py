@@ -23,6 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("grace", "train.ipynb"),
         ("alan", "finetune.ipynb"),
         ("barbara", "serve.ipynb"),
+        ("fei", "images.ipynb"),
         ("edgar", "data.ipynb"),
         ("annie", "panels.ipynb"),
     ],

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_models
 import psutil
 import pytest
-from running_platform import RunningPlatform, is_alive, triton_segments
+from running_platform import RunningPlatform, is_alive
 from safetensors.numpy import save
 from service_calls import SLOW_TRAINING, ServiceCalls, until
 
@@ -34,7 +34,6 @@ def own(tmp_path: Path) -> Iterator[RunningPlatform]:
 
 
 def test_a_killed_platform_is_cleared_away_by_the_next_start(own: RunningPlatform) -> None:
-    segments = triton_segments()
     own.start()
     password = own.facts["user_password"]
     with own.session("ada") as session:
@@ -61,7 +60,7 @@ def test_a_killed_platform_is_cleared_away_by_the_next_start(own: RunningPlatfor
     with own.session("ada") as session:
         session.spawn("small")
     own.stop()
-    assert not triton_segments() - segments
+    assert not own.shared_memory
 
 
 def test_stopping_while_starting_leaves_nothing(own: RunningPlatform) -> None:
@@ -170,7 +169,9 @@ def test_the_next_start_brings_everything_back(own: RunningPlatform, tmp_path: P
     before = ada.endpoint_until("doubles", "serving")
     key = ada.ok("POST", "/endpoints/ada/doubles/keys", json={})["token"]
     assert ada.predict("doubles", key).is_success
+    assert own.shared_memory
     own.stop()
+    assert not own.shared_memory
 
     ready = own.start()
     begun = time.monotonic()

@@ -19,7 +19,7 @@ import ray
 import yaml
 from bed.api import CORE, Object
 from bed.control_plane import ControlPlane
-from cluster_hub import USERS, ClusterHub, until
+from cluster_hub import USERS, ClusterHub, no_pods, until
 from manifests import as_the_bed_has_it, rendered
 from object_store import ObjectStore, object_store
 from ray_operator import RayOperator
@@ -91,6 +91,7 @@ def cluster_platform(plane: ControlPlane, root: Path) -> Iterator[ClusterPlatfor
                 service.terminate()
                 service.wait(30)
             hub.stop()
+            no_pods(plane, USERS)
             end_pods(plane.api, SPACE)
 
 

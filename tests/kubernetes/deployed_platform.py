@@ -84,6 +84,12 @@ OVERLAY = {
     ],
     "patches": [{"path": "account.yaml"}],
 }
+VOLUMES = (
+    ("hub-state", "1Gi", "ReadWriteOnce", ""),
+    ("state", "50Gi", "ReadWriteOnce", ""),
+    ("checkpoints", "500Gi", "ReadWriteMany", ""),
+    ("home", "2Gi", "ReadWriteOnce", "homes"),
+)
 SERVICE_SETTINGS = """
 c = get_config()
 c.ServiceConfig.records_url_file = "/etc/aiaas-secrets/records_url"
@@ -192,12 +198,8 @@ class DeployedPlatform:
             self.plane.api.create(f"{CORE}/namespaces/{PLATFORM}/secrets", secret)
 
     def make_volumes(self) -> None:
-        """For the service's state, checkpoints and a home."""
-        for name, size, mode, kind in (
-            ("state", "50Gi", "ReadWriteOnce", ""),
-            ("checkpoints", "500Gi", "ReadWriteMany", ""),
-            ("home", "2Gi", "ReadWriteOnce", "homes"),
-        ):
+        """For the hub's and the service's state, checkpoints and a home."""
+        for name, size, mode, kind in VOLUMES:
             spec: Object = {
                 "capacity": {"storage": size},
                 "accessModes": [mode],
@@ -273,5 +275,5 @@ def deployed_platform(
                 plane.api.delete(claims)
             for name in ("hub", "service"):
                 plane.api.delete(f"{CORE}/namespaces/{PLATFORM}/secrets/{name}")
-            for name in ("state", "checkpoints", "home"):
+            for name, *_ in VOLUMES:
                 plane.api.delete(f"{CORE}/persistentvolumes/deployed-{name}")

@@ -25,6 +25,17 @@ def rendered(*names: str) -> list[dict[str, Any]]:
     return [one for name in names for one in yaml.safe_load_all(_text(name))]
 
 
+def rights(*names: str) -> set[tuple[str, str]]:
+    """Verb and resource of all that the roles in these directories allow."""
+    rules = [rule for one in rendered(*names) if one["kind"] == "Role" for rule in one["rules"]]
+    return {
+        (verb, resource)
+        for rule in rules
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+    }
+
+
 def pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The pod template of each workload, by the workload's name."""
     return {

@@ -1,12 +1,9 @@
 """`ray`, which gives a node as long to start as a busy machine needs: Ray itself gives up after
-30 s, in which its raylet may not have been loaded. And which gives its sockets names that no other
-one takes: on a cluster each pod has a `/tmp` of its own, here two that start together took the same
-ones, and one of them ended."""
+30 s, in which its raylet may not have been loaded."""
 
 from __future__ import annotations
 
 import functools
-import os
 import time
 from typing import Any
 
@@ -15,7 +12,6 @@ from ray.scripts.scripts import main
 
 PATIENCE_SECONDS = 180
 _get_node = services.get_node
-_prepare = node.Node._prepare_socket_file
 
 
 def _get_node_patiently(*arguments: Any, **named: Any) -> Any:
@@ -29,12 +25,7 @@ def _get_node_patiently(*arguments: Any, **named: Any) -> Any:
             time.sleep(0.5)
 
 
-def _prepare_socket_file(self: node.Node, path: str | None, default_prefix: str) -> str:
-    return str(_prepare(self, path, default_prefix=f"{default_prefix}-{os.getpid()}"))
-
-
 services.get_node = _get_node_patiently
-node.Node._prepare_socket_file = _prepare_socket_file
 node.get_all_node_info_until_retrieved = functools.partial(
     node.get_all_node_info_until_retrieved, num_retries=PATIENCE_SECONDS // 2
 )

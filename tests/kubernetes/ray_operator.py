@@ -207,7 +207,7 @@ class RayOperator:
             f"exec {RAY} start --head --block --node-ip-address={POD_IP} --port={gcs} "
             f"--dashboard-host={POD_IP} --dashboard-port={dashboard} --include-dashboard=true "
             f"--dashboard-agent-listen-port={agent} --ray-client-server-port={client} "
-            f"--dashboard-agent-grpc-port={grpc} --temp-dir={self._scratch} --no-monitor "
+            f"--dashboard-agent-grpc-port={grpc} {self._directory(gcs)} --no-monitor "
             f"--object-store-memory=200000000 --disable-usage-stats {_processors(group)}"
         )
 
@@ -216,9 +216,14 @@ class RayOperator:
         return (
             f"exec {RAY} start --block --address={address} "
             f"--node-ip-address={POD_IP} --dashboard-agent-listen-port={agent} "
-            f"--dashboard-agent-grpc-port={grpc} --object-store-memory=200000000 "
-            f"--disable-usage-stats {_processors(group)}"
+            f"--dashboard-agent-grpc-port={grpc} {self._directory(agent)} "
+            f"--object-store-memory=200000000 --disable-usage-stats {_processors(group)}"
         )
+
+    def _directory(self, port: int) -> str:
+        """Each pod has one of its own, as on a cluster: nodes that share one take each other's
+        sockets, address and logs."""
+        return f"--temp-dir={self._scratch / str(port)}"
 
     def _make_pod(self, cluster: Object, kind: str, group: Object, command: str) -> None:
         template = group["template"]

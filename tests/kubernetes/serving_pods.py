@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,17 +157,22 @@ def server_pods(namespace: str, store: ObjectStore) -> ServerPods:
     )
 
 
-def account(plane: ControlPlane, namespace: str, directory: Path) -> Path:
-    """A kubeconfig of an account with the role that is shipped for the service, and no other."""
-    (role,) = [one for one in rendered("options/serving") if one["kind"] == "Role"]
+def account(
+    plane: ControlPlane, namespace: str, directory: Path, options: Sequence[str] = ("serving",)
+) -> Path:
+    """A kubeconfig of an account with the roles that are shipped for the service, and no other."""
     rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    plane.api.create(f"{rbac}/roles", {"metadata": {"name": "serving"}, "rules": role["rules"]})
-    binding = {
-        "metadata": {"name": "serving"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "serving"},
-        "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
-    }
-    plane.api.create(f"{rbac}/rolebindings", binding)
+    found = [one for name in options for one in rendered(f"options/{name}")]
+    for role in [one for one in found if one["kind"] == "Role"]:
+        name = role["metadata"]["name"]
+        plane.api.create(f"{rbac}/roles", {"metadata": {"name": name}, "rules": role["rules"]})
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": reference,
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+        }
+        plane.api.create(f"{rbac}/rolebindings", binding)
     config = yaml.safe_load(plane.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": plane.api.token(namespace, "default")}
     file = directory / "serving.kubeconfig"
@@ -218,13 +223,14 @@ def serving(
     server: ServerPods,
     *,
     gateways: int = 1,
+    options: Sequence[str] = ("serving",),
 ) -> Iterator[Serving]:
-    """Both engines with the rights that the service has, until the end."""
+    """Both engines with the rights that these options give the service, until the end."""
     namespace = server.namespace
     install_images(plane.state)
     control = make_secrets(plane.api, namespace, store)
     make_gateway(plane, namespace, gateways)
-    kubeconfig = account(plane, namespace, home.root)
+    kubeconfig = account(plane, namespace, home.root, options)
     triton = TritonKubernetes(
         Cluster(namespace, kubeconfig), server, Catalogue(server.store), control, home.triton
     )

@@ -97,6 +97,8 @@ def healed(what: str, since: float) -> None:
 def said(session: HubSession, *sources: str) -> str:
     """What the cells print, in the kernel of a notebook of the user's server."""
     notebook = new_notebook(cells=[new_code_cell(source) for source in sources])
+    # By the page the server, which may have been there before this visit, knows who it is.
+    session.http.get(f"{session.server_path}/lab").raise_for_status()
     with RemoteKernel(session, directory=".") as kernel:
         kernel.run(
             notebook,
@@ -211,6 +213,23 @@ def test_a_notebook_attaches_and_sees_the_end(
     model = calls.ok("GET", "/models/ada/survivor")["latest"]
     assert (model["version"], model["run_id"]) == (1, survivor)
     assert calls.ok("GET", "/me")["quota"]["runs"]["used"] == 0
+
+
+def test_the_service_deleted_in_the_middle_of_a_publish(
+    platform: DeployedPlatform, calls: ServiceCalls, survivor: str
+) -> None:
+    before = platform.pod("service")["metadata"]["uid"]
+    calls.ok("POST", "/endpoints/ada/doubles/publish", json={"model": "survivor"})
+    deleted = platform.delete_pod("service", gracePeriodSeconds=0)
+    platform.until(lambda: platform.pod("service").get("metadata", {}).get("uid") != before)
+    platform.until_it_answers()
+    found = calls.endpoint_until("doubles", "serving")
+    healed("service deleted while it published: the endpoint serves", deleted)
+    # Neither lost nor done twice.
+    assert (found["traffic"], len(found["versions"])) == ({"1": 100}, 1)
+    answer = calls.predict("doubles")
+    assert answer.json()["outputs"][0]["data"] == [2, 4, 6]
+    assert answer.headers["x-aiaas-model-version"] == "1"
 
 
 def test_the_accounts_have_no_more_rights_than_the_roles(platform: DeployedPlatform) -> None:

@@ -19,6 +19,7 @@ import onnx_models
 import pytest
 from bed.api import CORE
 from bed.control_plane import ControlPlane
+from manifests import rights
 from object_store import object_store
 from serving_pods import Serving, server_pods, serving
 from tritonclient.utils import InferenceServerException
@@ -258,3 +259,20 @@ def test_why_an_owner_s_servers_do_not_start_is_told(world: World) -> None:
             engine.set_versions(MODEL, SIGNATURE, [1])
     finally:
         engine.close()
+
+
+def test_every_right_that_the_service_has_is_used(world: World) -> None:
+    """By this module, whose account has the shipped role and no other."""
+    serving = world.serving
+    changed = TritonKubernetes(
+        Cluster(serving.namespace, serving.kubeconfig),
+        replace(serving.pods, memory="900Mi"),
+        Catalogue(serving.pods.store),
+        serving.control,
+        world.directory / "changed",
+    )
+    try:
+        changed.start()
+    finally:
+        changed.close()
+    assert rights("options/serving") == set(serving.plane.asked(f"{serving.namespace}:default"))

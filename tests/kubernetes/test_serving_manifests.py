@@ -8,6 +8,8 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from bed.definitions import CRDS
+from bed.strict import faults, schema_of
 from manifests import rendered
 from reach import Peer, reaches
 
@@ -18,12 +20,12 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     ServerPods,
     address_of,
     deployment,
-    first_replicas,
     group_of,
     group_of_owner,
     name_of,
     service,
 )
+from aiaas_hub.adapters.triton_kubernetes.workloads import WORKLOADS
 from aiaas_hub.adapters.triton_local.repository import configuration
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.serving_names import serving_name
@@ -58,7 +60,7 @@ def test_every_object_is_valid_and_has_no_unknown_field(version: str) -> None:
         tolerations=[{"key": "serving", "operator": "Exists", "effect": "NoSchedule"}],
     )
     for pods in (PODS, chosen):
-        made = first_replicas(deployment(SHARED, pods), pods)
+        made = WORKLOADS["deployment"].with_replicas(deployment(SHARED, pods), pods.replicas)
         kubernetes_validate.validate(made, version, strict=True)
         kubernetes_validate.validate(service(SHARED, pods), version, strict=True)
 
@@ -118,11 +120,35 @@ def test_gpus_are_triton_s_and_its_models() -> None:
 def test_an_autoscaler_keeps_its_number_and_a_change_is_noticed() -> None:
     made = deployment(SHARED, PODS)
     assert "replicas" not in made["spec"]
-    assert first_replicas(made, PODS)["spec"]["replicas"] == PODS.replicas
+    assert WORKLOADS["deployment"].replicas(made) is None
     mark = made["metadata"]["annotations"][SPECIFICATION]
     assert deployment(SHARED, PODS)["metadata"]["annotations"][SPECIFICATION] == mark
     other = deployment(SHARED, replace(PODS, image="registry.example/triton:2"))
     assert other["metadata"]["annotations"][SPECIFICATION] != mark
+
+
+def test_an_inference_service_has_the_same_pod_and_no_unknown_field() -> None:
+    pods = replace(PODS, tolerations=[{"key": "serving", "operator": "Exists"}])
+    workload = WORKLOADS["inferenceservice"]
+    made = workload.with_replicas(workload.make(SHARED, pods), 3)
+    schema = schema_of(CRDS / "serving.kserve.io_inferenceservices.yaml", "v1beta1")
+    assert list(faults(made, schema)) == []
+    assert workload.replicas(made) == 3
+    assert workload.replicas(workload.make(SHARED, pods)) is None
+    pod = deployment(SHARED, pods)["spec"]["template"]
+    assert made["metadata"]["labels"] == pod["metadata"]["labels"]
+    predictor = made["spec"]["predictor"]
+    server, agent = predictor["containers"]
+    assert server.pop("name") == "kserve-container"
+    triton, same = pod["spec"]["containers"]
+    assert (agent, server) == (same, {k: v for k, v in triton.items() if k != "name"})
+    assert {k: predictor[k] for k in pod["spec"] if k != "containers"} == {
+        k: v for k, v in pod["spec"].items() if k != "containers"
+    }
+    assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0}
+    # Our gateway splits: without Knative KServe would ignore it in silence.
+    assert "canaryTrafficPercent" not in json.dumps(made)
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
 
 
 def test_network_policies_and_the_role_name_what_is_made() -> None:

@@ -11,7 +11,7 @@ import pytest
 from bed.control_plane import ControlPlane
 from runs_on_pods import RunsOnPods, runs_on_pods
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engines, pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

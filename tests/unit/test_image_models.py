@@ -24,6 +24,7 @@ from PIL import Image
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
+import aiaas_magics as aiaas
 from aiaas_hub.adapters import triton_local
 from aiaas_hub.domain import parity
 from aiaas_hub.schemas import pixels as shared
@@ -513,3 +514,15 @@ def test_a_signature_says_what_an_endpoint_of_images_is() -> None:
     for each in wrong:
         with pytest.raises(ValidationError):
             Signature.model_validate(each)
+
+
+def test_a_model_is_trained_on_what_its_endpoint_will_give_it() -> None:
+    given = [file(noise(30, 20), "PNG"), file(noise(9, 40), "JPEG")]
+    made = aiaas.pixels(given, DICT)
+    assert (made.shape, made.dtype) == ((2, 3, 8, 8), np.float32)
+    processing = Processing.declared({"background": "white", **DICT})
+    assert (made == [pixels(opened(one), processing) for one in given]).all()
+    with pytest.raises(InvalidInput, match="it needs a size or a crop"):
+        aiaas.pixels(given, {})
+    with pytest.raises(InvalidInput, match="cannot be taken"):
+        aiaas.pixels([b"no image"], DICT)

@@ -119,6 +119,13 @@ def test_an_answer_may_be_made_of_texts() -> None:
     assert "&lt;b&gt;" in answer.html()
 
 
+def test_a_label_that_is_answered_is_told_once_and_first() -> None:
+    outputs = {"logits": np.array([[1.0, 2.0]]), "label": np.array([["dog"]], dtype=object)}
+    answer = Answer(outputs, ["cat", "dog"], 1)
+    assert answer.titles == ["row", "label", "logits"]
+    assert answer.lines == [["1", "dog", "1, 2"]]
+
+
 def test_several_inputs_need_their_names() -> None:
     both = signature([2], [1])
     for text in ("1 2 3", "[[1, 2]]"):

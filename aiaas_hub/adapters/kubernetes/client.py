@@ -39,6 +39,7 @@ CONFIG_MAPS = Kind("/api/v1", "configmaps")
 PODS = Kind("/api/v1", "pods")
 EVENTS = Kind("/api/v1", "events")
 DEPLOYMENTS = Kind("/apis/apps/v1", "deployments")
+INFERENCE_SERVICES = Kind("/apis/serving.kserve.io/v1beta1", "inferenceservices")
 SERVICES = Kind("/api/v1", "services")
 WORKLOADS = Kind("/apis/kueue.x-k8s.io/v1beta1", "workloads")
 

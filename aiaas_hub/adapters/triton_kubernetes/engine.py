@@ -25,13 +25,12 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     SHARED,
     SPECIFICATION,
     ServerPods,
-    deployment,
-    first_replicas,
     group_of,
     name_of,
     service,
 )
 from aiaas_hub.adapters.triton_kubernetes.servers import Server, Servers, why
+from aiaas_hub.adapters.triton_kubernetes.workloads import WORKLOADS
 from aiaas_hub.adapters.triton_local import inspection
 from aiaas_hub.adapters.triton_local.loading import infer
 from aiaas_hub.adapters.triton_local.repository import Repository, configuration, scalar_tensors
@@ -56,7 +55,7 @@ _HEALTH_SECONDS = 2.0
 
 
 class TritonKubernetes:
-    """`ServingEngine` on Deployments of Triton."""
+    """`ServingEngine` on groups of Triton's pods."""
 
     def __init__(
         self, cluster: Cluster, pods: ServerPods, catalogue: Catalogue, secret: str, staging: Path
@@ -65,6 +64,7 @@ class TritonKubernetes:
         directory for what is being published."""
         self._cluster = cluster
         self._pods = pods
+        self._workload = WORKLOADS[pods.workload]
         self._catalogue = catalogue
         self._servers = Servers(cluster, pods, secret)
         self._staged = Repository(staging)
@@ -109,6 +109,7 @@ class TritonKubernetes:
             groups |= {SHARED} if self._pods.grouping == "shared" else set()
             for group in sorted(groups):
                 if group not in self._made:
+                    self._require_workload()
                     return unwell(f"The servers {name_of(group)} are not made yet.")
                 try:
                     self._servers.ready(group)
@@ -124,22 +125,30 @@ class TritonKubernetes:
         return EngineHealth(name=NAME, state=EngineState.READY)
 
     def _make(self, group: str) -> None:
-        wanted = deployment(group, self._pods)
+        kind, pods = self._workload.kind, self._pods
+        wanted = self._workload.make(group, pods)
         name = name_of(group)
-        self._cluster.create(client.SERVICES, service(group, self._pods))
-        if self._cluster.create(client.DEPLOYMENTS, first_replicas(wanted, self._pods)) is None:
-            found = self._cluster.get(client.DEPLOYMENTS, name)
+        self._require_workload()
+        self._cluster.create(client.SERVICES, service(group, pods))
+        first = self._workload.with_replicas(wanted, pods.replicas)
+        if self._cluster.create(kind, first) is None:
+            found = self._cluster.get(kind, name)
             if found is None:
-                raise Unavailable(f"The Deployment {name} is being deleted.")
+                raise Unavailable(f"The {wanted['kind']} {name} is being deleted.")
             marks = found["metadata"].get("annotations") or {}
             if marks.get(SPECIFICATION) != wanted["metadata"]["annotations"][SPECIFICATION]:
                 # How many there are may be an autoscaler's by now.
-                wanted["spec"]["replicas"] = found["spec"].get("replicas", self._pods.replicas)
+                kept = self._workload.replicas(found) or pods.replicas
+                wanted = self._workload.with_replicas(wanted, kept)
                 wanted["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
-                if self._cluster.replace(client.DEPLOYMENTS, name, wanted) is None:
-                    raise Unavailable(f"The Deployment {name} was changed by somebody else.")
+                if self._cluster.replace(kind, name, wanted) is None:
+                    raise Unavailable(f"The {wanted['kind']} {name} was changed by somebody else.")
                 log.info("%s is changed to what the settings say", name)
         self._made.add(group)
+
+    def _require_workload(self) -> None:
+        if self._workload.lacking and not self._cluster.answers(self._workload.kind):
+            raise Unavailable(f"{self._workload.lacking}.")
 
     # Publishing
 

@@ -40,6 +40,7 @@ _STACK_KIB = 512 << 10
 _AGENT = ["python", "-m", "aiaas_hub.adapters.triton_kubernetes.agent"]
 
 Grouping = Literal["shared", "owner"]
+WorkloadName = Literal["deployment", "inferenceservice"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class ServerPods:
     store_secret: str = "serving-store"  # noqa: S105 - the name of an object
     """A Secret whose keys are variables of the agent's environment: how it reads the store."""
     grouping: Grouping = "shared"
+    workload: WorkloadName = "deployment"
     replicas: int = 2
     cpus: float = 2
     gpus: int = 0
@@ -116,7 +118,7 @@ def service(group: str, pods: ServerPods) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(group, pods),
+        "metadata": metadata(group, pods),
         "spec": {
             "clusterIP": "None",
             "selector": {PLATFORM_LABEL: pods.platform, GROUP_LABEL: group},
@@ -126,7 +128,7 @@ def service(group: str, pods: ServerPods) -> Object:
 
 
 def deployment(group: str, pods: ServerPods) -> Object:
-    """Without the number of replicas, so that an autoscaler may have it: `first_replicas`."""
+    """Without the number of replicas, so that an autoscaler may have it."""
     selected = {PLATFORM_LABEL: pods.platform, GROUP_LABEL: group}
     spec: Object = {
         "selector": {"matchLabels": selected},
@@ -136,18 +138,17 @@ def deployment(group: str, pods: ServerPods) -> Object:
         "progressDeadlineSeconds": 1800,
         "template": {"metadata": {"labels": labels(group, pods)}, "spec": _pod(group, pods)},
     }
-    metadata = _metadata(group, pods)
+    made = marked(metadata(group, pods), spec)
+    return {"apiVersion": "apps/v1", "kind": "Deployment", **made}
+
+
+def marked(named: Object, spec: Object) -> Object:
+    """Metadata and specification, with what tells whether it was made from the same."""
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
-    metadata["annotations"] = {SPECIFICATION: digest}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    return {"metadata": {**named, "annotations": {SPECIFICATION: digest}}, "spec": spec}
 
 
-def first_replicas(made: Object, pods: ServerPods) -> Object:
-    """A Deployment that is new, with its number of replicas."""
-    return {**made, "spec": {**made["spec"], "replicas": pods.replicas}}
-
-
-def _metadata(group: str, pods: ServerPods) -> Object:
+def metadata(group: str, pods: ServerPods) -> Object:
     return {
         "name": name_of(group),
         "namespace": pods.namespace,

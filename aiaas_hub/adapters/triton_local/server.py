@@ -328,5 +328,10 @@ class TritonLocal:
         return triton_sockets(self._home)
 
     def _region(self) -> str:
-        name = hashlib.sha256(str(self._home.root).encode()).hexdigest()[:12]
-        return f"triton_aiaas_{name}_"
+        return shared_memory_prefix(self._home)
+
+
+def shared_memory_prefix(home: Home) -> str:
+    """What the names of all shared memory begin with that this home's Triton makes."""
+    name = hashlib.sha256(str(home.root).encode()).hexdigest()[:12]
+    return f"triton_aiaas_{name}_"
