@@ -40,6 +40,7 @@ from aiaas_hub.adapters.run_logs import FileRunLogs
 from aiaas_hub.adapters.sealing import FernetSealer
 from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
+from aiaas_hub.adapters.waker import Waker
 from aiaas_hub.adapters.yaml_file import YamlFile
 from aiaas_hub.api import metrics, telling
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
@@ -67,6 +68,7 @@ from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
 from aiaas_hub.domain.quotas import Budgets, Quotas
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.secrets import Secrets
+from aiaas_hub.domain.sleeping import Sleeping
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
@@ -194,6 +196,14 @@ def compose(
     )
     watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
     drifting = Drifting(endpoint_records, engines.serving)
+    sleeping = Sleeping(
+        endpoint_records,
+        endpoints,
+        publisher,
+        engines.serving,
+        engines.gateway,
+        config.serving_memory_bytes,
+    )
     ordered = (engines.gateway, engines.serving, engines.training, *engines.others)
     reconciler = Reconciler(
         ordered,
@@ -207,6 +217,7 @@ def compose(
             "profiles": profiling.work,
             "garbage": collecting.work,
             "drift": drifting.work,
+            "sleep": sleeping.work,
         },
     )
     services = Services(
@@ -232,6 +243,7 @@ def compose(
         endpoints=endpoints,
         watching=watching,
         drifting=drifting,
+        sleeping=sleeping,
         lineages=Lineages(endpoints, models, runs, datasets),
         audit=audit,
         usage=usage,
@@ -400,12 +412,17 @@ def main() -> None:
             hub,
         )
     )
+    waker = Waker(home, app.state.services.sleeping.wake) if engines.gateway.wakes else None
+    if waker is not None:
+        waker.start()
     reconciler.start()
     housekeeping.start()
     try:
         server.run()
     finally:
         housekeeping.stop()
+        if waker is not None:
+            waker.stop()
         reconciler.stop()
         database.close()
 

@@ -311,6 +311,7 @@ class Endpoint(Rich):
         signature = record.signature
         return [
             ("traffic", traffic_line(record.traffic, sticky=record.sticky)),
+            ("loaded", _SLEEP[record.sleep] if record.sleep else ""),
             (_role(newest), judgement_line(newest) if newest else ""),
             ("answers", canary.agreement_line(newest) if newest else ""),
             ("rollback", f"leads to {traffic_line(record.former)}" if record.former else ""),
@@ -383,10 +384,19 @@ def _role(version: wire.EndpointVersion | None) -> str:
     return "shadow" if is_shadow else "canary"
 
 
+_SLEEP = {
+    wire.Sleep.ASLEEP: "no: asleep, until somebody calls",
+    wire.Sleep.WAKING: "soon: it wakes",
+}
 _COLUMNS: list[Column[Endpoint]] = [
     Column("endpoint", str, lambda e: display.code(e)),
     Column("state", lambda e: e._record.state, lambda e: display.badge(e._record.state)),
-    Column("traffic", lambda e: traffic_line(e._record.traffic)),
+    Column(
+        "traffic",
+        lambda e: (
+            traffic_line(e._record.traffic) + (f"; {e._record.sleep}" if e._record.sleep else "")
+        ),
+    ),
     Column("model", lambda e: e._record.versions[0].model if e._record.versions else ""),
     Column("address", lambda e: e._record.url),
     Column("updated", lambda e: display.ago(e._record.updated_at)),

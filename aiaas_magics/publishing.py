@@ -106,6 +106,7 @@ def publish(
     warm_up: bool = False,
     timeout: float | None = None,
     precision: wire.Precision | None = None,
+    idle: float | None = None,
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
@@ -135,9 +136,11 @@ def publish(
     most come in one request; with `warm_up` all instances infer held-out rows before the first
     request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
     `precision`: "fp16" or "int8"; refused where the held-out rows are then answered otherwise.
+    `idle`: after so many seconds without a call it is unloaded, and the next call, which waits for
+    that, loads it.
     """
     plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
-    options = serving_options(instances, max_batch, warm_up, timeout, precision)
+    options = serving_options(instances, max_batch, warm_up, timeout, precision, idle)
     client = current_client()
     if isinstance(thing, Run):
         return publish_run(thing.id, name or thing.name, plan, options)
@@ -224,6 +227,7 @@ def serving_options(
     warm_up: bool,
     timeout: float | None,
     precision: wire.Precision | None = None,
+    idle: float | None = None,
 ) -> wire.ServingOptions:
     """Raises `InvalidInput`."""
     try:
@@ -233,6 +237,7 @@ def serving_options(
             warm_up=warm_up,
             timeout_seconds=timeout,
             precision=precision,
+            idle_seconds=idle,
         )
     except ValidationError as error:
         raise invalid(error) from error

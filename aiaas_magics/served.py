@@ -17,12 +17,14 @@ def parity_line(parity: wire.Parity) -> str:
 
 def options_line(options: wire.ServingOptions) -> str:
     """What was asked for when it was published; empty where the platform chose."""
+    idle = display.duration(options.idle_seconds) if options.idle_seconds else ""
     said = [
         f"in {options.instances} instances" if options.instances else "",
         f"at most {options.max_batch} rows a request" if options.max_batch else "",
         f"at most {options.timeout_seconds:g} s a request" if options.timeout_seconds else "",
         f"in {options.precision}" if options.precision else "",
         "warmed up" if options.warm_up else "",
+        f"unloaded after {idle.removesuffix(' 00 s')} without a call" if idle else "",
     ]
     return ", ".join(part for part in said if part)
 

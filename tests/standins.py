@@ -210,6 +210,7 @@ class StandInServing:
 
 class StandInGateway:
     url = "http://127.0.0.1:1"
+    wakes = True
 
     def __init__(self) -> None:
         self.routes: list[Route] = []

@@ -67,6 +67,9 @@ class GatewayPods:
 class EnvoyKubernetes:
     """Thread-safe."""
 
+    # Its pods reach no socket of the service's.
+    wakes = False
+
     def __init__(
         self,
         cluster: Cluster,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from aiaas_hub.adapters import run_directory, unix_http
+from aiaas_hub.adapters import run_directory, unix_http, waker
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
 from aiaas_hub.adapters.tf_predict import engine as tf_predict
@@ -41,12 +41,15 @@ _APPLY_SECONDS = 10.0
 class EnvoyLocal:
     """One Envoy for this home, on loopback. Its port is chosen once and kept."""
 
+    wakes = True
+
     def __init__(self, home: Home, supervisor: Supervisor, *, parallel: int = 128) -> None:
         """`parallel`: how many requests one owner's endpoints may have in Triton at a time."""
         self._home = home
         self._parallel = parallel
         self._owners: set[str] = set()
         self._shadowed: set[str] = set()
+        self._wakes = False
         self._supervisor = supervisor
         self._lock = threading.Lock()
         self._started_at = 0.0
@@ -116,10 +119,13 @@ class EnvoyLocal:
         Raises `Unavailable` while it does not run: the routes are kept, and hold when it does.
         """
         owners, copied = {route.owner for route in routes}, shadowed(routes)
+        wakes = any(route.asleep for route in routes)
         document, mirrors = route_configuration(routes), mirror_configuration(routes)
         with self._lock:
             # Before the routes that lead there; those of owners who go stay until the routes went.
-            clusters = self._cluster_configuration(owners | self._owners, copied | self._shadowed)
+            clusters = self._cluster_configuration(
+                owners | self._owners, copied | self._shadowed, wakes=wakes or self._wakes
+            )
             moved = _replace(self._clusters(), to_text(clusters))
             running = self._supervisor.alive(NAME)
             if moved and running:
@@ -130,7 +136,7 @@ class EnvoyLocal:
             if not running:
                 raise Unavailable("Envoy is not up.", remedy="Try again in a moment.")
             self._wait_for(f"rds.{ROUTES}.version_text", document["version_info"])
-            self._owners, self._shadowed = owners, copied
+            self._owners, self._shadowed, self._wakes = owners, copied, wakes
 
     def traffic(self) -> dict[tuple[str, int], VersionTraffic]:
         """See `Gateway.traffic`. Latencies are up to five seconds older than the counts."""
@@ -154,7 +160,7 @@ class EnvoyLocal:
         return body
 
     def _cluster_configuration(
-        self, owners: Collection[str], copied: Collection[str]
+        self, owners: Collection[str], copied: Collection[str], *, wakes: bool = False
     ) -> dict[str, Any]:
         return cluster_configuration(
             owners,
@@ -163,6 +169,7 @@ class EnvoyLocal:
             predict=tf_predict.socket_of(self._home),
             mirror=self._mirror(),
             shadowed=copied,
+            waker=waker.socket_of(self._home) if wakes else None,
         )
 
     def _wait_for(self, statistic: str, version: str) -> None:

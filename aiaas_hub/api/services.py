@@ -26,6 +26,7 @@ from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import BlobGrants, EndpointRecords, RequestRecords, RunRecords
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.secrets import Secrets
+from aiaas_hub.domain.sleeping import Sleeping
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.usage import Members, UsageRecords
@@ -51,6 +52,7 @@ class Services:
     endpoints: Endpoints
     watching: Watching
     drifting: Drifting
+    sleeping: Sleeping
     lineages: Lineages
     audit: AuditRecords
     usage: UsageRecords

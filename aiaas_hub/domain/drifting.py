@@ -34,8 +34,8 @@ _CHUNK_ROWS = 50
 
 Key = tuple[str, int]
 _NOT_COUNTED = (
-    "This version was published before inputs were counted, or where they are not: publish it "
-    "again on a platform that serves by itself."
+    "Nobody counts this version's inputs: it was published before they were counted, or on pods, "
+    "where they are not. On a local platform, publish it again."
 )
 
 

@@ -25,9 +25,10 @@ from aiaas_hub.schemas.endpoints import (
     KeyCreate,
     KeyScope,
     PublishRequest,
+    Sleep,
     TrafficRequest,
 )
-from aiaas_hub.schemas.errors import Conflict, NotFound
+from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.models import ModelVersion, PinnedModel
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
@@ -95,6 +96,11 @@ class Endpoints:
         self._serving.require()
         model = self._source(request, by, may_read)
         options = request.options
+        if options.idle_seconds is not None and not self._gateway.wakes:
+            raise InvalidInput(
+                "Endpoints do not sleep on this platform: its gateway cannot wake them.",
+                remedy="Publish it without --idle.",
+            )
         if model.signature.takes_image and options.max_batch is None:
             options = options.model_copy(update={"max_batch": IMAGE_BATCH})
         self._records.add_version(
@@ -194,6 +200,14 @@ class Endpoints:
         """Every change of what serves, newest first: who, when, what and why."""
         return self._records.changes(owner, name, cursor, limit)
 
+    def set_sleep(self, owner: str, name: str, expected: Sleep | None, new: Sleep | None) -> bool:
+        """In the records and at the gateway; see `EndpointRecords.set_sleep`."""
+        if not self._records.set_sleep(owner, name, expected, new):
+            return False
+        self._notifier.notify(topic(owner, name))
+        self.apply_routes()
+        return True
+
     # Keys
 
     def create_key(
@@ -280,6 +294,7 @@ class Endpoints:
             revoked=self._keys.revoked(endpoint.owner, endpoint.name, now),
             sticky=endpoint.sticky,
             shadow=_shadow(endpoint, named),
+            asleep=endpoint.sleep is not None,
         )
 
     def _complete(self, endpoint: Endpoint) -> Endpoint:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiaas_hub.domain.ports import StagedVersion
-from aiaas_hub.schemas.endpoints import ServingOptions
+from aiaas_hub.domain.records import Deployment
+from aiaas_hub.schemas.endpoints import Endpoint, ServingOptions, Sleep
 from aiaas_hub.schemas.errors import InvalidInput
 
 
@@ -33,6 +34,19 @@ def check(
         remedy=f"{fewer} an endpoint that nobody calls (%aiaas endpoints), or ask the operator "
         "to raise serving_memory_bytes.",
     )
+
+
+def taken(
+    routed: Sequence[tuple[Endpoint, Sequence[Deployment]]], sizes: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int]:
+    """Of the bytes of all installed versions, those of versions that do not sleep."""
+    asleep = {
+        deployment.serving_name
+        for endpoint, deployments in routed
+        if endpoint.sleep is Sleep.ASLEEP
+        for deployment in deployments
+    }
+    return {key: size for key, size in sizes.items() if key[0] not in asleep}
 
 
 def _size(count: int) -> str:

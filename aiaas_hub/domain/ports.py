@@ -283,10 +283,15 @@ class Route:
     """Whether what a caller sends always comes to the same version."""
     shadow: RouteTarget | None = None
     """Gets a copy of `percent` of the requests that the targets share; nobody gets its answers."""
+    asleep: bool = False
+    """Whether none of the targets is loaded: who calls wakes them, and waits."""
 
 
 class Gateway(Engine, Protocol):
     """The data path. Applying the same routes again changes nothing."""
+
+    wakes: bool
+    """Whether an endpoint may sleep here: callers of one wake it and wait."""
 
     @property
     def url(self) -> str: ...

@@ -28,7 +28,7 @@ from aiaas_hub.domain.ports import (
     ServingEngine,
 )
 from aiaas_hub.domain.records import Deployment, EndpointRecords
-from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity, ServingOptions
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity, ServingOptions, Sleep
 from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
 from aiaas_hub.schemas.models import ModelVersion, Signature
 
@@ -77,7 +77,7 @@ class Publisher:
         One thread writes to an endpoint's models at a time. Raises `Unavailable` while Triton is
         not up: the version stays where it is, and the reconciler calls again.
         """
-        with self._writer(deployment.owner, deployment.endpoint):
+        with self.writer(deployment.owner, deployment.endpoint):
             self._publish(deployment)
 
     def _publish(self, deployment: Deployment) -> None:
@@ -143,7 +143,12 @@ class Publisher:
             )
         with self._files:
             try:
-                memory.check(staged, options, self._engine.memory(), self._memory_bytes)
+                memory.check(
+                    staged,
+                    options,
+                    memory.taken(self._records.routed(), self._engine.memory()),
+                    self._memory_bytes,
+                )
             except InvalidInput:
                 self._engine.discard(staged)
                 raise
@@ -272,23 +277,31 @@ class Publisher:
         self.converge_endpoint(*self._all(deployment.owner, deployment.endpoint))
 
     def converge_endpoint(self, endpoint: Endpoint, deployments: Sequence[Deployment]) -> None:
-        """Make Triton serve of one endpoint what it should, and remove what it should not."""
+        """Make Triton serve of one endpoint what it should, and remove what it should not.
+
+        Of one that sleeps nothing is loaded, and all of it stays installed.
+        """
         kept = traffic.kept(endpoint)
+        is_complete = True
         for name in {d.serving_name for d in deployments}:
             mine = [d for d in deployments if d.serving_name == name]
             if any(d.info.is_underway for d in mine):
                 # The publisher is at work on this very model, and one writer is the rule.
+                is_complete = False
                 continue
             wanted = {d.version for d in mine if d.version in kept}
             if not wanted:
                 self._engine.remove(name)
                 continue
-            if wanted != self._engine.ready_versions(name):
+            loaded = set() if endpoint.sleep is Sleep.ASLEEP else wanted
+            if loaded != self._engine.ready_versions(name):
                 self._engine.set_versions(
-                    name, self._signature(mine[0]), sorted(wanted), mine[0].info.options
+                    name, self._signature(mine[0]), sorted(loaded), mine[0].info.options
                 )
             for version in self._engine.installed_versions(name) - wanted:
                 self._engine.remove(name, version)
+        if endpoint.sleep is Sleep.WAKING and is_complete:
+            self._endpoints.set_sleep(endpoint.owner, endpoint.name, Sleep.WAKING, None)
 
     def converge(self) -> None:
         """The same for every endpoint that has traffic, and the routes; what no endpoint wants
@@ -311,7 +324,7 @@ class Publisher:
             raise refused
 
     def _converge_if_idle(self, owner: str, name: str) -> None:
-        writer = self._writer(owner, name)
+        writer = self.writer(owner, name)
         if not writer.acquire(blocking=False):
             return
         try:
@@ -334,7 +347,8 @@ class Publisher:
             wanted |= {d.serving_name for d in deployments if d.version in kept}
         return wanted
 
-    def _writer(self, owner: str, name: str) -> threading.Lock:
+    def writer(self, owner: str, name: str) -> threading.Lock:
+        """Held by whoever changes what is loaded of an endpoint."""
         with self._guard:
             return self._writers.setdefault((owner, name), threading.Lock())
 
@@ -342,6 +356,8 @@ class Publisher:
         """A canary inference per version that gets requests or copies of them: READY alone does
         not prove an answer."""
         for endpoint, deployments in self._records.routed():
+            if endpoint.sleep is not None:
+                continue
             called = {*endpoint.traffic, *([endpoint.shadow.version] if endpoint.shadow else [])}
             for deployment in deployments:
                 if deployment.version in called:

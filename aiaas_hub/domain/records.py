@@ -16,7 +16,14 @@ from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.domain.search import Word
 from aiaas_hub.domain.traffic import Shift
 from aiaas_hub.schemas.datasets import Dataset, DatasetUpdate, DatasetVersion
-from aiaas_hub.schemas.endpoints import Change, Endpoint, EndpointState, EndpointVersion, Key
+from aiaas_hub.schemas.endpoints import (
+    Change,
+    Endpoint,
+    EndpointState,
+    EndpointVersion,
+    Key,
+    Sleep,
+)
 from aiaas_hub.schemas.models import Card, Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import Profile, ProfileStatus
@@ -370,6 +377,10 @@ class EndpointRecords(Protocol):
 
     def routed(self) -> Sequence[tuple[Endpoint, Sequence[Deployment]]]:
         """Endpoints that have traffic, with all their versions."""
+
+    def set_sleep(self, owner: str, name: str, expected: Sleep | None, new: Sleep | None) -> bool:
+        """False, and nothing is changed, where it is not as expected, has no traffic or, to be put
+        to sleep, has a version that is on its way or to be judged."""
 
     def count_serving(self, owner: str) -> int: ...
 

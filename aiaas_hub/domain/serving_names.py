@@ -9,6 +9,8 @@ from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.models import Signature
 
 _MARK = 8
+_NOT_TRITON_S = {"warm_up", "idle_seconds"}
+"""Options that a model's configuration does not have."""
 
 
 def serving_name(
@@ -23,7 +25,7 @@ def serving_name(
     # Without what is None, which signatures of before did not have.
     tensors = signature.model_dump_json(exclude={"labels"}, exclude_none=True)
     identity = f"{owner}\0{endpoint}\0{tensors}"
-    said = options.model_dump_json(exclude={"warm_up"}, exclude_none=True) if options else "{}"
+    said = options.model_dump_json(exclude=_NOT_TRITON_S, exclude_none=True) if options else "{}"
     if said != "{}":
         identity += f"\0{said}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:20]

@@ -213,7 +213,9 @@ def _authentication(jwks: Mapping[str, Any]) -> dict[str, Any]:
                     "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
                     "require_expiration": True,
                     "clock_skew_seconds": 5,
-                    "forward": False,
+                    # A request that woke its endpoint is checked again. Routes to models take it
+                    # away.
+                    "forward": True,
                     "payload_in_metadata": CLAIMS,
                     "jwt_cache_config": {"jwt_cache_size": 1000},
                 }

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiaas_hub.gateway.names import FILTERS, MUTATION, TYPE
+from aiaas_hub.gateway.names import FILTERS, MUTATION, TYPE, WAKER
 
 WAITING = 2
 """So many times the requests that are inferred at the same time may wait for their turn."""
@@ -74,16 +74,19 @@ def cluster_configuration(
     predict: Path,
     mirror: Path,
     shadowed: Collection[str] = (),
+    waker: Path | None = None,
 ) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
     `triton` is its unix socket, `parallel` how many requests one owner may have in it; `predict`
     the translator's and `mirror` that of the listener for copies; `shadowed` which of the owners'
-    requests are copied.
+    requests are copied; `waker` the service's socket, where an endpoint sleeps.
     """
     way = _socket(triton)
     translated = {predict_name(owner): _socket(predict) for owner in owners}
     translated |= {predict_name(owner, shadow=True): _socket(predict) for owner in shadowed}
+    if waker is not None:
+        translated[WAKER] = _socket(waker)
     return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, translated)
 
 

@@ -15,6 +15,8 @@ CLAIMS = "claims"
 """Where the token's claims lie in a request's metadata."""
 ROUTES = "endpoints"
 MIRRORS = "mirrors"
+WAKER = "waker"
+"""The way to the service, which wakes endpoints."""
 TYPE = "type.googleapis.com/"
 FILTERS = f"{TYPE}envoy.extensions.filters.http"
 INFER_SECONDS = MAX_SECONDS

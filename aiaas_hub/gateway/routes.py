@@ -35,7 +35,7 @@ from typing import Any
 from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
-from aiaas_hub.gateway import sticky
+from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, predict_name
 from aiaas_hub.gateway.guards import admit, rate_limits
 from aiaas_hub.gateway.mirrors import mirror_policies
@@ -113,7 +113,7 @@ def _lookup(routes: Sequence[Route], translated: bool) -> dict[str, Any]:
     for route in routes:
         beginning = _beginning(route.owner, route.endpoint)
         entries = _entries(route, translated)
-        if entries and sticky.is_sticky(route):
+        if entries and not route.asleep and sticky.is_sticky(route):
             address = sticky.by_path(path_pattern(route.owner, route.endpoint))
             callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone, translated)))
             by_callers[beginning].append({"predicate": address, "on_match": callers})
@@ -181,6 +181,11 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
         return []
     # What is asked about an endpoint is answered by the version that most requests go to.
     main = max(targets, key=lambda target: target.percent)
+    guard = admit(route)
+    # Of the server, whatever it has loaded.
+    server = _entry("GET", f"{base}(/v2(?:/health/live)?)", r"\1", cluster, main, guard)
+    if route.asleep:
+        return [server, *waking.entries(route, base)]
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
     entries = []
     for target in route.targets:
@@ -190,16 +195,9 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     )
     if translated:
         entries += _predictions(route, targets, main)
-    guard = admit(route)
-    for pattern, rewritten in (
-        (
-            f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)",
-            rf"{pinned}\1\2",
-        ),
-        (f"{base}(/v2(?:/health/live)?)", r"\1"),
-    ):
-        entries.append(_entry("GET", pattern, rewritten, cluster, main, guard))
-    return entries
+    about = f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)"
+    model = _entry("GET", about, rf"{pinned}\1\2", cluster, main, guard)
+    return [*entries, model, server]
 
 
 def _chosen(entries: list[dict[str, Any]], target: RouteTarget) -> list[dict[str, Any]]:

@@ -32,6 +32,14 @@ class EndpointState(StrEnum):
         return self in (EndpointState.SERVING, EndpointState.FAILED, EndpointState.RETIRED)
 
 
+class Sleep(StrEnum):
+    """Of an endpoint that was unloaded while nobody called it."""
+
+    ASLEEP = "asleep"
+    WAKING = "waking"
+    """Being loaded: who calls waits."""
+
+
 class Limits(BaseModel):
     """What a canary may do and still be promoted at the end of its bake."""
 
@@ -82,6 +90,8 @@ class ServingOptions(BaseModel):
     """After so long, its time in the queue included, a request is answered with HTTP 504."""
     precision: Precision | None = None
     """None: as the model was handed over."""
+    idle_seconds: float | None = Field(default=None, ge=1, le=30 * 24 * 3600)
+    """After so long without a call the endpoint is unloaded until the next one; None: never."""
 
     @property
     def largest_batch(self) -> int:
@@ -240,6 +250,8 @@ class Endpoint(BaseModel):
     """The traffic that a rollback leads back to; empty where there is none."""
     sticky: bool = False
     """Whether the same caller always comes to the same of the versions that share."""
+    sleep: Sleep | None = None
+    """None: its versions are loaded."""
     versions: list[EndpointVersion]
     """Newest first."""
     signature: Signature | None = None

@@ -7,6 +7,7 @@ at the head of a command's module may cost time.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +21,7 @@ Kind = Literal[
     "dataset", "run", "model", "endpoint", "variable", "verb", "recipe", "profile", "path", "column"
 ]
 """What a Tab completes an argument with."""
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,14 @@ def percent(text: str) -> int:
     if not text.removesuffix("%").isdecimal() or int(text.removesuffix("%")) > 100:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0 to 100")
     return int(text.removesuffix("%"))
+
+
+def duration(text: str) -> float:
+    """Type of an argument that is a time, in seconds: 90, 90s, 30m, 8h or 7d."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m, 8h or 7d")
+    return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
 def rank(text: str) -> int:

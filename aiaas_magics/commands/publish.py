@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from aiaas_magics.commands.command import Call, Command, completed, percent
+from aiaas_magics.commands.command import Call, Command, completed, duration, percent
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("fp16", "int8"),
         help="fewer bits, as long as the held-out rows are answered alike",
     )
+    parser.add_argument(
+        "--idle",
+        type=duration,
+        metavar="TIME",
+        help="so long without a call, as in 30m, and it is unloaded until the next one",
+    )
 
 
 def copied(text: str) -> int:
@@ -95,7 +101,7 @@ def run(args: argparse.Namespace, call: Call) -> object:
     }
     plan = canary_plan(args.canary, args.bake, limits, args.shadow, args.sticky)
     options = serving_options(
-        args.instances, args.max_batch, args.warm_up, args.timeout, args.precision
+        args.instances, args.max_batch, args.warm_up, args.timeout, args.precision, args.idle
     )
     if args.run is not None:
         return publish_run(args.run, args.name, plan, options)
@@ -111,6 +117,7 @@ COMMAND = Command(
         "%aiaas publish digits --run run-1234567890",
         "%aiaas publish digits --model cnn@champion --canary 10",
         "%aiaas publish digits --model cnn --shadow",
+        "%aiaas publish digits --model cnn --idle 30m",
         "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5",
     ),
 )

@@ -211,6 +211,7 @@ ROUTES = (
     Route("GET", "/endpoints", _PAGE),
     Route("GET", "/endpoints/{owner}/{name}"),
     Route("GET", "/endpoints/{owner}/{name}/statistics"),
+    Route("GET", "/endpoints/{owner}/{name}/drift"),
     # For the history they say nothing of why.
     Route("POST", "/endpoints/{owner}/{name}/promote", body=b"{}"),
     Route("POST", "/endpoints/{owner}/{name}/rollback", body=b"{}"),

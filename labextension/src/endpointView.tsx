@@ -23,11 +23,13 @@ import {
   EndpointVersion,
   isSettled,
   Sample,
+  VersionDrift,
   VersionStatistics
 } from './wire';
 
 const SECONDS = 10;
 const IDLE_SECONDS = 60;
+const MOST_INPUTS = 5;
 
 type Change = 'promote' | 'rollback' | 'retire';
 
@@ -48,6 +50,12 @@ export function EndpointView(props: ViewProps): JSX.Element {
     'statistics',
     isShown,
     seconds
+  );
+  const drift = useLoaded(
+    signal => platform.service.drift(owner, name, signal),
+    'drift',
+    isShown,
+    IDLE_SECONDS
   );
   const settled = endpoint.value !== null && isSettled(endpoint.value);
   React.useEffect(
@@ -138,6 +146,10 @@ export function EndpointView(props: ViewProps): JSX.Element {
                     ? shares(now.former, trans)
                     : ''
                 ],
+                [
+                  trans.__('Loaded'),
+                  now.sleep ? trans.__('No: asleep, until somebody calls') : ''
+                ],
                 [trans.__('Address'), now.url],
                 [trans.__('Changed'), day(now.updated_at)]
               ]}
@@ -197,6 +209,10 @@ export function EndpointView(props: ViewProps): JSX.Element {
             <Reading loaded={statistics} trans={trans}>
               {({ versions }) => <Requests versions={versions} {...props} />}
             </Reading>
+            <h3>{trans.__('Inputs')}</h3>
+            <Reading loaded={drift} trans={trans}>
+              {({ versions }) => <Inputs versions={versions} {...props} />}
+            </Reading>
             {!isRetired && <TrialForm {...props} endpoint={now} />}
             <Keys {...props} />
             <EndpointLineage {...props} />
@@ -204,6 +220,35 @@ export function EndpointView(props: ViewProps): JSX.Element {
         );
       }}
     </Reading>
+  );
+}
+
+/** Of the newest version that gets requests, what its callers send. */
+function Inputs(
+  props: ViewProps & { versions: VersionDrift[] }
+): JSX.Element | null {
+  const { trans } = props;
+  const version = props.versions.find(one => one.percent > 0);
+  if (!version?.features.length) {
+    return (
+      <div className="jp-aiaas-muted">
+        {plain(version?.reason ?? trans.__('No version is loaded.'))}
+      </div>
+    );
+  }
+  const words = {
+    none: trans.__('as before'),
+    some: trans.__('some'),
+    much: trans.__('much')
+  };
+  return (
+    <Table
+      label={trans.__('Inputs')}
+      head={[trans.__('Input'), trans.__('Change'), trans.__('PSI')]}
+      rows={version.features
+        .slice(0, MOST_INPUTS)
+        .map(one => [one.name, words[one.change], digits(one.psi)])}
+    />
   );
 }
 

@@ -22,6 +22,7 @@ import {
   Run,
   Trial,
   TrialAnswer,
+  VersionDrift,
   VersionStatistics
 } from './wire';
 
@@ -163,6 +164,14 @@ export class Service {
   ): Promise<{ versions: VersionStatistics[] }> {
     const at = place('endpoints', owner, name);
     return this._json(`${at}/statistics`, { signal });
+  }
+
+  drift(
+    owner: string,
+    name: string,
+    signal?: AbortSignal
+  ): Promise<{ versions: VersionDrift[] }> {
+    return this._json(`${place('endpoints', owner, name)}/drift`, { signal });
   }
 
   /** Say what is to become of an endpoint's requests. Throws `ServiceError`. */

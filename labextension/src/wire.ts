@@ -206,6 +206,8 @@ export interface Endpoint {
   traffic: Record<string, number>;
   /** Where a rollback leads; empty where there is nothing to go back to. */
   former: Record<string, number>;
+  /** Whether it is unloaded, as nobody calls; null: loaded. */
+  sleep: 'asleep' | 'waking' | null;
   /** Newest first. */
   versions: EndpointVersion[];
   signature: Signature | null;
@@ -242,6 +244,17 @@ export interface VersionStatistics {
   healthy: boolean | null;
   /** Of the last hour, oldest first. */
   samples: Sample[];
+}
+
+/** How what callers send differs from what a version was made from. */
+export interface VersionDrift {
+  version: number;
+  percent: number;
+  rows: number;
+  /** Why nothing is compared; else empty. */
+  reason: string;
+  /** Most changed first. */
+  features: { name: string; psi: number; change: 'none' | 'some' | 'much' }[];
 }
 
 export interface Sample {

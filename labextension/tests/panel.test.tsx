@@ -267,6 +267,39 @@ test('how an endpoint does is drawn, by versions', async () => {
   ]);
 });
 
+test('why inputs are not compared is said, and that it sleeps', async () => {
+  service.endpoints_ = [endpoint('digits', { sleep: 'asleep' })];
+  const reason = '12 of the 200 rows were seen.';
+  service.drift_ = [
+    { version: 1, percent: 100, rows: 12, reason, features: [] }
+  ];
+  await view(EndpointView, 'endpoints', 'digits');
+  expect(page.textContent).toContain(reason);
+  expect(page.textContent).toContain('No: asleep, until somebody calls');
+});
+
+test('the inputs that changed most come first', async () => {
+  const features = ['much', 'some', 'none'].map((change, i) => ({
+    name: `<b>x[${i}]</b>`,
+    psi: 1 / (1 + i),
+    change: change as 'much' | 'some' | 'none'
+  }));
+  service.endpoints_ = [endpoint('digits')];
+  service.drift_ = [
+    { version: 2, percent: 0, rows: 9, reason: 'a canary', features: [] },
+    { version: 1, percent: 100, rows: 900, reason: '', features }
+  ];
+  await view(EndpointView, 'endpoints', 'digits');
+  const rows = [...page.querySelectorAll('[aria-label=Inputs] tbody tr')];
+  expect(rows.map(one => one.textContent)).toEqual([
+    '<b>x[0]</b>much1',
+    '<b>x[1]</b>some0.5',
+    '<b>x[2]</b>as before0.3333'
+  ]);
+  expect(page.textContent).not.toContain('asleep');
+  expect(await violations()).toEqual([]);
+});
+
 test('a refusal of a change is said', async () => {
   service.endpoints_ = [endpoint('digits')];
   await view(EndpointView, 'endpoints', 'digits');

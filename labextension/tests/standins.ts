@@ -19,6 +19,7 @@ import type {
   Run,
   Trial,
   TrialAnswer,
+  VersionDrift,
   VersionStatistics
 } from '../src/wire';
 
@@ -122,6 +123,7 @@ export function endpoint(name: string, more: Partial<Endpoint> = {}): Endpoint {
     state: 'serving',
     traffic: { '2': 100 },
     former: { '1': 100 },
+    sleep: null,
     versions: [
       {
         version: 2,
@@ -169,6 +171,7 @@ export class StandInService {
   models_: Model[] = [];
   endpoints_: Endpoint[] = [];
   statistics_: VersionStatistics[] = [];
+  drift_: VersionDrift[] = [];
   preview_: Preview = {
     columns: [],
     rows: [],
@@ -236,6 +239,8 @@ export class StandInService {
     );
   statistics = (): Promise<unknown> =>
     this._answer('statistics', { versions: this.statistics_ });
+  drift = (): Promise<unknown> =>
+    this._answer('drift', { versions: this.drift_ });
   change = (_: string, name: string, what: string): Promise<Endpoint> =>
     this._answer(
       `${what} ${name}`,

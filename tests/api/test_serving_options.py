@@ -28,13 +28,14 @@ def test_options_stay_with_their_version_and_reach_the_engines(world: World) -> 
     world.serving.batches.clear()
     endpoint = publish(world, options=OPTIONS)
     newest, before = endpoint["versions"]
-    assert newest["options"] == {**OPTIONS, "precision": None}
+    assert newest["options"] == {**OPTIONS, "precision": None, "idle_seconds": None}
     assert before["options"] == {
         "instances": None,
         "max_batch": None,
         "warm_up": False,
         "timeout_seconds": None,
         "precision": None,
+        "idle_seconds": None,
     }
     assert newest["parity"]["batches"] == [1, 2]
     assert newest["parity"]["memory_bytes"] == 3 * before["parity"]["memory_bytes"] == 300_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +17,10 @@ from aiaas_hub.adapters.records.datasets import SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
 from aiaas_hub.adapters.records.runs import SqlRunRecords
 from aiaas_hub.domain import traffic
+from aiaas_hub.domain.records import Deployment
 from aiaas_hub.domain.runs import new_run_id
 from aiaas_hub.schemas.datasets import Column, DatasetVersion
-from aiaas_hub.schemas.endpoints import CanaryPlan, EndpointState, EndpointVersion
+from aiaas_hub.schemas.endpoints import CanaryPlan, EndpointState, EndpointVersion, Sleep
 from aiaas_hub.schemas.errors import Conflict
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.runs import Resources, Run, RunState, Snapshot
@@ -143,6 +145,65 @@ def test_one_of_two_judges_is_heard(database: Database) -> None:
             assert endpoint.versions[0].state is EndpointState.FAILED
         assert endpoint.traffic == {1: 100}
         assert [change.action for change in page.items[-2:]] == ["canary", "published"]
+
+
+def test_an_endpoint_is_put_to_sleep_once_and_not_while_anything_is_on_its_way(
+    database: Database,
+) -> None:
+    records = SqlEndpointRecords(database)
+    sleep = partial(records.set_sleep, "ada", "sleeper")
+
+    def add(plan: CanaryPlan | None = None) -> Deployment:
+        return records.add_version(
+            "ada",
+            "sleeper",
+            EndpointVersion(
+                version=1,
+                model=PinnedModel(owner="ada", name="cnn", version=1),
+                state=EndpointState.STAGING,
+                created_at=NOW,
+                created_by="ada",
+                plan=plan,
+            ),
+            "cnn-1",
+            None,
+        )
+
+    def state() -> Sleep | None:
+        endpoint = records.get("ada", "sleeper")
+        assert endpoint is not None
+        return endpoint.sleep
+
+    def serve(added: Deployment) -> None:
+        for old, new in pairwise(
+            (EndpointState.STAGING, EndpointState.VERIFYING, EndpointState.CANARY)
+        ):
+            assert not sleep(None, Sleep.ASLEEP)
+            records.transition(added, old, new)
+        records.change("ada", "sleeper", lambda e: traffic.begin(e, added.version), by="ada")
+
+    first = add()
+    serve(first)
+    records.transition(first, EndpointState.CANARY, EndpointState.SERVING)
+    assert state() is None
+    assert sorted(map(bool, at_once(*[lambda: sleep(None, Sleep.ASLEEP)] * 2))) == [False, True]
+    assert state() is Sleep.ASLEEP
+    assert not sleep(Sleep.WAKING, None)
+    assert sleep(Sleep.ASLEEP, Sleep.WAKING)
+    assert sleep(Sleep.WAKING, None)
+    # Who publishes to it or changes its traffic wakes it; a canary that is not judged keeps it so.
+    assert sleep(None, Sleep.ASLEEP)
+    serve(add(CanaryPlan(percent=10)))
+    assert state() is Sleep.WAKING
+    assert sleep(Sleep.WAKING, None)
+    assert not sleep(None, Sleep.ASLEEP)
+    records.change("ada", "sleeper", lambda e: traffic.promote(e, "good"), by="ada")
+    assert sleep(None, Sleep.ASLEEP)
+    records.change("ada", "sleeper", lambda e: traffic.roll_back(e, "ada", "bad"), by="ada")
+    assert state() is Sleep.WAKING
+    records.retire("ada", "sleeper", "ada")
+    assert state() is None
+    assert not sleep(None, Sleep.ASLEEP)
 
 
 def test_a_run_that_holds_nul_does_not_keep_the_queue_from_being_read(database: Database) -> None:

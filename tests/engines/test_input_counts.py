@@ -184,12 +184,12 @@ def test_what_callers_send_is_compared(served: Served) -> None:
 
 
 def test_of_many_runs_some_are_counted(served: Served) -> None:
-    """However fast the machine is: the second instance has as many."""
+    """However fast the machine is. Two instances, and one caller: each run has one row."""
     began = time.monotonic()
-    served.send(HELD_OUT[:1], times=1500, threads=4)
+    served.send(HELD_OUT[:1], times=1500)
     most = 2 * 100 * (time.monotonic() - began + 1)
     time.sleep(5)
-    assert 200 <= served.rows(served.first) <= min(1500, most)
+    assert 100 <= served.rows(served.first) <= min(1500, most)
 
 
 def test_a_shadow_s_copies_are_counted_as_its_own(served: Served) -> None:

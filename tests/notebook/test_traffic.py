@@ -16,8 +16,9 @@ from notebook_shell import Notebook
 
 import aiaas_magics
 from aiaas_hub.domain.ports import ConvertedModel
-from aiaas_hub.schemas.endpoints import CanaryPlan, ModelFigures, Sample
+from aiaas_hub.schemas.endpoints import CanaryPlan, ModelFigures, Sample, Sleep
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.commands.command import duration
 from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan, follow, publish
 from aiaas_magics.version_comparison import VersionComparison, _binned
@@ -242,6 +243,25 @@ def test_a_models_card_and_its_aliases(working: World, notebook: Notebook) -> No
     assert notebook.run("%aiaas model cnn@champion --no-alias champion").aliases == []
     assert "is called champion" in notebook.refuses("%aiaas model cnn@champion")
     assert "cannot be an alias" in notebook.refuses("%aiaas model cnn --alias 7")
+
+
+def test_an_endpoint_that_nobody_calls_sleeps(working: World, notebook: Notebook) -> None:
+    working.model()
+    endpoint = notebook.run("%aiaas publish digits --model cnn --idle 30m")
+    assert endpoint.refresh().versions[0].options.idle_seconds == 1800
+    assert "unloaded after 30 min without a call" in repr(endpoint)
+    records = working.services.endpoint_records
+    assert records.set_sleep("alice", "digits", None, Sleep.ASLEEP)
+    assert "no: asleep, until somebody calls" in str(endpoint._repr_mimebundle_()["text/plain"])
+    assert "version 1: 100 %; asleep" in repr(notebook.run("%aiaas endpoints"))
+    assert endpoint.state == "serving"
+    assert "'soon' is not a time such as 90s" in notebook.refuses(
+        "%aiaas publish digits --model cnn --idle soon"
+    )
+    assert "greater than or equal to 1" in notebook.refuses(
+        "%aiaas publish digits --model cnn --idle 0"
+    )
+    assert [duration(text) for text in ("90", "1.5m", "8h", "7d")] == [90, 90, 28_800, 604_800]
 
 
 def test_statistics_are_a_table_and_curves(working: World, notebook: Notebook) -> None:

@@ -15,7 +15,7 @@ import jwt
 import pytest
 
 from aiaas_hub.domain.ports import Route, RouteTarget, VersionTraffic
-from aiaas_hub.gateway import statistics
+from aiaas_hub.gateway import guards, statistics
 from aiaas_hub.gateway.bootstrap import (
     MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
@@ -31,6 +31,7 @@ from aiaas_hub.gateway.clusters import (
 )
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
+from aiaas_hub.gateway.names import RBAC
 from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
 
@@ -368,6 +369,42 @@ def test_a_sticky_endpoint_has_a_list_for_each_version_and_a_hash_that_chooses()
     assert _lists([whole])["/ann/digits/"][0]["match"]["headers"]
 
 
+def test_the_callers_of_an_endpoint_that_sleeps_go_to_who_wakes_it() -> None:
+    targets = [RouteTarget("d", 1, 70), RouteTarget("d", 2, 30)]
+    route = Route("ann", "digits", targets, "ann/digits", revoked=("k1",), sticky=True, asleep=True)
+    awake = Route("ann", "other", [RouteTarget("o", 1, 100)], "ann/other")
+    lists = _lists([route, awake])
+    server, *entries, nothing = lists["/ann/digits/"]
+    # It is Triton's, which lives whatever it has loaded.
+    assert server["match"]["safe_regex"]["regex"] == "/ann/digits(/v2(?:/health/live)?)"
+    assert server["route"]["cluster"].startswith("triton-")
+    assert [
+        (
+            entry["match"]["safe_regex"]["regex"],
+            entry["match"]["headers"][0]["string_match"]["exact"],
+            entry["typed_per_filter_config"],
+        )
+        for entry in entries
+    ] == [
+        ("/ann/digits/v[12]/.+", "POST", {RBAC: guards.admit(route, inference=True)}),
+        ("/ann/digits/v[12]/.+", "GET", {RBAC: guards.admit(route)}),
+    ]
+    for entry in entries:
+        assert entry["route"] == {
+            "cluster": "waker",
+            "timeout": "120s",
+            "internal_redirect_policy": {
+                "max_internal_redirects": 1,
+                "redirect_response_codes": [307],
+            },
+            "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
+        }
+        # It is checked again, with the key that it came with; see `waking` about headers.
+        assert not {"request_headers_to_remove", "request_headers_to_add"} & entry.keys()
+    assert nothing["direct_response"] == {"status": 404}
+    assert lists["/ann/other/"] == _lists([awake])["/ann/other/"]
+
+
 def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
     routes = [
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
@@ -550,7 +587,7 @@ def test_the_bootstrap_holds_the_guards() -> None:
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "require_expiration": True,
         "clock_skew_seconds": 5,
-        "forward": False,
+        "forward": True,
         "payload_in_metadata": "claims",
         "jwt_cache_config": {"jwt_cache_size": 1000},
     }

@@ -260,6 +260,7 @@ def test_only_numbers_that_a_path_knows_are_passed_on(
         ("endpoints?limit=50", "endpoints?limit=50"),
         ("endpoints/eve/flowers", "endpoints/eve/flowers"),
         ("endpoints/eve/flowers/statistics", "endpoints/eve/flowers/statistics"),
+        ("endpoints/eve/flowers/drift?all=1", "endpoints/eve/flowers/drift"),
         ("endpoints/eve/flowers/lineage?version=2", "endpoints/eve/flowers/lineage?version=2"),
         ("endpoints/eve/flowers/keys?limit=50&all=1", "endpoints/eve/flowers/keys?limit=50"),
     ],

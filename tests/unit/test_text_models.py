@@ -22,6 +22,7 @@ from aiaas_hub.adapters import triton_local
 from aiaas_hub.domain import parity
 from aiaas_hub.domain.endpoints import serving_name
 from aiaas_hub.schemas import strings
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
 from aiaas_magics.runtime.exported import ExportedModel
@@ -204,6 +205,9 @@ def test_models_without_texts_are_served_under_the_names_that_they_had() -> None
         outputs=[TensorSpec(name="y", dtype="float32", shape=[])],
     )
     assert serving_name("ann", "digits", numbers) == "digits-49915e0dde5a61dca1a3e3d369ab"
+    # How long it may be idle is nothing that its configuration says.
+    idle = ServingOptions(idle_seconds=60, warm_up=True)
+    assert serving_name("ann", "digits", numbers, idle) == serving_name("ann", "digits", numbers)
 
 
 def test_an_onnx_model_may_have_strings_itself(tmp_path: Path) -> None:

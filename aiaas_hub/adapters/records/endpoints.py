@@ -30,6 +30,7 @@ from aiaas_hub.schemas.endpoints import (
     EndpointVersion,
     Parity,
     ServingOptions,
+    Sleep,
 )
 from aiaas_hub.schemas.errors import Conflict, NotFound
 from aiaas_hub.schemas.models import PinnedModel
@@ -93,6 +94,7 @@ class SqlEndpointRecords:
                     f"Version {versions[0].version} of {name} is still being published.",
                     remedy=f"Watch it with %aiaas endpoint {name} and try again when it serves.",
                 )
+            _rouse(row)
             row.latest_version += 1
             row.updated_at = now
             added = EndpointVersionRow(
@@ -180,6 +182,7 @@ class SqlEndpointRecords:
             if shift.sticky is not None:
                 row.sticky = shift.sticky
             row.updated_at = now
+            _rouse(row)
             for number, (state, error) in shift.states.items():
                 version = session.get_one(EndpointVersionRow, (row.id, number))
                 check_endpoint_transition(EndpointState(version.state), state)
@@ -240,7 +243,7 @@ class SqlEndpointRecords:
                         why="",
                     )
                 )
-            row.traffic, row.former = {}, {}
+            row.traffic, row.former, row.sleep = {}, {}, None
             row.updated_at = now
             for version in _versions(session, row):
                 if version.state not in (EndpointState.FAILED, EndpointState.RETIRED):
@@ -259,6 +262,16 @@ class SqlEndpointRecords:
                 for row in session.scalars(select(EndpointRow).order_by(EndpointRow.id))
                 if row.traffic
             ]
+
+    def set_sleep(self, owner: str, name: str, expected: Sleep | None, new: Sleep | None) -> bool:
+        with self._database.transaction() as session:
+            row = required(session, owner, name)
+            if row.sleep != expected or not row.traffic:
+                return False
+            if new is Sleep.ASLEEP and _versions(session, row)[0].state in _UNSETTLED:
+                return False
+            row.sleep = None if new is None else new.value
+            return True
 
     def count_serving(self, owner: str) -> int:
         query = (
@@ -284,6 +297,12 @@ def required(session: Session, owner: str, name: str) -> EndpointRow:
     if row is None:
         raise NotFound(f"There is no endpoint {name}.", remedy="See %aiaas endpoints.")
     return row
+
+
+def _rouse(row: EndpointRow) -> None:
+    """Whoever changes an endpoint wants it to serve."""
+    if row.sleep is not None:
+        row.sleep = Sleep.WAKING.value
 
 
 def _versions(session: Session, row: EndpointRow) -> Sequence[EndpointVersionRow]:
@@ -359,6 +378,7 @@ def _endpoint(session: Session, row: EndpointRow) -> Endpoint:
         traffic=_read(row.traffic),
         former=_read(row.former),
         sticky=row.sticky,
+        sleep=None if row.sleep is None else Sleep(row.sleep),
         versions=versions,
         url="",
         created_at=row.created_at,

@@ -344,6 +344,8 @@ class EndpointRow(Base):
     """The traffic that a rollback leads back to."""
     sticky: Mapped[bool]
     """Whether the same caller always comes to the same version."""
+    sleep: Mapped[str | None] = mapped_column(String(16))
+    """Desired: asleep, waking, or null where its versions are to be loaded."""
 
 
 class EndpointVersionRow(Base):
