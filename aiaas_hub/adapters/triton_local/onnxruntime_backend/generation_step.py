@@ -1,7 +1,7 @@
 """What comes before and after a language model that goes on with a text, one token at a time.
 
 It is declared in the metadata of the ONNX file, so that a version is one file and nothing in it
-runs: `aiaas.tokenizer` is a `tokenizer.json` of Hugging Face's tokenizers, and `aiaas.step` is JSON:
+runs: `aiaas.tokenizer` is a `tokenizer.json` of Hugging Face's tokenizers, `aiaas.step` is JSON:
 
     {"input": "prompt",                        the tensor that holds the texts
      "generation": {
@@ -204,7 +204,10 @@ def choose(logits: Any, temperature: float, top_p: float, random: Any) -> int:
     if top_p < 1:
         order = np.argsort(-chances, kind="stable")
         before = np.cumsum(chances[order]) - chances[order]
-        chances[order[before >= top_p]] = 0
+        beyond = before >= top_p
+        # One of them there is always.
+        beyond[0] = False
+        chances[order[beyond]] = 0
         chances /= chances.sum()
     return int(random.choice(len(chances), p=chances))
 
