@@ -26,8 +26,8 @@ from aiaas_hub.gateway.clusters import (
     cluster_configuration,
     cluster_name,
     mirror_name,
-    translator_name,
     shadow_name,
+    translator_name,
 )
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from aiaas_hub.schemas.errors import InvalidInput
 
@@ -58,10 +58,15 @@ class _Request(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=_MAX_TOKENS)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: list[Stop] = Field(default=[], max_length=16)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
     stream: bool | None = False
     stream_options: _StreamOptions | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else ([] if given is None else given)
 
     @property
     def wants_usage(self) -> bool:
@@ -70,23 +75,26 @@ class _Request(BaseModel):
 
     def sampling(self, seconds: float) -> dict[str, Any]:
         """As the backend's `generating` has it."""
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return {
             "max_tokens": self.max_tokens,
             "temperature": 1.0 if self.temperature is None else self.temperature,
             "top_p": 1.0 if self.top_p is None else self.top_p,
-            "stop": stop or [],
+            "stop": self.stop,
             "seed": None if self.seed is None else self.seed % 2**64,
             "seconds": seconds,
         }
 
 
 class Completion(_Request):
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=1)]
+    prompt: str
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _one_prompt(cls, given: Any) -> Any:
+        return given[0] if isinstance(given, list) and len(given) == 1 else given
 
     def question(self, seconds: float) -> dict[str, Any]:
-        prompt = self.prompt if isinstance(self.prompt, str) else self.prompt[0]
-        asked = {"prompt": prompt, **self.sampling(seconds)}
+        asked = {"prompt": self.prompt, **self.sampling(seconds)}
         return asked | {"max_tokens": self.max_tokens or DEFAULT_TOKENS}
 
 
@@ -97,13 +105,15 @@ class _Part(BaseModel):
 
 class _Message(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[_Part]
+    content: list[_Part]
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _parts(cls, given: Any) -> Any:
+        return [{"type": "text", "text": given}] if isinstance(given, str) else given
 
     def plain(self) -> dict[str, str]:
-        content = self.content
-        if not isinstance(content, str):
-            content = "".join(part.text for part in content)
-        return {"role": self.role, "content": content}
+        return {"role": self.role, "content": "".join(part.text for part in self.content)}
 
 
 class Chat(_Request):
@@ -140,7 +150,7 @@ def read(kind: type[Asked], body: bytes) -> Asked:
         json.dumps(made.question(1.0), ensure_ascii=False).encode()
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("list["))
+        place = ".".join(str(part) for part in first["loc"])
         raise InvalidInput(f"'{place}': {first['msg']}.", remedy="") from error
     except UnicodeEncodeError as error:
         raise InvalidInput("The text is not valid Unicode.", remedy="") from error

@@ -130,7 +130,11 @@ class TritonClient:
         self, model: str, version: int, inputs: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
         """The same of a model whose requests are answered in pieces: the first of them, which held-
-        out rows have no other after. Such models answer to nothing else."""
+        out rows have no other after. Such models answer to nothing else.
+
+        Errors of a stream are texts without a status. The header `triton_grpc_error` would give
+        them one, and Triton 2.51 crashes where the error is not the very last of a request.
+        """
         pieces: queue.SimpleQueue[tuple[Any, InferenceServerException | None]] = queue.SimpleQueue()
         # A client has one stream.
         client = triton.InferenceServerClient(self._target, channel_args=_CHANNEL)

@@ -29,6 +29,7 @@ import triton_python_backend_utils as pb_utils
 from steps import step_of
 from text_step import decoded
 
+_LAST = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _TAKEN = ctypes.c_char_p(b"used_dltensor")
 _set_capsule_name = ctypes.pythonapi.PyCapsule_SetName
 _set_capsule_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -169,28 +170,25 @@ class _Sender:
         """Whether the caller still waits. One that does not is not told anything more."""
         with self._lock:
             if not self._has_ended and self._sender.is_cancelled():
-                self._end()
+                self._has_ended = True
+                self._sender.send(flags=_LAST)
             return not self._has_ended
 
     def send(self, outputs: dict[str, Any], *, last: bool) -> None:
         tensors = [_tensor(name, array) for name, array in outputs.items()]
-        with self._lock:
-            if not self._has_ended:
-                self._sender.send(pb_utils.InferenceResponse(output_tensors=tensors))
-                if last:
-                    self._end()
+        self._send(pb_utils.InferenceResponse(output_tensors=tensors), last=last)
 
     def fail(self, error: Exception) -> None:
         code = "INVALID_ARG" if isinstance(error, ValueError) else getattr(error, "code", None)
+        codes = [] if code is None else [getattr(pb_utils.TritonError, code)]
+        self._send(_failed(error, *codes), last=True)
+
+    def _send(self, response: Any, *, last: bool) -> None:
         with self._lock:
             if not self._has_ended:
-                codes = [] if code is None else [getattr(pb_utils.TritonError, code)]
-                self._sender.send(_failed(error, *codes))
-                self._end()
-
-    def _end(self) -> None:
-        self._has_ended = True
-        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+                self._has_ended = last
+                # With the last answer, not after it: Triton may have let go of the request then.
+                self._sender.send(response, flags=_LAST if last else 0)
 
 
 class _Bridge:
