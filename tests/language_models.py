@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-EOS = 256
+BOS, EOS = 256, 257
 CYCLE = "é→🙂ab"
 """In UTF-8 no byte comes twice, so that each says which one is next."""
 TEMPLATE = (
@@ -61,7 +61,7 @@ def random_model(kind: str, context: int = 128) -> Any:
                 n_embd=32,
                 n_layer=2,
                 n_head=4,
-                bos_token_id=257,
+                bos_token_id=BOS,
                 eos_token_id=EOS,
             )
         )
@@ -79,7 +79,7 @@ def random_model(kind: str, context: int = 128) -> Any:
                 num_attention_heads=4,
                 num_key_value_heads=2,
                 max_position_embeddings=context,
-                bos_token_id=257,
+                bos_token_id=BOS,
                 eos_token_id=EOS,
             )
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import openai
 import psutil
 import pytest
 from gateway_world import OWNER, World
+from programs import run
 from safetensors.numpy import load_file
 
 from aiaas_hub.domain import parity
@@ -26,6 +28,7 @@ from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_magics.runtime.exported import ExportedModel
 from aiaas_magics.runtime.sources import export
+from aiaas_magics.snippets import LANGUAGES, snippet
 
 pytestmark = pytest.mark.engines
 
@@ -402,6 +405,16 @@ def test_versions_share_and_a_shadow_gets_copies(chat: World) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert chat.envoy.traffic()[MODEL, 1].requests > 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_snippet_asks_for_a_text(
+    chat: World, exported: Mapping[int, ExportedModel], tmp_path: Path, language: str
+) -> None:
+    text = snippet(language, address(chat), "chat", exported[1].signature)
+    ran = run(language, text, tmp_path, key(chat))
+    assert "version 1" in ran or "x-aiaas-model-version: 1" in ran
+    assert ran.count("→") > 2 or ran.count("\\u2192") > 2
 
 
 def test_a_model_whose_process_dies(chat: World) -> None:

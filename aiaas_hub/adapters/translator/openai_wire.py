@@ -191,7 +191,8 @@ class Answer:
     def pieces(self, piece: Mapping[str, Any]) -> list[dict[str, Any]]:
         reason = piece.get("finish_reason")
         if not self._is_chat:
-            return [self._chunk({"text": piece["text"]}, reason)]
+            is_silent = not piece["text"] and reason is None
+            return [] if is_silent else [self._chunk({"text": piece["text"]}, reason)]
         told = [self._chunk({"delta": {"content": piece["text"]}}, None)] if piece["text"] else []
         return told + ([] if reason is None else [self._chunk({"delta": {}}, reason)])
 

@@ -13,9 +13,13 @@ from tritonclient import http as triton
 from aiaas_hub.adapters.translator.tf_serving import Question, TensorInfo
 from aiaas_hub.adapters.triton_local.client import sanitised
 from aiaas_hub.adapters.triton_local.repository import EVENT, REQUEST
+from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 _LENGTH = "inference-header-content-length"
 _DATA = b"data: "
+_TALKING = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5, sock_read=20)
+"""A model that works on a text says so every five seconds."""
+_STOPPED = "The model stopped in the middle of its answer. Send the request again."
 
 
 class Refused(Exception):
@@ -84,21 +88,25 @@ class Triton:
         Raises `Refused` where it does not begin or breaks off.
         """
         body = {REQUEST: json.dumps(question)}
-        async with self._session.post(f"{path}/generate_stream", json=body) as answer:
-            async for line in answer.content:
-                if not line.startswith(_DATA):
-                    continue
-                told = json.loads(line.removeprefix(_DATA))
-                if "error" in told:
-                    # In the middle of an answer its status is 200.
-                    status = 503 if answer.status == web.HTTPOk.status_code else answer.status
-                    raise Refused(status, sanitised(told["error"]))
-                piece = json.loads(told[EVENT])
-                yield piece
-                if "finish_reason" in piece:
-                    return
-            await _check(answer)
-        raise Refused(503, "The model stopped in the middle of its answer. Send the request again.")
+        url, stopped = f"{path}/generate_stream", Refused(503, _STOPPED)
+        try:
+            async with self._session.post(url, json=body, timeout=_TALKING) as answer:
+                async for line in answer.content:
+                    if not line.startswith(_DATA):
+                        continue
+                    told = json.loads(line.removeprefix(_DATA))
+                    if "error" in told:
+                        # In the middle of an answer its status is 200.
+                        status = 503 if answer.status == web.HTTPOk.status_code else answer.status
+                        raise Refused(status, sanitised(told["error"]))
+                    piece = json.loads(told[EVENT])
+                    yield piece
+                    if "finish_reason" in piece:
+                        return
+                await _check(answer)
+        except aiohttp.SocketTimeoutError:
+            raise stopped from None
+        raise stopped
 
 
 async def _check(answer: aiohttp.ClientResponse) -> None:

@@ -8,7 +8,7 @@ JSON, and in each answer too:
      "max_tokens": 16 or null, "temperature": 1.0, "top_p": 1.0, "stop": ["…"],
      "seed": 7 or null, "seconds": 60.0}
 
-    {"text": "…"}                                                      a piece, and at the end
+    {"text": "…"}                                      a piece; "" every few seconds, and at the end
     {"text": "…", "finish_reason": "stop" or "length", "prompt_tokens": 5, "completion_tokens": 16}
 
 A request with a tensor of prompts instead is one of the platform's own, of held-out rows: it is
@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from generation_step import COMPLETION, Detokenizer, GenerationStep, Stops, choose
@@ -30,6 +30,8 @@ from generation_step import COMPLETION, Detokenizer, GenerationStep, Stops, choo
 MAX_ACTIVE = 8
 """Texts that are gone on with in turn: each has a cache. Others wait until one of them ends."""
 MAX_WAITING = 256
+REASSURE_SECONDS = 5
+"""Of silence less than four times as long nobody need think that it is for ever."""
 REQUEST, EVENT = "request", "event"
 
 
@@ -103,6 +105,10 @@ class Text:
             self._told({"text": text})
         return True
 
+    def reassure(self) -> None:
+        """From another thread: it is on its way."""
+        self._told({"text": ""})
+
     def _end(self, reason: str, rest: str, before: str = "") -> bool:
         text, stopped = self._stops.add(rest)
         if not stopped:
@@ -122,14 +128,23 @@ class Text:
 
 
 class Line:
-    """Whose turn it is: one thread that advances each of the active texts by one run in turn."""
+    """Whose turn it is: one thread that advances each of the active texts by one run in turn.
+
+    A second one lets who waits know that there is still somebody who works: of a process that has
+    died Triton tells those nothing whose answer had begun.
+    """
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Text, Callable[[], bool], Callable[[Exception], None]]] = deque()
+        self._waiting: deque[_Place] = deque()
+        self._active: deque[_Place] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="generating", daemon=True)
-        self._thread.start()
+        self._is_closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, name=work.__name__, daemon=True)
+            for work in (self._generate, self._reassure)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def add(
         self, text: Text, is_wanted: Callable[[], bool], failed: Callable[[Exception], None]
@@ -138,34 +153,52 @@ class Line:
         with self._changed:
             if len(self._waiting) >= MAX_WAITING:
                 raise Busy("too many texts wait for this model: try again in a moment")
-            self._waiting.append((text, is_wanted, failed))
+            self._waiting.append(_Place(text, is_wanted, failed))
             self._changed.notify()
 
     def close(self) -> None:
         with self._changed:
-            self._is_closed = True
+            self._is_closed.set()
             self._changed.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _work(self) -> None:
-        active: deque[tuple[Text, Callable[[], bool], Callable[[Exception], None]]] = deque()
-        while True:
-            with self._changed:
-                while not active and not self._waiting and not self._is_closed:
-                    self._changed.wait()
-                if self._is_closed:
-                    return
-                while self._waiting and len(active) < MAX_ACTIVE:
-                    active.append(self._waiting.popleft())
-            text, is_wanted, failed = one = active.popleft()
+    def _generate(self) -> None:
+        while (place := self._next()) is not None:
             try:
-                if is_wanted() and text.advance():
-                    active.append(one)
-                    continue
+                goes_on = place.is_wanted() and place.text.advance()
             except Exception as error:  # one text's failure is no other's
-                failed(error)
-            # Its cache is freed before the next one's is made.
-            del text, is_wanted, failed, one
+                goes_on = False
+                place.failed(error)
+            with self._changed:
+                # Its cache is freed before the next one's is made.
+                self._active.popleft()
+                if goes_on:
+                    self._active.append(place)
+            del place
+
+    def _next(self) -> _Place | None:
+        with self._changed:
+            while not self._active and not self._waiting and not self._is_closed.is_set():
+                self._changed.wait()
+            if self._is_closed.is_set():
+                return None
+            while self._waiting and len(self._active) < MAX_ACTIVE:
+                self._active.append(self._waiting.popleft())
+            return self._active[0]
+
+    def _reassure(self) -> None:
+        while not self._is_closed.wait(REASSURE_SECONDS):
+            with self._changed:
+                places = [*self._active, *self._waiting]
+            for place in places:
+                place.text.reassure()
+
+
+class _Place(NamedTuple):
+    text: Text
+    is_wanted: Callable[[], bool]
+    failed: Callable[[Exception], None]
 
 
 def asked(step: GenerationStep, request: Mapping[str, Any], told: Any) -> Text:
