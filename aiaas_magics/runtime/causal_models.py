@@ -230,7 +230,9 @@ def _export(module: Any, onnx_path: Path) -> Cache:
     import torch
 
     layers = getattr(module(torch.tensor([[0, 1]]), use_cache=True).past_key_values, "layers", None)
-    shapes = [getattr(getattr(layer, "keys", None), "shape", ()) for layer in layers or [None]]
+    shapes: list[Sequence[int]] = [
+        tuple(getattr(getattr(layer, "keys", None), "shape", ())) for layer in layers or [None]
+    ]
     if any(len(shape) != 4 for shape in shapes):
         raise InvalidInput(
             f"A {type(module).__name__} keeps another cache than keys and values.",

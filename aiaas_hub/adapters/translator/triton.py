@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -82,7 +82,7 @@ class Triton:
 
     async def generate(
         self, path: str, question: Mapping[str, Any]
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Pieces of the text, as the backend's `generating` has them; closing it ends the text.
 
         Raises `Refused` where it does not begin or breaks off.

@@ -101,7 +101,7 @@ class GenerationStep:
     def cache_bytes(self) -> int:
         """Of one text, when it fills the context."""
         widths = (value.shape()[1] * value.shape()[3] for value in self._empty.values())
-        return 4 * self.context * sum(widths)
+        return 4 * self.context * int(sum(widths))
 
     def tokens_of_prompt(self, prompt: str) -> list[int]:
         """Raises `ValueError` for a prompt that leaves no room for a completion, or is empty."""
