@@ -116,7 +116,8 @@ class Endpoint(GeneratesText, Rich):
 
         `x` is an array, tensor or DataFrame with the batch first, or `{input: array}`; it is
         cast to the signature's dtypes. Where the model takes text, it is a text or a list of them;
-        where it takes images, a path, a file's bytes, an image of Pillow, or a list of them.
+        where it takes images, a path, a file's bytes, an image of Pillow, or a list of them. What
+        generates text is asked with `generate`.
         `version`: this one, whatever the traffic is. Raises `InvalidInput` if it does not fit.
         """
         if version is not None:
