@@ -341,11 +341,29 @@ def test_two_callers_are_served_at_once(chat: World) -> None:
         answer = client.completions.create(model="m", prompt="é", max_tokens=16, temperature=0)
         assert answer.choices[0].finish_reason == "length"
         assert not ended.is_set()
-        # Nor does the platform's own look at the model.
-        chat.triton.infer(MODEL, 1, {"prompt": np.array([["é"]], object)})
-        assert not ended.is_set()
     thread.join(60)
     assert ended.is_set()
+
+
+def test_the_platform_s_own_look_at_a_model_does_not_wait_for_callers(chat: World) -> None:
+    """However many there are: it would be taken for dead, and started anew."""
+    ended: list[float] = []
+
+    def long() -> None:
+        with chosen(chat, 1) as client:
+            client.completions.create(model="m", prompt="é", max_tokens=ENDLESS, temperature=0)
+        ended.append(time.monotonic())
+
+    threads = [threading.Thread(target=long) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    chat.triton.infer(MODEL, 1, {"prompt": np.array([["é"]], object)})
+    answered = time.monotonic()
+    for thread in threads:
+        thread.join(120)
+    assert len(ended) == 12
+    assert answered < min(ended)
 
 
 def test_who_goes_away_is_not_gone_on_with(chat: World) -> None:

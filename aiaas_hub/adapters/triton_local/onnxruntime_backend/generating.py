@@ -137,6 +137,7 @@ class Line:
     def __init__(self) -> None:
         self._waiting: deque[_Place] = deque()
         self._active: deque[_Place] = deque()
+        self._first: deque[_Place] = deque()
         self._changed = threading.Condition()
         self._is_closed = threading.Event()
         self._threads = [
@@ -147,13 +148,19 @@ class Line:
             thread.start()
 
     def add(
-        self, text: Text, is_wanted: Callable[[], bool], failed: Callable[[Exception], None]
+        self,
+        text: Text,
+        is_wanted: Callable[[], bool],
+        failed: Callable[[Exception], None],
+        *,
+        first: bool = False,
     ) -> None:
-        """`is_wanted` is asked before each run; a text that is not is given up. Raises `Busy`."""
+        """`is_wanted` is asked before each run; a text that is not is given up. `first`: it waits
+        for nobody. Raises `Busy`."""
         with self._changed:
-            if len(self._waiting) >= MAX_WAITING:
+            if not first and len(self._waiting) >= MAX_WAITING:
                 raise Busy("too many texts wait for this model: try again in a moment")
-            self._waiting.append(_Place(text, is_wanted, failed))
+            (self._first if first else self._waiting).append(_Place(text, is_wanted, failed))
             self._changed.notify()
 
     def close(self) -> None:
@@ -164,7 +171,8 @@ class Line:
             thread.join()
 
     def _generate(self) -> None:
-        while (place := self._next()) is not None:
+        while (turns := self._next()) is not None:
+            place = turns[0]
             try:
                 goes_on = place.is_wanted() and place.text.advance()
             except Exception as error:  # one text's failure is no other's
@@ -172,25 +180,26 @@ class Line:
                 place.failed(error)
             with self._changed:
                 # Its cache is freed before the next one's is made.
-                self._active.popleft()
+                turns.popleft()
                 if goes_on:
-                    self._active.append(place)
+                    turns.append(place)
             del place
 
-    def _next(self) -> _Place | None:
+    def _next(self) -> deque[_Place] | None:
+        """Those whose first has its turn now."""
         with self._changed:
-            while not self._active and not self._waiting and not self._is_closed.is_set():
+            while not (self._first or self._active or self._waiting or self._is_closed.is_set()):
                 self._changed.wait()
             if self._is_closed.is_set():
                 return None
             while self._waiting and len(self._active) < MAX_ACTIVE:
                 self._active.append(self._waiting.popleft())
-            return self._active[0]
+            return self._first or self._active
 
     def _reassure(self) -> None:
         while not self._is_closed.wait(REASSURE_SECONDS):
             with self._changed:
-                places = [*self._active, *self._waiting]
+                places = [*self._first, *self._active, *self._waiting]
             for place in places:
                 place.text.reassure()
 
@@ -282,8 +291,10 @@ class Generation:
         if prompts is None:
             raise ValueError(f"there is neither {self._step.input} nor {REQUEST}")
         rows = HeldOut(self._step, prompts, lambda outputs: sender.send(outputs, last=True))
+        # The platform asks whether the model is alive, and starts it anew where it hears nothing:
+        # that callers wait for each other's texts must not look like that.
         for text in rows.texts:
-            self._line.add(text, sender.is_wanted, sender.fail)
+            self._line.add(text, sender.is_wanted, sender.fail, first=True)
 
     def close(self) -> None:
         self._line.close()
