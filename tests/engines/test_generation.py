@@ -392,6 +392,27 @@ def test_who_goes_away_is_not_gone_on_with(chat: World) -> None:
         assert answer.choices[0].text == "→"
 
 
+def test_a_version_that_goes_ends_its_texts_first(
+    chat: World, exported: Mapping[int, ExportedModel]
+) -> None:
+    for change in ("narrowed", "healed"):
+        with (
+            chosen(chat, 1) as client,
+            client.completions.create(
+                model="m", prompt="é", max_tokens=ENDLESS, temperature=0, stream=True
+            ) as stream,
+        ):
+            next(stream)
+            if change == "narrowed":
+                chat.triton.set_versions(MODEL, exported[1].signature, [2, 3], OPTIONS)
+            else:
+                chat.triton.heal(MODEL)
+            reasons = [chunk.choices[0].finish_reason for chunk in stream]
+        assert reasons[-1] == "length"
+        assert len(reasons) > 100
+        chat.triton.set_versions(MODEL, exported[1].signature, [1, 2, 3], OPTIONS)
+
+
 def test_a_text_ends_before_its_endpoint_s_time(chat: World) -> None:
     chat.envoy.apply([route((1, 100), timeout=1.0)])
     with openai.OpenAI(base_url=f"{address(chat)}/v1", api_key=key(chat), max_retries=0) as client:
