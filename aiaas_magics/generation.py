@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unauthenticated, Unavailable
@@ -48,7 +48,7 @@ class GeneratesText:
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         version: int | None = None,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """The same in pieces, as they come; see `generate`. Who stops taking them stops the
         model."""
         asked = {
@@ -83,7 +83,7 @@ def _asked(prompt: Prompt) -> dict[str, Any]:
 
 def _pieces(
     caller: Caller, endpoint: Endpoint, asked: Mapping[str, Any], version: int | None
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """What has begun is not asked for again."""
     import httpx
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,8 +25,10 @@ from safetensors.numpy import load_file
 from aiaas_hub.domain import parity
 from aiaas_hub.domain.endpoints import PROMPT_BATCH
 from aiaas_hub.domain.ports import Route, RouteTarget
-from aiaas_hub.schemas.endpoints import ServingOptions
-from aiaas_hub.schemas.errors import AiaasError
+from aiaas_hub.schemas.endpoints import Endpoint, EndpointToken, ServingOptions
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
+from aiaas_magics.generation import GeneratesText
+from aiaas_magics.inference import Caller
 from aiaas_magics.runtime.exported import ExportedModel
 from aiaas_magics.runtime.sources import export
 from aiaas_magics.snippets import LANGUAGES, snippet
@@ -208,6 +211,43 @@ def test_lots_are_drawn_alike_from_a_seed(chat: World) -> None:
         assert said(seed=5) == said(seed=5)
         assert said(seed=5) != said(seed=6)
         assert said(seed=-1) == said(seed=-1)
+
+
+class Asked(GeneratesText):
+    """The part of a notebook's endpoint that generates, with keys of the world's."""
+
+    def __init__(self, world: World) -> None:
+        token = EndpointToken(
+            token=key(world, "versions"), expires_at=datetime.now(UTC) + timedelta(minutes=10)
+        )
+        client: Any = SimpleNamespace(
+            user="ann", endpoints=SimpleNamespace(token=lambda owner, name: token)
+        )
+        self.caller = Caller(client, OWNER, "chat")
+        self._record: Any = SimpleNamespace(name="chat", url=address(world), sticky=False)
+
+    def _calls(self) -> Caller:
+        return self.caller
+
+    def _now(self) -> Endpoint:
+        endpoint: Endpoint = self._record
+        return endpoint
+
+
+def test_a_notebook_asks_through_the_gateway(chat: World) -> None:
+    endpoint = Asked(chat)
+    assert endpoint.generate("é", max_tokens=11, temperature=0) == "→🙂abé"
+    assert endpoint.caller.last_version == 1
+    assert endpoint.generate("é", max_tokens=300, temperature=0, version=2) == "→🙂ab"
+    assert endpoint.caller.last_version == 2
+    messages = [{"role": "user", "content": "é"}]
+    assert len(endpoint.generate(messages, max_tokens=40, temperature=0)) > 10
+    stream = endpoint.stream("é", max_tokens=ENDLESS, temperature=0)
+    assert [next(stream) for _ in range(4)] == ["→", "🙂", "a", "b"]
+    stream.close()
+    for prompt, says in (("", "the prompt is empty"), (messages, "has no chat template")):
+        with pytest.raises(InvalidInput, match=says):
+            endpoint.generate(prompt, version=2)
 
 
 def test_models_are_listed_by_the_endpoint_s_name(client: openai.OpenAI, loaded: World) -> None:
