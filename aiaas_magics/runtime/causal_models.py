@@ -116,7 +116,8 @@ def _context(model: Any, tokenizer: Any, max_length: int | None) -> int:
     windows = [getattr(config, "attention_chunk_size", None)]
     if getattr(config, "use_sliding_window", True):
         windows.append(getattr(config, "sliding_window", None))
-    said = [config.max_position_embeddings, tokenizer.model_max_length, *windows]
+    positions = getattr(config, "max_position_embeddings", None)
+    said = [positions, tokenizer.model_max_length, *windows]
     # Where a tokenizer knows of no limit, it says a number of thirty digits.
     most = min([_MAX_CONTEXT, *(int(one) for one in said if one and 0 < one <= 1 << 20)])
     if max_length is None:
@@ -229,7 +230,8 @@ def _export(module: Any, onnx_path: Path) -> Cache:
     """Names of the cache's tensors, before and after."""
     import torch
 
-    layers = getattr(module(torch.tensor([[0, 1]]), use_cache=True).past_key_values, "layers", None)
+    answer = module(torch.tensor([[0, 1]]), use_cache=True)
+    layers = getattr(getattr(answer, "past_key_values", None), "layers", None)
     shapes: list[Sequence[int]] = [
         tuple(getattr(getattr(layer, "keys", None), "shape", ())) for layer in layers or [None]
     ]

@@ -176,6 +176,14 @@ def test_a_model_that_looks_back_only_so_far_has_that_context(tmp_path: Path) ->
         export(model, PROMPTS, tokenizer=byte_tokenizer(), max_length=41, directory=tmp_path)
 
 
+def test_a_model_with_another_cache_is_refused(tmp_path: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    config = MambaConfig(vocab_size=258, hidden_size=8, num_hidden_layers=1, state_size=4)
+    with pytest.raises(InvalidInput, match="another cache than keys and values"):
+        export(MambaForCausalLM(config), PROMPTS, tokenizer=byte_tokenizer(), directory=tmp_path)
+
+
 def test_a_signature_of_a_prompt() -> None:
     string: dict[str, Any] = {"dtype": "string", "shape": [1]}
     prompt = TensorSpec(name="prompt", kind="prompt", **string)
@@ -271,6 +279,21 @@ def test_pieces_are_whole_characters_and_together_the_text(
         assert "".join(pieces) + detokenizer.end() == text
         if "\N{REPLACEMENT CHARACTER}" not in text:
             assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+def test_a_space_before_a_word_is_a_part_of_the_text(generating: ModuleType) -> None:
+    """Of the first token of a text such tokenizers leave it out, as Llama's does."""
+    from generation_step import Detokenizer
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    words = [f"▁w{number}" for number in range(40)]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "▁w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    detokenizer = Detokenizer(tokenizer, tokenizer.encode("w1 w2").ids)
+    pieces = [detokenizer.add(number) for number in range(3, 40)]
+    assert "".join(pieces) == "".join(f" w{number}" for number in range(3, 40))
+    assert pieces[0] == " w3"
 
 
 def test_what_becomes_no_character_comes_at_the_end(generating: ModuleType) -> None:
