@@ -361,7 +361,8 @@ def test_a_text_and_its_bounds(generating: ModuleType, cyclic: Path) -> None:
     }
     # Without a limit the context is one.
     assert made()["completion_tokens"] == 126
-    assert made(max_tokens=100, seconds=-1)["completion_tokens"] == 0
+    with pytest.raises(generating.Busy, match="no time for a first token"):
+        made(max_tokens=100, seconds=-1)
     assert made(max_tokens=30, stop=["bé"])["finish_reason"] == "stop"
     with pytest.raises(ValueError, match="ask for at most 126"):
         made(max_tokens=127)
@@ -392,10 +393,14 @@ def test_texts_take_turns(generating: ModuleType) -> None:
         def reassure(self) -> None:
             log.append(f"{self.name} waits")
 
+    def unheard(error: Exception) -> None:
+        failures.append(error)
+        raise ConnectionError
+
     failures: list[Exception] = []
     wanted: Callable[[], bool] = lambda: True  # noqa: E731
     line.add(Fake("long", 60), wanted, failures.append)
-    line.add(Fake("fails", 9), wanted, failures.append)
+    line.add(Fake("fails", 9), wanted, unheard)
     line.add(Fake("gone", 9), lambda: False, failures.append)
     line.add(Fake("short", 5), wanted, failures.append)
     assert done.wait(10)

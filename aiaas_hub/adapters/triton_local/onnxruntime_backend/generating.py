@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,8 @@ class Text:
     def advance(self) -> bool:
         """Whether there is more to come."""
         if self._ends_at is not None and time.monotonic() > self._ends_at:
+            if not self._made:
+                raise Busy("there was no time for a first token: try again in a moment")
             return self._end("length", self._detokenizer.end())
         logits, self._cache, self._unread = self._step.read(self._unread, self._cache)
         if self._unread:
@@ -177,7 +180,9 @@ class Line:
                 goes_on = place.is_wanted() and place.text.advance()
             except Exception as error:  # one text's failure is no other's
                 goes_on = False
-                place.failed(error)
+                # Who cannot be told either must not end the others' texts.
+                with suppress(Exception):
+                    place.failed(error)
             with self._changed:
                 # Its cache is freed before the next one's is made.
                 turns.popleft()
@@ -199,9 +204,10 @@ class Line:
     def _reassure(self) -> None:
         while not self._is_closed.wait(REASSURE_SECONDS):
             with self._changed:
-                places = [*self._first, *self._active, *self._waiting]
+                places = [*self._active, *self._waiting]
             for place in places:
-                place.text.reassure()
+                with suppress(Exception):
+                    place.text.reassure()
 
 
 class _Place(NamedTuple):
