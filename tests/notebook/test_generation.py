@@ -140,6 +140,7 @@ def test_a_language_model_is_published_and_goes_on(gateway: Gateway, notebook: N
         endpoint.predict("é")
     published = str(aiaas.models.list()[0])
     notebook.run(f"%aiaas publish chat --model {published} --canary 50")
+    endpoint.refresh()
     with pytest.raises(InvalidInput, match="generates text"):
         endpoint.compare(1, 2, ["é"])
     endpoint.promote()
