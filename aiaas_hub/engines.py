@@ -57,14 +57,14 @@ def _serving(
 
         return *serving_on_pods(home, keys, config), ()
     from aiaas_hub.adapters.envoy_local import EnvoyLocal
-    from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
+    from aiaas_hub.adapters.translator.engine import TranslatorLocal
     from aiaas_hub.adapters.triton_local import TritonLocal
 
     return (
         TritonLocal(home, supervisor),
         EnvoyLocal(home, supervisor, parallel=config.max_requests_per_user),
         # Before it is the gateway, where there is one.
-        [TfPredictLocal(home, supervisor)] if find_spec("envoy") else [],
+        [TranslatorLocal(home, supervisor)] if find_spec("envoy") else [],
     )
 
 

@@ -17,6 +17,7 @@ from aiaas_magics.canary import judgement_line, traffic_line
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich, Text
 from aiaas_magics.errors import invalid
+from aiaas_magics.generation import GeneratesText
 from aiaas_magics.keys import Key, key_list
 from aiaas_magics.model import tensors
 from aiaas_magics.served import conversion_line, options_line, parity_line
@@ -36,7 +37,7 @@ _FRESH_SECONDS = 0.5
 _WAIT_SECONDS = 1.0
 
 
-class Endpoint(Rich):
+class Endpoint(GeneratesText, Rich):
     """An address that answers with a model's outputs, whichever version serves it.
 
     Its attributes are those of now: they are asked for when they are read.
@@ -117,7 +118,8 @@ class Endpoint(Rich):
 
         `x` is an array, tensor or DataFrame with the batch first, or `{input: array}`; it is
         cast to the signature's dtypes. Where the model takes text, it is a text or a list of them;
-        where it takes images, a path, a file's bytes, an image of Pillow, or a list of them.
+        where it takes images, a path, a file's bytes, an image of Pillow, or a list of them. What
+        generates text is asked with `generate`.
         `version`: this one, whatever the traffic is. Raises `InvalidInput` if it does not fit.
         """
         if version is not None:

@@ -40,10 +40,12 @@ _MARGIN = timedelta(seconds=60)
 _TIMEOUT_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
 # A gateway or engine that restarts is back within seconds.
-_PAUSES = (0.2, 0.5, 1.0, 2.0)
+PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
-_VERSION_HEADER = "x-aiaas-version"
+VERSION_HEADER = "x-aiaas-model-version"
+"""Of an answer: which version gave it."""
+_CHOICE_HEADER = "x-aiaas-version"
 _STICKY_HEADER = "x-aiaas-sticky"
 
 
@@ -84,6 +86,12 @@ class Caller:
                 f"Endpoint {endpoint.name} is {endpoint.state} and answers nothing.",
                 remedy=f"Publish a model to it: '%aiaas publish {endpoint.name} --run ID'.",
             )
+        if signature.generates:
+            raise InvalidInput(
+                f"The model of {endpoint.name} generates text, and does not predict.",
+                remedy=f"Type aiaas.endpoints.get({endpoint.name!r}).generate('A prompt', "
+                "max_tokens=100), or stream() for its pieces.",
+            )
         inputs = to_tensors(signature, x)
         call = _Call(endpoint, signature, version)
         answers = [
@@ -102,15 +110,15 @@ class Caller:
         from tritonclient.utils import InferenceServerException
 
         renewed = False
-        pauses = iter(_PAUSES)
+        pauses = iter(PAUSES)
         while True:
             try:
                 return self._infer(call, inputs)
             except (InferenceServerException, OSError) as failure:
                 error = _as_error(call.endpoint, failure)
                 if isinstance(error, Unauthenticated) and not renewed:
-                    # Its clock and ours may differ, or the signing key was changed.
-                    renewed, self._token = True, None
+                    renewed = True
+                    self.renew()
                     continue
                 pause = next(pauses, None)
                 # What took too long once would take as long again.
@@ -136,12 +144,7 @@ class Caller:
             http.InferRequestedOutput(spec.name, binary_data=True)
             for spec in call.signature.outputs
         ]
-        headers = {"Authorization": f"Bearer {self._key()}"}
-        if call.version is not None:
-            headers[_VERSION_HEADER] = str(call.version)
-        if call.endpoint.sticky:
-            # The key is another one every few minutes.
-            headers[_STICKY_HEADER] = self._client.user
+        headers = self.headers(call.endpoint, call.version)
         answer = self._connection(call.endpoint.url).infer(
             call.endpoint.name, tensors, outputs=wanted, headers=headers
         )
@@ -150,6 +153,21 @@ class Caller:
         return {
             spec.name: _read(spec, answer.as_numpy(spec.name)) for spec in call.signature.outputs
         }
+
+    def headers(self, endpoint: Endpoint, version: int | None) -> dict[str, str]:
+        """Of a call: the key, the version that is to answer, and who calls."""
+        headers = {"Authorization": f"Bearer {self._key()}"}
+        if version is not None:
+            headers[_CHOICE_HEADER] = str(version)
+        if endpoint.sticky:
+            # The key is another one every few minutes.
+            headers[_STICKY_HEADER] = self._client.user
+        return headers
+
+    def renew(self) -> None:
+        """The key is another one from now on: its clock and ours may differ, or the signing key
+        was changed."""
+        self._token = None
 
     def _connection(self, url: str) -> Any:
         known = getattr(self._local, "connection", None)
@@ -313,8 +331,14 @@ def _status(failure: Exception) -> str:
 
 def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
     """Our word for what the gateway, the engine or the network said."""
-    status = _status(failure)
-    message = _first_line(getattr(failure, "message", lambda: None)() or str(failure))
+    message = getattr(failure, "message", lambda: None)() or str(failure)
+    status = "" if isinstance(failure, OSError) else _status(failure)
+    return refusal(endpoint, status, message)
+
+
+def refusal(endpoint: Endpoint, status: str, message: str) -> AiaasError:
+    """Of an HTTP status; "" where there was no answer."""
+    message = _first_line(message)
     if status == "401":
         return Unauthenticated(
             f"The gateway did not accept the key for {endpoint.name}.",
@@ -346,7 +370,7 @@ def _as_error(endpoint: Endpoint, failure: Exception) -> AiaasError:
             f"Endpoint {endpoint.name} did not answer in time.",
             remedy="Send fewer rows, or publish it with a longer --timeout.",
         )
-    if status in ("502", "503") or isinstance(failure, OSError) or not status:
+    if status in ("", "502", "503"):
         return Unavailable(
             f"Endpoint {endpoint.name} does not answer: {message}",
             remedy="It may be restarting: try again in a moment.",

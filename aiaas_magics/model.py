@@ -21,6 +21,8 @@ _KINDS: dict[wire.Kind, str] = {
     "text": "a text",
     "image": "an image's file",
     "label": "a class's name",
+    "prompt": "a text to go on with",
+    "completion": "how it goes on",
 }
 
 

@@ -119,7 +119,8 @@ def publish(
     With `tokenizer`, a fast one of transformers, or of a transformers pipeline or a
     SentenceTransformer, the endpoint takes texts, and so are `example` and `eval_input`: lists of
     them, of which all but the first `max_length` tokens are cut. It answers with the class's name
-    too, of `labels` or the model's own.
+    too, of `labels` or the model's own. Of a causal language model, or of a pipeline with one, it
+    goes on with them, and `max_length` counts what it adds too.
 
     With `processor`, an image processor of transformers or a dict such as `{"size": [224, 224],
     "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}`, or of a pipeline for images, the endpoint

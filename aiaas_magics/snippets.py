@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature, TensorSpec
-from aiaas_magics import file_snippets
+from aiaas_magics import file_snippets, generation_snippets
 from aiaas_magics import snippet_answers as answers
 
 _TYPES = {
@@ -34,6 +34,8 @@ def snippet(language: str, url: str, name: str, signature: Signature) -> str:
         raise InvalidInput(
             f"There is no snippet in {language!r}.", remedy=f"There are {', '.join(LANGUAGES)}."
         )
+    if signature.generates:
+        return generation_snippets.PROGRAMS[language.lower()](f"{url}/v1", name)
     address = f"{url}/v2/models/{name}/infer"
     if signature.takes_image:
         return file_snippets.PROGRAMS[language.lower()](address, signature.inputs[0].name)

@@ -17,7 +17,7 @@ import onnx_models
 
 from aiaas_hub.adapters.envoy_local import EnvoyLocal
 from aiaas_hub.adapters.supervisor import Supervisor
-from aiaas_hub.adapters.tf_predict.engine import TfPredictLocal
+from aiaas_hub.adapters.translator.engine import TranslatorLocal
 from aiaas_hub.adapters.triton_local import TritonLocal
 from aiaas_hub.domain.ports import Engine, Route, RouteTarget
 from aiaas_hub.gateway.keys import GatewayKeys
@@ -67,13 +67,13 @@ class World:
     triton: TritonLocal
     envoy: EnvoyLocal
     keys: GatewayKeys = field(init=False)
-    translator: TfPredictLocal = field(init=False)
+    translator: TranslatorLocal = field(init=False)
     reached: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     """Path, headers and body of what came to a stand-in for Triton."""
 
     def __post_init__(self) -> None:
         self.keys = GatewayKeys(self.home)
-        self.translator = TfPredictLocal(self.home, self.supervisor)
+        self.translator = TranslatorLocal(self.home, self.supervisor)
 
     def key(self, audience: str = AUDIENCE, jti: str = "k1", minutes: float = 10) -> str:
         expires = datetime.now(UTC) + timedelta(minutes=minutes)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from aiaas_hub.adapters import run_directory, unix_http, waker
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
-from aiaas_hub.adapters.tf_predict import engine as tf_predict
+from aiaas_hub.adapters.translator import engine as translator
 from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap, to_text
@@ -166,7 +166,7 @@ class EnvoyLocal:
             owners,
             triton_sockets(self._home) / "http",
             self._parallel,
-            predict=tf_predict.socket_of(self._home),
+            translator=translator.socket_of(self._home),
             mirror=self._mirror(),
             shadowed=copied,
             waker=waker.socket_of(self._home) if wakes else None,

@@ -29,13 +29,15 @@ from aiaas_hub.schemas.endpoints import (
     TrafficRequest,
 )
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
-from aiaas_hub.schemas.models import ModelVersion, PinnedModel
+from aiaas_hub.schemas.models import ModelVersion, PinnedModel, Signature
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.paging import Page
 
 TOKEN_LIFETIME = timedelta(minutes=10)
 IMAGE_BATCH = 16
 """Files of images that one request may have, where nobody says how many: each may be megabytes."""
+PROMPT_BATCH = 4
+"""Held-out prompts that are gone on with at a time: each takes many runs of the model."""
 
 
 def topic(owner: str, name: str) -> str:
@@ -101,8 +103,13 @@ class Endpoints:
                 "Endpoints do not sleep on this platform: its gateway cannot wake them.",
                 remedy="Publish it without --idle.",
             )
-        if model.signature.takes_image and options.max_batch is None:
-            options = options.model_copy(update={"max_batch": IMAGE_BATCH})
+        if model.signature.generates and options.precision is not None:
+            raise InvalidInput(
+                "A model that generates text is served in the precision that it comes in.",
+                remedy="Leave the precision out.",
+            )
+        if options.max_batch is None and (most := _most_rows(model.signature)) is not None:
+            options = options.model_copy(update={"max_batch": most})
         self._records.add_version(
             owner,
             name,
@@ -328,6 +335,13 @@ def _shadow(endpoint: Endpoint, named: Mapping[int, Deployment]) -> RouteTarget 
         percent=version.plan.percent,
         timeout_seconds=version.options.timeout_seconds,
     )
+
+
+def _most_rows(signature: Signature) -> int | None:
+    """Of a request, where nobody says how many; None: as many as of any model."""
+    if signature.takes_image:
+        return IMAGE_BATCH
+    return PROMPT_BATCH if signature.generates else None
 
 
 def _audience(owner: str, name: str) -> str:

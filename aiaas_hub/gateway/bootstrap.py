@@ -20,6 +20,7 @@ from aiaas_hub.gateway.mirrors import mirror_listener
 from aiaas_hub.gateway.names import (
     BUFFER,
     CLAIMS,
+    COMPLETIONS,
     FILTERS,
     JWT,
     RATE,
@@ -31,6 +32,7 @@ from aiaas_hub.gateway.routes import MAX_JSON_BYTES
 
 MAX_REQUEST_BYTES = 64 << 20
 MAX_CONNECTIONS = 4096
+_OPENAI_PATHS = rf".*/v1/(.*/)?({'|'.join(COMPLETIONS)})(\?.*)?"
 LATENCY_BUCKETS = [
     *(0.5, 1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 22, 30, 40, 50, 70, 100, 150, 200, 300, 500),
     *(750, 1000, 1500, 2000, 3000, 5000, 10_000, 30_000, 60_000, 120_000),
@@ -271,6 +273,7 @@ def _errors() -> dict[str, Any]:
     tritonclient takes it; beside it are the parts of the platform's one error shape."""
     return {
         "mappers": [
+            *_of_openai(),
             # An owner who has as many requests in flight as may be; Envoy itself would say 503.
             {
                 "filter": {"response_flag_filter": {"flags": ["UO"]}},
@@ -278,25 +281,41 @@ def _errors() -> dict[str, Any]:
                 "body_format_override": _error_format(*_ERRORS[429]),
             },
             *(
-                {
-                    "filter": {
-                        "status_code_filter": {
-                            "comparison": {
-                                "op": "EQ",
-                                "value": {
-                                    "default_value": status,
-                                    "runtime_key": f"reply.{status}",
-                                },
-                            }
-                        }
-                    },
-                    "body_format_override": _error_format(*error),
-                }
+                {"filter": _has_status(status), "body_format_override": _error_format(*error)}
                 for status, error in _ERRORS.items()
             ),
         ],
         "body_format": _error_format("invalid", "The gateway refused the request.", ""),
     }
+
+
+def _of_openai() -> list[dict[str, Any]]:
+    """The same on its paths, which the router may have written anew before it refuses: an object,
+    whose message its clients show."""
+    path = {"name": ":path", "string_match": {"safe_regex": {"regex": _OPENAI_PATHS}}}
+    is_openai = {"header_filter": {"header": path}}
+    full = {"response_flag_filter": {"flags": ["UO"]}}
+    filters = [(full, 429), *((_has_status(status), status) for status in _ERRORS)]
+    return [
+        {
+            "filter": {"and_filter": {"filters": [is_openai, told]}},
+            **({"status_code": status} if told is full else {}),
+            "body_format_override": _openai_format(status),
+        }
+        for told, status in filters
+    ]
+
+
+def _openai_format(status: int) -> dict[str, Any]:
+    code, message, remedy = (part.replace("%", "%%") for part in _ERRORS[status])
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    told = {"message": f"{message} {remedy}".strip(), "type": kind, "param": None, "code": code}
+    return {"json_format": {"error": told, "request_id": "%REQ(X-REQUEST-ID)%"}}
+
+
+def _has_status(status: int) -> dict[str, Any]:
+    value = {"default_value": status, "runtime_key": f"reply.{status}"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
 
 
 def _error_format(code: str, message: str, remedy: str) -> dict[str, Any]:

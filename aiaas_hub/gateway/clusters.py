@@ -61,9 +61,9 @@ def shadow_name(owner: str) -> str:
     return cluster_name(owner).replace("triton-", "shadow-")
 
 
-def predict_name(owner: str, *, shadow: bool = False) -> str:
-    """The way to the translator of TensorFlow Serving's protocol, also for copies of requests."""
-    return cluster_name(owner).replace("triton-", "shadow-predict-" if shadow else "predict-")
+def translator_name(owner: str, *, shadow: bool = False) -> str:
+    """The way to the translator of other protocols, also for copies of requests."""
+    return cluster_name(owner).replace("triton-", "shadow-translator-" if shadow else "translator-")
 
 
 def cluster_configuration(
@@ -71,20 +71,20 @@ def cluster_configuration(
     triton: Path,
     parallel: int,
     *,
-    predict: Path,
+    translator: Path,
     mirror: Path,
     shadowed: Collection[str] = (),
     waker: Path | None = None,
 ) -> dict[str, Any]:
     """What the clusters file holds; `version_info` names the content.
 
-    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `predict`
+    `triton` is its unix socket, `parallel` how many requests one owner may have in it; `translator`
     the translator's and `mirror` that of the listener for copies; `shadowed` which of the owners'
     requests are copied; `waker` the service's socket, where an endpoint sleeps.
     """
     way = _socket(triton)
-    translated = {predict_name(owner): _socket(predict) for owner in owners}
-    translated |= {predict_name(owner, shadow=True): _socket(predict) for owner in shadowed}
+    translated = {translator_name(owner): _socket(translator) for owner in owners}
+    translated |= {translator_name(owner, shadow=True): _socket(translator) for owner in shadowed}
     if waker is not None:
         translated[WAKER] = _socket(waker)
     return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, translated)

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiaas_hub.domain.ports import Route
-from aiaas_hub.gateway.clusters import mirror_name, predict_name, shadow_name
+from aiaas_hub.domain.ports import Route, RouteTarget
+from aiaas_hub.gateway.clusters import mirror_name, shadow_name, translator_name
 from aiaas_hub.gateway.names import (
+    COMPLETIONS,
     FILTERS,
     INFER_SECONDS,
     MIRRORS,
     TYPE,
     VIRTUAL_HOST,
     inference_path,
-    predict_path,
     statistics_name,
+    version_path,
 )
 
 
@@ -75,25 +76,31 @@ def _entries(route: Route) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "match": {"path": path(target)},
+            "match": {"path": path},
             "stat_prefix": statistics_name(shadow),
             "route": {
                 "cluster": cluster,
                 "timeout": f"{shadow.timeout_seconds or INFER_SECONDS:g}s",
-                "prefix_rewrite": path(shadow),
+                "prefix_rewrite": shadowed_path,
                 "retry_policy": {
                     "retry_on": "connect-failure,reset-before-request",
                     "num_retries": 2,
                 },
             },
         }
-        for path, cluster in (
-            (inference_path, shadow_name(route.owner)),
-            (predict_path, predict_name(route.owner, shadow=True)),
-        )
         for target in route.targets
         if target.percent > 0
+        for cluster, path, shadowed_path in _ways(route, target, shadow)
     ]
+
+
+def _ways(route: Route, target: RouteTarget, shadow: RouteTarget) -> Iterator[tuple[str, str, str]]:
+    """Cluster, the target's path and the shadow's: Triton's own, and the translator's."""
+    yield shadow_name(route.owner), inference_path(target), inference_path(shadow)
+    theirs, ours = version_path(target), version_path(shadow)
+    translator = translator_name(route.owner, shadow=True)
+    for below in (":predict", *(f"/{what}" for what in COMPLETIONS)):
+        yield translator, theirs + below, ours + below
 
 
 def mirror_listener(socket: Path, routes: Mapping[str, Any]) -> dict[str, Any]:

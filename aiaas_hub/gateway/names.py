@@ -11,6 +11,10 @@ BUFFER = "envoy.filters.http.buffer"
 MUTATION = "envoy.filters.http.header_mutation"
 NAME_HEADER = "x-aiaas-endpoint"
 """An endpoint's own name, for the translator, who knows Triton's only."""
+SECONDS_HEADER = "x-aiaas-seconds"
+"""After how long the gateway ends a request, for a text that is to end before it."""
+COMPLETIONS = ("completions", "chat/completions")
+"""Paths of OpenAI's protocol, below an endpoint's `/v1` and below a version's in the translator."""
 CLAIMS = "claims"
 """Where the token's claims lie in a request's metadata."""
 ROUTES = "endpoints"
@@ -27,9 +31,14 @@ def inference_path(target: RouteTarget) -> str:
     return f"/v2/models/{target.model}/versions/{target.version}/infer"
 
 
+def version_path(target: RouteTarget) -> str:
+    """The translator's, of exactly this version; below it are the protocols' own."""
+    return f"/v1/models/{target.model}/versions/{target.version}"
+
+
 def predict_path(target: RouteTarget) -> str:
-    """The translator's of TensorFlow Serving's protocol, of exactly this version."""
-    return f"/v1/models/{target.model}/versions/{target.version}:predict"
+    """TensorFlow Serving's inference."""
+    return f"{version_path(target)}:predict"
 
 
 def statistics_name(target: RouteTarget) -> str:

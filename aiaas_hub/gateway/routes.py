@@ -10,10 +10,12 @@ Each route admits its own audience, less the revoked keys, and rewrites exactly 
     GET   /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/ready
     POST  /{owner}/{endpoint}/v2/models/{any}[/versions/{any}]/infer
 
-and those of TensorFlow Serving's REST API, which a translator asks Triton for:
+and those of TensorFlow Serving's REST API and of OpenAI's, which a translator asks Triton for:
 
     POST  /{owner}/{endpoint}/v1/models/{any}[/versions/{number}]:predict
     GET   /{owner}/{endpoint}/v1/models/{any}[/versions/{number}][/metadata]
+    POST  /{owner}/{endpoint}/v1[/chat]/completions
+    GET   /{owner}/{endpoint}/v1/models
 
 Whatever model and version a caller names in the path, the one that reaches Triton is written here,
 with one version in it: that of the traffic's split, or the one in the header `x-aiaas-version` for
@@ -36,22 +38,25 @@ from urllib.parse import quote
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway import sticky, waking
-from aiaas_hub.gateway.clusters import cluster_name, predict_name
+from aiaas_hub.gateway.clusters import cluster_name, translator_name
 from aiaas_hub.gateway.guards import admit, rate_limits
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
     BUFFER,
+    COMPLETIONS,
     FILTERS,
     INFER_SECONDS,
     MUTATION,
     NAME_HEADER,
     RBAC,
     ROUTES,
+    SECONDS_HEADER,
     TYPE,
     VIRTUAL_HOST,
     inference_path,
     predict_path,
     statistics_name,
+    version_path,
 )
 
 VERSION_HEADER = "x-aiaas-model-version"
@@ -76,7 +81,7 @@ def route_configuration(
 ) -> dict[str, Any]:
     """What the routes file holds; `version_info` names the content. `headers` go to Triton with
     each request, and no caller's own of these names; Envoy's formatters are filled in.
-    `translated`: whether there is a translator of TensorFlow Serving's protocol."""
+    `translated`: whether there is a translator of other protocols."""
     ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
     content: dict[str, Any] = {
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
@@ -195,6 +200,7 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     )
     if translated:
         entries += _predictions(route, targets, main)
+        entries += _completions(route, targets, main)
     about = f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)"
     model = _entry("GET", about, rf"{pinned}\1\2", cluster, main, guard)
     return [*entries, model, server]
@@ -214,7 +220,7 @@ def _predictions(
 ) -> list[dict[str, Any]]:
     """TensorFlow Serving's paths. Some clients quote the colon."""
     models = f"{path_pattern(route.owner, route.endpoint)}/v1/models/[^/:]+"
-    cluster = predict_name(route.owner)
+    cluster = translator_name(route.owner)
     verb = "(?::|%3[Aa])predict"
 
     def predict(pattern: str, target: RouteTarget, guard: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,18 +246,33 @@ def _predictions(
 
 def _about(route: Route, model: str, target: RouteTarget) -> dict[str, Any]:
     """A version's status and metadata, under the endpoint's own name."""
-    path = predict_path(target).removesuffix(":predict")
-    entry = _entry(
-        "GET",
-        f"{model}(/metadata)?",
-        rf"{path}\1",
-        predict_name(route.owner),
-        target,
-        admit(route),
-    )
-    name = {"header": {"key": NAME_HEADER, "value": route.endpoint}}
-    entry["request_headers_to_add"] = [name | {"append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
-    return entry
+    path = version_path(target)
+    cluster = translator_name(route.owner)
+    entry = _entry("GET", f"{model}(/metadata)?", rf"{path}\1", cluster, target, admit(route))
+    return _with_headers(entry, {NAME_HEADER: route.endpoint})
+
+
+def _completions(
+    route: Route, targets: Sequence[RouteTarget], main: RouteTarget
+) -> list[dict[str, Any]]:
+    """OpenAI's paths. A text ends before the gateway would end its request: so the time is told."""
+    base = f"{path_pattern(route.owner, route.endpoint)}/v1"
+    cluster = translator_name(route.owner)
+
+    def complete(target: RouteTarget, guard: Mapping[str, Any]) -> list[dict[str, Any]]:
+        pattern, to = f"{base}/({'|'.join(COMPLETIONS)})", rf"{version_path(target)}/\1"
+        entry = _with_limit(_entry("POST", pattern, to, cluster, target, guard), MAX_JSON_BYTES)
+        told = {NAME_HEADER: route.endpoint, SECONDS_HEADER: f"{_seconds(target):g}"}
+        return [_with_headers(entry, told)]
+
+    choice, inference = admit(route, choice=True), admit(route, inference=True)
+    listed = f"{version_path(main)}/listed"
+    models = _entry("GET", f"{base}/models", listed, cluster, main, admit(route))
+    return [
+        *(entry for to in route.targets for entry in _chosen(complete(to, choice), to)),
+        *_shared_out(route, targets, lambda to: complete(to, inference)),
+        _with_headers(models, {NAME_HEADER: route.endpoint}),
+    ]
 
 
 def _shared_out(
@@ -309,6 +330,19 @@ def _with_limit(entry: dict[str, Any], most: int) -> dict[str, Any]:
     return entry
 
 
+def _with_headers(entry: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    """The same with these for the translator, whatever a caller says."""
+    entry["request_headers_to_add"] = [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in headers.items()
+    ]
+    return entry
+
+
+def _seconds(target: RouteTarget) -> float:
+    return target.timeout_seconds or INFER_SECONDS
+
+
 def _entry(
     method: str,
     pattern: str,
@@ -324,7 +358,7 @@ def _entry(
         },
         "route": {
             "cluster": cluster,
-            "timeout": f"{target.timeout_seconds or INFER_SECONDS:g}s",
+            "timeout": f"{_seconds(target):g}s",
             "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
             # Triton closes idle connections: a request on one that has just been closed was
             # never read, so it may be sent again.

@@ -259,7 +259,7 @@ def _engines(home: Home) -> Iterator[Finding]:
     supervisor = Supervisor(home.processes, home.logs)
     # One that never started has no record.
     expected = {"hub", "ray"} | (
-        {"triton", "envoy", "tf-predict"} if _serving_is_packaged() else set()
+        {"triton", "envoy", "translator"} if _serving_is_packaged() else set()
     )
     for name in sorted(expected.union(supervisor.names())):
         process = supervisor.process(name)

@@ -15,8 +15,9 @@ DType = Literal[
 ]
 """NumPy's names of the tensor types that Triton and ONNX share, and `string`: Triton's BYTES."""
 
-Kind = Literal["text", "image", "label"]
-"""What a string is to people: a text that is typed, an image's file, or the name of a class."""
+Kind = Literal["text", "image", "label", "prompt", "completion"]
+"""What a string is to people: a text that is typed, an image's file, the name of a class, a text
+that a language model goes on with, or how it does."""
 
 
 class TensorSpec(BaseModel):
@@ -50,21 +51,31 @@ class Signature(BaseModel):
         return any(spec.kind == "image" for spec in self.inputs)
 
     @property
+    def generates(self) -> bool:
+        """Whether the endpoint goes on with texts, token by token."""
+        return any(spec.kind == "prompt" for spec in self.inputs)
+
+    @property
     def has_step(self) -> bool:
         """Whether the endpoint makes the model's tensors of something else."""
-        return self.takes_text or self.takes_image
+        return self.takes_text or self.takes_image or self.generates
 
     @model_validator(mode="after")
     def _steps_fit(self) -> Self:
         for spec in (*self.inputs, *self.outputs):
             if spec.kind is not None and (spec.dtype, spec.shape) != ("string", [1]):
                 raise ValueError(f"the {spec.kind} {spec.name} is not a string of the shape [1]")
-        if any(spec.kind == "label" for spec in self.inputs):
-            raise ValueError("an input is no label")
-        if any(spec.kind in ("text", "image") for spec in self.outputs):
-            raise ValueError("an output is no text and no image")
+        if any(spec.kind in ("label", "completion") for spec in self.inputs):
+            raise ValueError("an input is no label and no completion")
+        if any(spec.kind in ("text", "image", "prompt") for spec in self.outputs):
+            raise ValueError("an output is no text, no image and no prompt")
         if self.has_step and len(self.inputs) > 1:
-            raise ValueError("a text or an image is the only input where it is one")
+            raise ValueError("a text, an image or a prompt is the only input where it is one")
+        kinds = [spec.kind for spec in self.outputs]
+        if self.generates != ("completion" in kinds) or (
+            self.generates and kinds != [None, "completion"]
+        ):
+            raise ValueError("a prompt is answered with logits and a completion, and nothing else")
         named = [spec for spec in self.outputs if spec.kind == "label"]
         if named and (not self.has_step or len(named) > 1 or named[0] is self.outputs[0]):
             raise ValueError(

@@ -25,6 +25,7 @@ _LINE = 100
 _SHOWN_VALUES = 12
 _SHOWN_ROWS = 20
 _SHOWN_TEXT = 500
+_SHOWN_TOKENS = 100
 _STRING = "string"
 _SAMPLE_TEXT = "It is better than I hoped."
 
@@ -161,11 +162,23 @@ def ask(
         raise InvalidInput(
             f"Endpoint {endpoint.name} answers nothing yet.", remedy="Publish a model to it."
         )
-    found = endpoint.predict(read(signature), version=version)
+    found: Any
+    if signature.generates:
+        prompt = str(read(signature)[signature.inputs[0].name].flat[0])
+        said = endpoint.generate(prompt, max_tokens=_SHOWN_TOKENS, version=version)
+        found = {"completion": _string(said)}
+    else:
+        found = endpoint.predict(read(signature), version=version)
     outputs = found if isinstance(found, dict) else {signature.outputs[0].name: found}
     answered = endpoint.last_version
     labels = endpoint._signature_of(answered).labels if answered is not None else None
     return Answer(outputs, labels, answered)
+
+
+def _string(text: str) -> NDArray[np.object_]:
+    import numpy as np
+
+    return np.array([text], np.object_)
 
 
 def _from_text(text: str, spec: TensorSpec) -> dict[str, NDArray[np.generic]]:
@@ -286,6 +299,8 @@ def _how(signature: Signature) -> str:
     spec = signature.inputs[0]
     if signature.takes_image:
         return "Give the file of a picture: PNG, JPEG or WebP."
+    if signature.generates:
+        return "Type a prompt. The model goes on with it."
     if takes_text(signature):
         return "Type a text. All of it is one row, however many lines it has."
     if _is_string(spec):

@@ -290,8 +290,9 @@ class Context:
         the first output's last axis.
 
         With `tokenizer`, a fast one of transformers, the endpoint takes texts, cut beyond
-        `max_length` tokens; with `processor`, as `aiaas.publish` has it, images. The model takes
-        what either makes, and the inputs here are lists of texts or images.
+        `max_length` tokens, or, of a causal language model of transformers, goes on with them, and
+        `max_length` counts what it adds too; with `processor`, as `aiaas.publish` has it, images.
+        The model takes what either makes, and the inputs here are lists of texts or images.
 
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.

@@ -51,7 +51,7 @@ def export_torch(
     example = _named_inputs(model, example_input, "example_input")
     rows = example if eval_input is None else _named_inputs(model, eval_input, "eval_input")
     free = _free_dimensions(example, rows)
-    with _at_rest(model) as module, torch.no_grad():
+    with at_rest(model) as module, torch.no_grad():
         _, names = _call(module, _sized(example, 2))
         onnx_path = directory / "model.onnx"
         _export(module, _sized(example, max(2, _rows(example))), free, names, onnx_path)
@@ -150,7 +150,7 @@ def _free_dimensions(
 
 
 @contextmanager
-def _at_rest(model: nn.Module) -> Iterator[nn.Module]:
+def at_rest(model: nn.Module) -> Iterator[nn.Module]:
     """The model on the CPU in evaluation mode; a model on the CPU is used in place."""
     import copy
 
@@ -261,21 +261,27 @@ def _export(
         ordinary = [name for name in inputs if not name.startswith(f"{variadic}_")]
         dynamic = tuple(shapes[name] for name in ordinary)
         dynamic = (*dynamic, tuple(shapes[name] for name in inputs if name not in ordinary))
+    to_onnx(
+        module,
+        target,
+        args=args,
+        kwargs=kwargs,
+        dynamic_shapes=dynamic,
+        input_names=list(inputs),
+        output_names=output_names,
+    )
+
+
+def to_onnx(module: nn.Module, target: Path, **how: Any) -> None:
+    """One file, by `torch.onnx.export`. Raises `InvalidInput` if it does not export."""
+    import torch
+
     try:
         with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
             # The exporter's own notes on its future are not the user's business.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                module,
-                args=args,
-                kwargs=kwargs,
-                f=target,
-                dynamo=True,
-                dynamic_shapes=dynamic,
-                input_names=list(inputs),
-                output_names=output_names,
-                external_data=False,
-                verbose=False,
+                module, f=target, dynamo=True, external_data=False, verbose=False, **how
             )
     except Exception as error:
         raise InvalidInput(

@@ -23,7 +23,7 @@ TOLERANCE = 1e-3
 """Largest difference allowed, relative to the largest absolute output value."""
 MAX_EVALUATION_ROWS = 256
 _BATCHES = (1, 3)
-_FLOOR = 1e-6
+FLOOR = 1e-6
 _ORT_TYPES = {
     "tensor(bool)": "bool",
     "tensor(uint8)": "uint8",
@@ -217,7 +217,7 @@ def compare(session: Any, inputs: Arrays, expected: Arrays, size: int) -> float:
         largest = float(difference.max(initial=0.0))
         finite = np.abs(wide[np.isfinite(wide)])
         scale = float(finite.max(initial=0.0))
-        if not largest <= TOLERANCE * scale + _FLOOR:
+        if not largest <= TOLERANCE * scale + FLOOR:
             raise InvalidInput(
                 f"The exported model answers differently: {name!r} is off by {largest:.2g} where "
                 f"values reach {scale:.2g} ({size} rows).",

@@ -54,7 +54,8 @@ def export(
     the same.
 
     With a `tokenizer`, or a transformers pipeline, which has one: inputs are texts; see
-    `text_models`. With a `processor`, or a pipeline for images: see `image_models`.
+    `text_models`, and of models that generate `causal_models`. With a `processor`, or a pipeline
+    for images: see `image_models`.
 
     A torch module, a Keras 3 model (on torch or TensorFlow), a `tf.Module` or `tf.function`, a
     fitted scikit-learn estimator (XGBoost's are such, in a pipeline too), a `ModelProto`, or the
@@ -76,6 +77,21 @@ def export(
 
         return export_image(
             model, example_input, eval_input, labels, processor=processor, directory=directory
+        )
+    if (tokenizer is not None or has_tokenizer(model)) and is_causal(model):
+        if labels is not None:
+            raise InvalidInput(
+                "A model that generates text has no labels.", remedy="Leave labels out."
+            )
+        from aiaas_magics.runtime.causal_models import export_causal
+
+        return export_causal(
+            model,
+            example_input,
+            eval_input,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            directory=directory,
         )
     if tokenizer is not None or has_tokenizer(model):
         from aiaas_magics.runtime.text_models import export_text
@@ -126,6 +142,15 @@ def has_tokenizer(model: Any) -> bool:
     """Whether it is a model of texts with all that it needs: a pipeline of transformers, or one
     of sentence-transformers."""
     return bool(_bases(model) & {_PIPELINE, "sentence_transformers.SentenceTransformer"})
+
+
+def is_causal(model: Any) -> bool:
+    """Whether it is a transformers model that goes on with texts, or a pipeline with one."""
+    if getattr(model, "task", None) == "text-generation":
+        return True
+    generates = getattr(model, "can_generate", None)
+    is_encoder_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return callable(generates) and bool(generates()) and not is_encoder_decoder
 
 
 def has_image_processor(model: Any) -> bool:

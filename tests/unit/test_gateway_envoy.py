@@ -26,8 +26,8 @@ from aiaas_hub.gateway.clusters import (
     cluster_configuration,
     cluster_name,
     mirror_name,
-    predict_name,
     shadow_name,
+    translator_name,
 )
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
@@ -160,7 +160,7 @@ def _predictions(
                 infers if how == "share" else chooses,
                 share if how == "share" else None,
             )
-            entry["route"]["cluster"] = predict_name("ann")
+            entry["route"]["cluster"] = translator_name("ann")
             entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
                 "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
                 "buffer": {"max_request_bytes": 8 << 20},
@@ -181,7 +181,7 @@ def _predictions(
     ):
         about = rf"/v1/models/{model}/versions/{version}\1"
         asked: dict[str, Any] = _entry("GET", f"{models}{path}(/metadata)?", about, version, who())
-        asked["route"]["cluster"] = predict_name("ann")
+        asked["route"]["cluster"] = translator_name("ann")
         asked["request_headers_to_add"] = [
             {
                 "header": {"key": "x-aiaas-endpoint", "value": "digits"},
@@ -190,6 +190,50 @@ def _predictions(
         ]
         found.append(asked)
     return found
+
+
+def _completions(
+    who: Callable[[], object], chooses: object, infers: object
+) -> list[dict[str, Any]]:
+    """OpenAI's paths of the same versions: by the header, by the share, and the endpoint's name."""
+
+    def told(entry: dict[str, Any], **headers: str) -> dict[str, Any]:
+        entry["route"]["cluster"] = translator_name("ann")
+        entry["request_headers_to_add"] = [
+            {
+                "header": {"key": f"x-aiaas-{key}", "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in headers.items()
+        ]
+        return entry
+
+    found = []
+    for is_chosen in (True, False):
+        for model, version, share in (("d-1", 4, 50), ("d-2", 5, 80), ("d-2", 6, None)):
+            entry: dict[str, Any] = _entry(
+                "POST",
+                "/ann/digits/v1/(completions|chat/completions)",
+                rf"/v1/models/{model}/versions/{version}/\1",
+                version,
+                chooses if is_chosen else infers,
+                None if is_chosen else share,
+            )
+            entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
+                "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+                "buffer": {"max_request_bytes": 1 << 20},
+            }
+            chosen: dict[str, Any] = {"name": "x-aiaas-version", "present_match": False}
+            if is_chosen:
+                chosen = {"name": "x-aiaas-version", "string_match": {"exact": str(version)}}
+            else:
+                entry["stat_prefix"] = f"{model}-v{version}"
+            entry["match"]["headers"].append(chosen)
+            found.append(told(entry, endpoint="digits", seconds="120"))
+    listed: dict[str, Any] = _entry(
+        "GET", "/ann/digits/v1/models", "/v1/models/d-1/versions/4/listed", 4, who()
+    )
+    return [*found, told(listed, endpoint="digits")]
 
 
 def _list(entries: list[dict[str, object]]) -> dict[str, object]:
@@ -267,6 +311,7 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
             *_inference(infer, second, 5, infers, 80, statistics="d-2-v5"),
             *_inference(infer, third, 6, infers, statistics="d-2-v6"),
             *_predictions(who, chooses, infers),
+            *_completions(who, chooses, infers),
             _entry(
                 "GET",
                 f"/ann/digits/v2/(?:health(/ready)|{model}(/ready)?)",
@@ -410,7 +455,7 @@ def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
         for n in range(300)
     ]
-    assert max(len(entries) for entries in _lists(routes).values()) < 15
+    assert max(len(entries) for entries in _lists(routes).values()) < 16
 
 
 def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
@@ -434,11 +479,11 @@ def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
 
 
 def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
-    mirror, predict = tmp_path / "mirror", tmp_path / "predict"
-    ways_of = partial(cluster_configuration, predict=predict, mirror=mirror)
+    mirror, translator = tmp_path / "mirror", tmp_path / "translator"
+    ways_of = partial(cluster_configuration, translator=translator, mirror=mirror)
     document = ways_of(["bob", "ann", "ann"], tmp_path / "http", 10)
     names = [cluster["name"] for cluster in document["resources"]]
-    each = [name(owner) for owner in ("ann", "bob") for name in (cluster_name, predict_name)]
+    each = [name(owner) for owner in ("ann", "bob") for name in (cluster_name, translator_name)]
     assert names == sorted(each)
     (threshold,) = document["resources"][0]["circuit_breakers"]["thresholds"]
     assert threshold == {"max_connections": 10, "max_pending_requests": 20, "max_requests": 30}
@@ -452,9 +497,9 @@ def test_each_owner_has_a_way_of_their_own(tmp_path: Path) -> None:
     assert ways == {
         cluster_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
         cluster_name("bob"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
-        predict_name("ann"): {"address": {"pipe": {"path": str(predict)}}},
-        predict_name("bob"): {"address": {"pipe": {"path": str(predict)}}},
-        predict_name("ann", shadow=True): {"address": {"pipe": {"path": str(predict)}}},
+        translator_name("ann"): {"address": {"pipe": {"path": str(translator)}}},
+        translator_name("bob"): {"address": {"pipe": {"path": str(translator)}}},
+        translator_name("ann", shadow=True): {"address": {"pipe": {"path": str(translator)}}},
         mirror_name("ann"): {"address": {"pipe": {"path": str(mirror)}}},
         shadow_name("ann"): {"address": {"pipe": {"path": str(tmp_path / "http")}}},
     }
@@ -465,10 +510,11 @@ def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
     shadow = RouteTarget("e", 3, 25, timeout_seconds=2.5)
     route = Route("ann", "digits", targets, "ann/digits", shadow=shadow)
     copied = [e for e in _lists([route])["/ann/digits/"] if "request_mirror_policies" in to_text(e)]
-    # Two versions, each by tensors in binary, by JSON and by TensorFlow Serving's; nothing by an
-    # exact version.
+    # Two versions, each by tensors in binary, by JSON, by TensorFlow Serving's and by OpenAI's;
+    # nothing by an exact version.
     assert [entry["stat_prefix"] for entry in copied] == [
         *["d-v1", "d-v1", "d-v2", "d-v2"],
+        *["d-v1", "d-v2"],
         *["d-v1", "d-v2"],
     ]
     assert copied[0]["route"]["request_mirror_policies"] == [
@@ -498,11 +544,13 @@ def test_what_is_shared_out_is_copied_to_a_shadow() -> None:
                     },
                 },
             }
+            for version in (1, 2)
             for path, verb, cluster in (
                 ("/v2", "/infer", shadow_name("ann")),
-                ("/v1", ":predict", predict_name("ann", shadow=True)),
+                ("/v1", ":predict", translator_name("ann", shadow=True)),
+                ("/v1", "/completions", translator_name("ann", shadow=True)),
+                ("/v1", "/chat/completions", translator_name("ann", shadow=True)),
             )
-            for version in (1, 2)
         ],
     }
     plain = Route("bob", "digits", targets, "bob/digits")

@@ -187,7 +187,7 @@ def test_doctor_misses_engines_that_never_started(
     monkeypatch.setattr(environment, "_find_libpython", lambda: None)
     findings = list(examine(home))
     bad = [finding.text for finding in findings if finding.verdict is Verdict.BAD]
-    for name in ("hub", "ray", "triton", "envoy", "tf-predict"):
+    for name in ("hub", "ray", "triton", "envoy", "translator"):
         assert f"{name} does not run." in bad
     assert any("libpython" in text for text in bad), "publishing would wait for ever"
     assert not any("memory available" in finding.text for finding in findings)

@@ -191,7 +191,7 @@ def test_a_key_is_kept_until_it_nearly_ends() -> None:
 def test_what_took_too_long_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch, status: str, calls: int
 ) -> None:
-    monkeypatch.setattr(inference, "_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(inference, "PAUSES", (0, 0, 0))
     made = []
 
     def infer(*_: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_hub.adapters.tf_predict import translation
-from aiaas_hub.adapters.tf_predict.translation import Question, TensorInfo
+from aiaas_hub.adapters.translator import tf_serving as translation
+from aiaas_hub.adapters.translator.tf_serving import Question, TensorInfo
 from aiaas_hub.schemas.errors import InvalidInput
 
 X = TensorInfo("x", "FP32", [-1, 3])

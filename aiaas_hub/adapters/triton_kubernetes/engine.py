@@ -33,7 +33,7 @@ from aiaas_hub.adapters.triton_kubernetes.servers import Server, Servers, why
 from aiaas_hub.adapters.triton_kubernetes.workloads import WORKLOADS
 from aiaas_hub.adapters.triton_local import inspection
 from aiaas_hub.adapters.triton_local.loading import infer
-from aiaas_hub.adapters.triton_local.repository import Repository, configuration, scalar_tensors
+from aiaas_hub.adapters.triton_local.repository import Repository, configuration
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, DoesNotAnswer, ModelCounts, StagedVersion
 from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions
@@ -162,6 +162,12 @@ class TritonKubernetes:
         reference: InputReference | None = None,
     ) -> StagedVersion:
         """See `ServingEngine.stage`. Nothing is counted: NVIDIA's compiled backend serves."""
+        if signature.generates:
+            raise InvalidInput(
+                "Models that generate text are not served by pods yet: what speaks to their "
+                "callers is beside the gateway of a machine only.",
+                remedy="Publish it on a platform that runs on one machine.",
+            )
         with self._writer(model):
             self._staged.prepare()
             staged = self._staged.stage(model, version, onnx)
@@ -294,10 +300,10 @@ class TritonKubernetes:
     def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """See `ServingEngine.infer`. Every ready pod is asked: an answer that only some give, or
         that differs between them, is none."""
-        scalars = scalar_tensors(self._record(model).config)
+        text = self._record(model).config
         ready = self._servers.ready(self._group(model))
         answers = self._servers.each(
-            ready, lambda one: infer(self._servers.triton(one), scalars, model, version, inputs)
+            ready, lambda one: infer(self._servers.triton(one), text, model, version, inputs)
         )
         for server, answer in zip(ready[1:], answers[1:], strict=True):
             if not agree(answers[0], answer):

@@ -5,9 +5,10 @@ Loads go through gRPC: a load through HTTP holds one of the workers that answer 
 
 from __future__ import annotations
 
+import queue
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -44,6 +45,7 @@ class TritonClient:
 
     def __init__(self, target: str, headers: Mapping[str, str] | None = None) -> None:
         """`target` as gRPC has it: `unix:PATH` or `HOST:PORT`; `headers` go with every call."""
+        self._target = target
         self._client = triton.InferenceServerClient(target, channel_args=_CHANNEL)
         self._headers = dict(headers or {})
 
@@ -114,15 +116,10 @@ class TritonClient:
     def infer(
         self, model: str, version: int, inputs: Mapping[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
-        tensors = []
-        for name, array in inputs.items():
-            tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-            tensor.set_data_from_numpy(array)
-            tensors.append(tensor)
         try:
             answer = self._client.infer(
                 model,
-                tensors,
+                _tensors(inputs),
                 model_version=str(version),
                 request_id=OWN,
                 headers=self._headers,
@@ -130,9 +127,52 @@ class TritonClient:
             )
         except InferenceServerException as error:
             raise told(error) from error
-        return {
-            output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs
-        }
+        return _arrays(answer)
+
+    def infer_in_stream(
+        self, model: str, version: int, inputs: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        """The same of a model whose requests are answered in pieces: the first of them, which held-
+        out rows have no other after. Such models answer to nothing else.
+
+        Errors of a stream are texts without a status. The header `triton_grpc_error` would give
+        them one, and Triton 2.51 crashes where the error is not the very last of a request.
+        """
+        pieces: queue.SimpleQueue[tuple[Any, InferenceServerException | None]] = queue.SimpleQueue()
+        # A client has one stream.
+        client = triton.InferenceServerClient(self._target, channel_args=_CHANNEL)
+        try:
+            client.start_stream(
+                lambda result, error: pieces.put((result, error)),
+                stream_timeout=INFER_SECONDS,
+                headers=self._headers,
+            )
+            client.async_stream_infer(model, _tensors(inputs), model_version=str(version))
+            answer, failure = pieces.get(timeout=INFER_SECONDS + CALL_SECONDS)
+        except InferenceServerException as error:
+            raise told(error) from error
+        except queue.Empty:
+            raise DoesNotAnswer(
+                "The model does not answer in time.", remedy="It is started again soon."
+            ) from None
+        finally:
+            client.stop_stream(cancel_requests=True)
+            client.close()
+        if failure is not None:
+            raise told(failure) from failure
+        return _arrays(answer)
+
+
+def _tensors(inputs: Mapping[str, NDArray[np.generic]]) -> list[Any]:
+    tensors = []
+    for name, array in inputs.items():
+        tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensors.append(tensor.set_data_from_numpy(array))
+    return tensors
+
+
+def _arrays(answer: Any) -> dict[str, NDArray[np.generic]]:
+    return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
 
 
 def told(error: InferenceServerException, *, failed: str = "") -> AiaasError:

@@ -6,7 +6,8 @@ all memory, must not happen in the control plane. It runs in the serving environ
 what loads is the very onnxruntime that will serve. It imports nothing of ours but what the
 backend does.
 
-A model that is given texts or images is seen as its callers see it: with these as its input.
+A model that is given texts, images or prompts is seen as its callers see it: with these as its
+input. Of one that generates the memory has what the texts that are on their way may take.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
         text = " ".join(str(error).replace(path, "model.onnx").split())
         print(json.dumps({"error": text[:2000]}))  # noqa: T201 - the answer
         return
-    answer: dict[str, object] = {
+    answer: dict[str, Any] = {
         kind: {tensor.name: [tensor.type, tensor.shape] for tensor in tensors}
         for kind, tensors in (("inputs", session.get_inputs()), ("outputs", session.get_outputs()))
     }
@@ -46,7 +47,8 @@ def main(path: str, cpu_seconds: str, memory_bytes: str) -> None:
         return
     # An instance of the model is such a process as well.
     with open("/proc/self/statm") as file:
-        answer["memory"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(file.read().split()[1])
+    answer["memory"] = pages * os.sysconf("SC_PAGE_SIZE") + answer.pop("more_memory", 0)
     print(json.dumps(answer))  # noqa: T201 - the answer
 
 
@@ -54,12 +56,18 @@ def _through_step(session: Any, seen: Mapping[str, Any]) -> dict[str, object]:
     """Nothing for a model that declares no step. One text or image is tried."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path.append(os.path.join(here, "onnxruntime_backend"))
-    _load("pixels", os.path.join(here, "..", "..", "schemas", "pixels.py"))
-    from steps import step_of
+    from steps import STEP, step_of
 
-    step = step_of(session.get_modelmeta().custom_metadata_map, session)
+    metadata = session.get_modelmeta().custom_metadata_map
+    declared = json.loads(metadata.get(STEP, "{}"))
+    for part, shared in (("pixels", "pixels"), ("generation", "chat_template")):
+        if part in declared:
+            _load(shared, os.path.join(here, "..", "..", "schemas", f"{shared}.py"))
+    step = step_of(metadata, session)
     if step is None:
         return {}
+    if step.kind == "prompt":
+        return _through_generation(step, seen)
     names = [tensor.name for tensor in session.get_outputs()]
     answers = session.run(names, step.before(step.read(step.sample())))
     step.label.after(dict(zip(names, answers, strict=True)))
@@ -70,6 +78,20 @@ def _through_step(session: Any, seen: Mapping[str, Any]) -> dict[str, object]:
         "outputs": {**seen["outputs"], **label},
         "labels": step.label.names,
         "kind": step.kind,
+    }
+
+
+def _through_generation(step: Any, seen: Mapping[str, Any]) -> dict[str, object]:
+    from generating import MAX_ACTIVE
+    from generation_step import COMPLETION
+
+    step.try_out()
+    string = ["tensor(string)", ["batch", 1]]
+    return {
+        "inputs": {step.input: string},
+        "outputs": {"logits": seen["outputs"]["logits"], COMPLETION: string},
+        "kind": step.kind,
+        "more_memory": MAX_ACTIVE * step.cache_bytes,
     }
 
 

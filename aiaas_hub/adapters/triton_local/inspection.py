@@ -54,7 +54,7 @@ def check(environment: Interpreter, onnx: Path, signature: Signature) -> int:
     strings = any(spec.dtype == "string" for spec in (*signature.inputs, *signature.outputs))
     if strings and sys.version_info >= (3, 13):
         raise InvalidInput(
-            "Models of texts and images are not served by a platform that runs on Python 3.13: "
+            "Models of texts, prompts and images are not served by a platform on Python 3.13: "
             "Triton's python backend has no strings under its numpy.",
             remedy="Ask the operator to run the platform on Python 3.11 or 3.12.",
         )

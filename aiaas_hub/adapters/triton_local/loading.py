@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiaas_hub.adapters.triton_local.client import TritonClient
-from aiaas_hub.adapters.triton_local.repository import Repository
+from aiaas_hub.adapters.triton_local.repository import Repository, is_decoupled, scalar_tensors
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -122,15 +122,17 @@ class Loading:
 
 
 def infer(
-    client: TritonClient, scalars: set[str], model: str, version: int, inputs: Tensors
+    client: TritonClient, configuration: str, model: str, version: int, inputs: Tensors
 ) -> dict[str, NDArray[np.generic]]:
-    """See `ServingEngine.infer`; `scalars` are tensors without dimensions besides the batch, to
-    which Triton's own gave one."""
+    """See `ServingEngine.infer`; `configuration`: the model's. Tensors without dimensions besides
+    the batch have one in Triton."""
+    scalars = scalar_tensors(configuration)
     arrays = {
         name: array.reshape(-1, 1) if name in scalars and array.ndim == 1 else array
         for name, array in inputs.items()
     }
-    outputs = client.infer(model, version, arrays)
+    ask = client.infer_in_stream if is_decoupled(configuration) else client.infer
+    outputs = ask(model, version, arrays)
     return {
         name: array.reshape(-1) if name in scalars else array for name, array in outputs.items()
     }

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from pydantic import ValidationError
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_SLACK_SECONDS = 0.1
 MAX_VERSION = 2**31 - 1
+REQUEST, EVENT = "request", "event"
+"""Tensors of JSON of a model that generates: what is asked, and a piece of the answer."""
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 
 TRITON_TYPES: dict[DType, str] = {
@@ -79,7 +82,7 @@ def configuration(
     group = model_config_pb2.ModelInstanceGroup
     config = model_config_pb2.ModelConfig(
         name=model,
-        # The first has the same model.onnx, and makes its tensors of texts or of images.
+        # The first has the same model.onnx, and makes its tensors of texts, images or prompts.
         backend="aiaas" if signature.has_step else "onnxruntime",
         max_batch_size=options.largest_batch,
         input=[_tensor(model_config_pb2.ModelInput, spec) for spec in signature.inputs],
@@ -93,9 +96,29 @@ def configuration(
                 kind=group.KIND_GPU if on_gpus else group.KIND_CPU,
             )
         ],
-        dynamic_batching=_batching(options),
     )
+    if signature.generates:
+        _let_generate(config)
+    else:
+        config.dynamic_batching.CopyFrom(_batching(options))
     return str(text_format.MessageToString(config))
+
+
+def _let_generate(config: Any) -> None:
+    """A request is answered in pieces, and may be one of JSON in place of the signature's: see the
+    backend's `generating.py`. Its texts wait in the backend, so nothing does in Triton."""
+    config.model_transaction_policy.decoupled = True
+    for tensor in config.input:
+        tensor.optional = True
+    string = {"data_type": model_config_pb2.TYPE_STRING, "dims": [1]}
+    config.input.add(name=REQUEST, optional=True, **string)
+    config.output.add(name=EVENT, **string)
+
+
+def is_decoupled(text: str) -> bool:
+    """Whether a configuration's model answers a request in pieces."""
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    return bool(config.model_transaction_policy.decoupled)
 
 
 def scalar_tensors(text: str) -> set[str]:
@@ -110,7 +133,7 @@ def queue_seconds(timeout: float) -> float:
     return 1.1 * timeout + QUEUE_SLACK_SECONDS
 
 
-def _batching(options: ServingOptions) -> object:
+def _batching(options: ServingOptions) -> Any:
     if options.timeout_seconds is None:
         return model_config_pb2.ModelDynamicBatching()
     return model_config_pb2.ModelDynamicBatching(
@@ -307,10 +330,6 @@ class Repository:
         path.rename(aside)
         _sync([path.parent])
         _delete(aside)
-
-    def reshaped(self, model: str) -> set[str]:
-        """See `scalar_tensors`."""
-        return scalar_tensors(self.read_configuration(model) or "")
 
     def _model(self, model: str) -> Path:
         if not _MODEL_NAME.fullmatch(model):

@@ -201,8 +201,8 @@ class TritonLocal:
 
     def infer(self, model: str, version: int, inputs: Tensors) -> dict[str, NDArray[np.generic]]:
         """See `ServingEngine.infer`."""
-        scalars = self._repository.reshaped(model)
-        return loading.infer(self._triton(), scalars, model, version, inputs)
+        text = self._repository.read_configuration(model) or ""
+        return loading.infer(self._triton(), text, model, version, inputs)
 
     def counts(self, model: str) -> dict[int, ModelCounts]:
         return self._connected().counts(model)

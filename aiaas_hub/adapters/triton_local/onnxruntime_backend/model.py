@@ -5,10 +5,11 @@ here and, unchanged, by the compiled backend of NVIDIA's container; the paramete
 that backend's names (github.com/triton-inference-server/onnxruntime_backend). It runs inside
 Triton's stub process, in the serving environment: it imports nothing of ours.
 
-Under the name `aiaas` the same files serve models that are given texts (`text_step.py`) or images
-(`image_step.py`); NVIDIA's container needs them as such a backend, and the packages that they
-import. One process does all of it: texts of several requests are padded together and share one run,
-which an ensemble's steps could not give each other, as their tensors have other lengths.
+Under the name `aiaas` the same files serve models that are given texts (`text_step.py`), images
+(`image_step.py`) or prompts (`generating.py`); NVIDIA's container needs them as such a backend, and
+the packages that they import. One process does all of it: texts of several requests are padded
+together and share one run, which an ensemble's steps could not give each other, as their tensors
+have other lengths.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import threading
 from collections import defaultdict
 from typing import Any
 
@@ -28,6 +30,7 @@ from input_counts import input_counts
 from steps import step_of
 from text_step import decoded
 
+_LAST = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _TAKEN = ctypes.c_char_p(b"used_dltensor")
 _set_capsule_name = ctypes.pythonapi.PyCapsule_SetName
 _set_capsule_name.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -69,9 +72,21 @@ class TritonPythonModel:
         }
         self._batched = config.get("max_batch_size", 0) > 0
         self._counts = input_counts(os.path.dirname(path), args)
+        self._generation: Any = None
+        if self._step is not None and self._step.kind == "prompt":
+            from generating import Generation
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests; those whose tensors fit together share one run of the model."""
+            self._generation = Generation(self._step, _Bridge)
+
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer all requests; those whose tensors fit together share one run of the model.
+
+        Of a model that generates, answers come later: see `generating`.
+        """
+        if self._generation is not None:
+            for request in requests:
+                self._generation.accept(request)
+            return None
         responses: list[Any] = [None] * len(requests)
         groups: dict[Any, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         for index, request in enumerate(requests):
@@ -143,7 +158,55 @@ class TritonPythonModel:
     def finalize(self) -> None:
         if self._counts is not None:
             self._counts.finalize()
+        if self._generation is not None:
+            self._generation.close()
         del self._session
+
+
+class _Sender:
+    """The way back to one caller of a model that generates."""
+
+    def __init__(self, request: Any) -> None:
+        self._sender = request.get_response_sender()
+        self._has_ended = False
+        # A request may be refused while a part of it is on its way already.
+        self._lock = threading.RLock()
+
+    def is_wanted(self) -> bool:
+        """Whether the caller still waits. One that does not is not told anything more."""
+        with self._lock:
+            if not self._has_ended and self._sender.is_cancelled():
+                self._has_ended = True
+                self._sender.send(flags=_LAST)
+            return not self._has_ended
+
+    def send(self, outputs: dict[str, Any], *, last: bool) -> None:
+        tensors = [_tensor(name, array) for name, array in outputs.items()]
+        self._send(pb_utils.InferenceResponse(output_tensors=tensors), last=last)
+
+    def fail(self, error: Exception) -> None:
+        code = "INVALID_ARG" if isinstance(error, ValueError) else getattr(error, "code", None)
+        codes = [] if code is None else [getattr(pb_utils.TritonError, code)]
+        self._send(_failed(error, *codes), last=True)
+
+    def _send(self, response: Any, *, last: bool) -> None:
+        with self._lock:
+            if not self._has_ended:
+                self._has_ended = last
+                # With the last answer, not after it: Triton may have let go of the request then.
+                self._sender.send(response, flags=_LAST if last else 0)
+
+
+class _Bridge:
+    """What `generating` takes of the python backend."""
+
+    sender = _Sender
+
+    @staticmethod
+    def strings(request: Any, name: str) -> list[str] | None:
+        """An input of strings, row by row; None where there is no such input."""
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        return None if tensor is None else list(_strings(tensor).flat)
 
 
 def _options(config: dict[str, Any]) -> Any:

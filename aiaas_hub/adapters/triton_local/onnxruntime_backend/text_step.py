@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 from label_step import LabelStep
-from steps import STEP
+from steps import STEP, TOKENIZER
 
-TOKENIZER = "aiaas.tokenizer"
 _MAX_TOKENIZER_BYTES = 64 << 20
 _MAX_TOKENS = 8192
 _TENSORS = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}

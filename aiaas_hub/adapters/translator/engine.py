@@ -15,7 +15,7 @@ from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
 from aiaas_hub.home import MARKER, Home
 from aiaas_hub.schemas.platform import EngineHealth, EngineState
 
-NAME = "tf-predict"
+NAME = "translator"
 _START_SECONDS = 30.0
 _INHERITED = (MARKER, "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
@@ -25,8 +25,8 @@ def socket_of(home: Home) -> Path:
     return run_directory.run_directory(home, NAME) / "http"
 
 
-class TfPredictLocal:
-    """The `Engine` that answers TensorFlow Serving's REST predict. Nothing else waits for it."""
+class TranslatorLocal:
+    """The `Engine` that answers other protocols than Triton's. Nothing else waits for it."""
 
     def __init__(self, home: Home, supervisor: Supervisor) -> None:
         self._home = home
@@ -40,7 +40,7 @@ class TfPredictLocal:
         self._started_at = time.monotonic()
         socket = socket_of(self._home)
         socket.unlink(missing_ok=True)
-        module = "aiaas_hub.adapters.tf_predict.server"
+        module = "aiaas_hub.adapters.translator.server"
         arguments = [str(socket), str(triton_sockets(self._home) / "http")]
         self._supervisor.start(
             ProcessSpec(

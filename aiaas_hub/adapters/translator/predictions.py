@@ -1,0 +1,47 @@
+"""TensorFlow Serving's REST predict; see `tf_serving` for its JSON."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from aiaas_hub.adapters.translator import openai_wire, tf_serving
+from aiaas_hub.adapters.translator.triton import Refused, Triton
+from aiaas_hub.gateway.names import NAME_HEADER
+
+
+class Predictions:
+    def __init__(self, triton: Triton) -> None:
+        self._triton = triton
+
+    async def predict(self, request: web.Request) -> web.Response:
+        path = self._triton.path_of(request)
+        if await self._triton.generates(path):
+            raise Refused(400, "This model generates text: ask …/v1/completions for it.")
+        inputs, _ = await self._triton.tensors(path)
+        body = await request.read()
+        # Parsed in a thread beside the others, one after the other.
+        question = await asyncio.to_thread(tf_serving.read, body, inputs)
+        answered = await self._triton.infer(path, question)
+        text = await asyncio.to_thread(tf_serving.answer, question, answered)
+        return web.Response(body=text, content_type="application/json")
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Of a model that generates, what OpenAI's clients ask for under the same address."""
+        path = self._triton.path_of(request)
+        available = await self._triton.is_ready(path)
+        if available and await self._triton.generates(path):
+            return web.json_response(openai_wire.model(name_of(request)))
+        version = int(request.match_info["version"])
+        return web.json_response(tf_serving.status(version, available=available))
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        inputs, outputs = await self._triton.tensors(self._triton.path_of(request))
+        version = int(request.match_info["version"])
+        return web.json_response(tf_serving.metadata(name_of(request), version, inputs, outputs))
+
+
+def name_of(request: web.Request) -> str:
+    """The endpoint's own."""
+    return request.headers.get(NAME_HEADER, "model")

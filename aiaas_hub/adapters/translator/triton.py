@@ -1,0 +1,123 @@
+"""What the protocols share: asking Triton over HTTP, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from tritonclient import http as triton
+
+from aiaas_hub.adapters.translator.tf_serving import Question, TensorInfo
+from aiaas_hub.adapters.triton_local.client import sanitised
+from aiaas_hub.adapters.triton_local.repository import EVENT, REQUEST
+from aiaas_hub.schemas.endpoints import MAX_SECONDS
+
+_LENGTH = "inference-header-content-length"
+_DATA = b"data: "
+_TALKING = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5, sock_read=20)
+"""A model that works on a text says so every five seconds."""
+_STOPPED = "The model stopped in the middle of its answer. Send the request again."
+
+
+class Refused(Exception):
+    """Triton's refusal, as it is told to the caller."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Triton:
+    """Of one model's version at a time, whose `path` the gateway wrote."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        # What a version takes never changes, and version numbers are not used again.
+        self._known: dict[str, tuple[Sequence[TensorInfo], Sequence[TensorInfo]]] = {}
+
+    @staticmethod
+    def path_of(request: web.Request) -> str:
+        names = request.match_info
+        return f"http://triton/v2/models/{names['model']}/versions/{names['version']}"
+
+    async def is_ready(self, path: str) -> bool:
+        async with self._session.get(f"{path}/ready") as answer:
+            return answer.status == web.HTTPOk.status_code
+
+    async def tensors(self, path: str) -> tuple[Sequence[TensorInfo], Sequence[TensorInfo]]:
+        """Inputs and outputs."""
+        if path not in self._known:
+            async with self._session.get(path) as answer:
+                await _check(answer)
+                found = await answer.json()
+            self._known[path] = (_described(found["inputs"]), _described(found["outputs"]))
+        return self._known[path]
+
+    async def generates(self, path: str) -> bool:
+        """Whether the version goes on with texts."""
+        inputs, _ = await self.tensors(path)
+        return any(tensor.name == REQUEST for tensor in inputs)
+
+    async def infer(self, path: str, question: Question) -> dict[str, Any]:
+        inputs, outputs = await self.tensors(path)
+        tensors = []
+        for tensor in inputs:
+            array = question.inputs[tensor.name]
+            made = triton.InferInput(tensor.name, list(array.shape), tensor.datatype)
+            tensors.append(made.set_data_from_numpy(array, binary_data=True))
+        wanted = [triton.InferRequestedOutput(o.name, binary_data=True) for o in outputs]
+        body, length = triton.InferenceServerClient.generate_request_body(tensors, outputs=wanted)
+        headers = {} if length is None else {_LENGTH: str(length)}
+        async with self._session.post(f"{path}/infer", data=body, headers=headers) as answer:
+            await _check(answer)
+            content = await answer.read()
+            size = answer.headers.get(_LENGTH)
+        result = triton.InferenceServerClient.parse_response_body(
+            content, header_length=None if size is None else int(size)
+        )
+        return {output.name: result.as_numpy(output.name) for output in outputs}
+
+    async def generate(
+        self, path: str, question: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Pieces of the text, as the backend's `generating` has them; closing it ends the text.
+
+        Raises `Refused` where it does not begin or breaks off.
+        """
+        body = {REQUEST: json.dumps(question)}
+        url, stopped = f"{path}/generate_stream", Refused(503, _STOPPED)
+        try:
+            async with self._session.post(url, json=body, timeout=_TALKING) as answer:
+                async for line in answer.content:
+                    if not line.startswith(_DATA):
+                        continue
+                    told = json.loads(line.removeprefix(_DATA))
+                    if "error" in told:
+                        # In the middle of an answer its status is 200.
+                        status = 503 if answer.status == web.HTTPOk.status_code else answer.status
+                        raise Refused(status, sanitised(told["error"]))
+                    piece = json.loads(told[EVENT])
+                    yield piece
+                    if "finish_reason" in piece:
+                        return
+                await _check(answer)
+        except aiohttp.SocketTimeoutError:
+            raise stopped from None
+        raise stopped
+
+
+async def _check(answer: aiohttp.ClientResponse) -> None:
+    if answer.status == web.HTTPOk.status_code:
+        return
+    try:
+        message = str((await answer.json(content_type=None))["error"])
+    except (ValueError, KeyError, TypeError):
+        message = "The model server refused the request."
+    raise Refused(answer.status, sanitised(message))
+
+
+def _described(tensors: Sequence[dict[str, Any]]) -> list[TensorInfo]:
+    return [TensorInfo(t["name"], t["datatype"], [int(d) for d in t["shape"]]) for t in tensors]
