@@ -69,12 +69,12 @@ def test_a_time_out_ends_a_request_and_what_waits_is_not_inferred(slow: World) -
         assert taken / 4 <= seconds + 0.01
         assert seconds < taken
 
-    # One was being inferred, and is to its end; those that waited are not, though nothing
-    # hinders it now.
+    # One was being inferred, and is to its end, or on a busy machine waited too; those that waited
+    # are not, though nothing hinders it now.
     time.sleep(2 * taken)
     lead_to_slow(slow, None)
     assert slow.call("POST", INFER, BODY).status == 200
-    assert triton.counts(SLOW)[1].runs == 2
+    assert triton.counts(SLOW)[1].runs <= 2
 
 
 def test_warm_up_has_every_instance_infer(slow: World) -> None:
