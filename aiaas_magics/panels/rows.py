@@ -135,9 +135,11 @@ class Answer:
     def html(self) -> str:
         """The same as safe HTML."""
         shown = []
+        words = sum(not _is_of_numbers(array) for array in self.outputs.values())
+        words += self._has_labels
         for number, *cells in self.lines:
-            label = [f"<b>{display.escape(cells.pop(0))}</b>"] if self._has_labels else []
-            shown.append([number, *label, *map(display.code, cells)])
+            said = [f"<b>{display.escape(cell)}</b>" for cell in cells[:words]]
+            shown.append([number, *said, *map(display.code, cells[words:])])
         return display.table(self.titles, shown) + display.muted(self.said)
 
 

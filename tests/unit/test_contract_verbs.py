@@ -63,6 +63,7 @@ NAMES = {
     "smoke": [],
     "publish": [],
     "panel": [],
+    "pixels": [],
     "Usage": ["to_pandas", "to_csv", "plot"],
     "usage": [],
     "secrets": ["list", "set", "delete"],
