@@ -6,9 +6,10 @@ what comes with the language print the text as it comes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
-from aiaas_magics.snippet_answers import GO, JAVA
+from aiaas_magics.snippet_answers import go_posting, java_posting
 
 _PROMPT = "Once upon a time"
 
@@ -75,44 +76,15 @@ def _javascript(address: str, name: str) -> str:
 
 
 def _java(address: str, name: str) -> str:
-    return f"""import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
-
-public class Call {{
-    public static void main(String[] args) throws Exception {{
-        String body = "{{\\"model\\": \\"{name}\\", \\"prompt\\": \\"{_PROMPT}\\", "
-            + "\\"max_tokens\\": 50}}";
-        HttpRequest request = HttpRequest.newBuilder(URI.create("{address}/completions"))
-            .header("Authorization", "Bearer " + System.getenv("AIAAS_KEY"))
-            .header("Content-Type", "application/json")
-            .POST(HttpRequest.BodyPublishers.ofString(body))
-            .build();
-{JAVA}"""
+    return java_posting(f"{address}/completions", f" {json.dumps(_asked(name))}")
 
 
 def _go(address: str, name: str) -> str:
-    return f"""package main
+    return go_posting(f"{address}/completions", f"`{_asked(name)}`")
 
-import (
-\t"fmt"
-\t"io"
-\t"log"
-\t"net/http"
-\t"os"
-\t"strings"
-)
 
-func main() {{
-\tbody := `{{"model": "{name}", "prompt": "{_PROMPT}", "max_tokens": 50}}`
-\trequest, err := http.NewRequest("POST", "{address}/completions", strings.NewReader(body))
-\tif err != nil {{
-\t\tlog.Fatal(err)
-\t}}
-\trequest.Header.Set("Authorization", "Bearer "+os.Getenv("AIAAS_KEY"))
-\trequest.Header.Set("Content-Type", "application/json")
-{GO}"""
+def _asked(name: str) -> str:
+    return json.dumps({"model": name, "prompt": _PROMPT, "max_tokens": 50})
 
 
 PROGRAMS: dict[str, Callable[[str, str], str]] = {

@@ -138,22 +138,7 @@ def _java(address: str, inputs: list[TensorSpec]) -> str:
         inputs,
         lambda zero, count: f'String.join(",", Collections.nCopies({count}, {json.dumps(zero)}))',
     )
-    return f"""import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
-import java.util.Collections;
-
-public class Call {{
-    public static void main(String[] args) throws Exception {{
-        String body =
-            {body};
-        HttpRequest request = HttpRequest.newBuilder(URI.create("{address}"))
-            .header("Authorization", "Bearer " + System.getenv("AIAAS_KEY"))
-            .header("Content-Type", "application/json")
-            .POST(HttpRequest.BodyPublishers.ofString(body))
-            .build();
-{answers.JAVA}"""
+    return answers.java_posting(address, f"\n            {body}", "java.util.Collections")
 
 
 def _go(address: str, inputs: list[TensorSpec]) -> str:
@@ -163,26 +148,7 @@ def _go(address: str, inputs: list[TensorSpec]) -> str:
             f"strings.Repeat({json.dumps(zero + ',')}, {count - 1}) + {json.dumps(zero)}"
         ),
     ).replace("\n            ", "\n\t\t")
-    return f"""package main
-
-import (
-\t"fmt"
-\t"io"
-\t"log"
-\t"net/http"
-\t"os"
-\t"strings"
-)
-
-func main() {{
-\tbody := {body}
-\trequest, err := http.NewRequest("POST", "{address}", strings.NewReader(body))
-\tif err != nil {{
-\t\tlog.Fatal(err)
-\t}}
-\trequest.Header.Set("Authorization", "Bearer "+os.Getenv("AIAAS_KEY"))
-\trequest.Header.Set("Content-Type", "application/json")
-{answers.GO}"""
+    return answers.go_posting(address, body)
 
 
 LANGUAGES: dict[str, Callable[[str, list[TensorSpec]], str]] = {

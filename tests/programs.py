@@ -26,6 +26,8 @@ def command(language: str, text: str, directory: Path) -> list[str]:
     beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     program = shutil.which(language, path=beside)
     if program is None:
+        # Where all can be had, its absence is a failure.
+        assert "CI" not in os.environ, f"{language} is not installed"
         pytest.skip(f"{language} is not installed")
     (directory / name).write_text(text)
     return [program, *(["run"] if language == "go" else []), str(directory / name)]

@@ -31,6 +31,7 @@ class Kubelet:
         self.api = api
         self.state = state
         self.stop = threading.Event()
+        self._ending = threading.Lock()
         self.pods: dict[str, Pod] = {}
         self._addresses = Addresses(network)
         self._silent: set[str] = set()
@@ -67,10 +68,14 @@ class Kubelet:
         going = kind == "DELETED" or "deletionTimestamp" in pod["metadata"]
         waiting = pod["status"].get("phase") in ("Pending", "Running")
         if known is None and kind != "DELETED" and (going or waiting):
-            known = self.pods[uid] = Pod(self.api, pod, self.state, self._addresses)
-            if going:
-                known.deleted.set()
-            known.thread.start()
+            with self._ending:
+                # What the cluster makes in the place of what ends here would outlive it.
+                if self.stop.is_set():
+                    return
+                known = self.pods[uid] = Pod(self.api, pod, self.state, self._addresses)
+                if going:
+                    known.deleted.set()
+                known.thread.start()
         elif known is not None:
             known.see(pod)
             if going:
@@ -106,10 +111,13 @@ class Kubelet:
                 self._see("MODIFIED", pod)
 
     def end(self) -> None:
-        for pod in list(self.pods.values()):
+        """After `stop`."""
+        with self._ending:
+            pods = list(self.pods.values())
+        for pod in pods:
             pod.lost.set()
             pod.deleted.set()
-        for pod in list(self.pods.values()):
+        for pod in pods:
             pod.thread.join(8)
 
     def find(self, namespace: str, name: str) -> Pod | None:

@@ -20,7 +20,6 @@ It is imported by the backend and by the process that inspects a file before it 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,11 +28,10 @@ import onnxruntime as ort
 
 # Beside this file where it serves.
 from chat_template import ChatTemplate
-from steps import STEP, TOKENIZER
+from steps import STEP, tokenizer_of, tokenizer_text
 
 COMPLETION = "completion"
 _IDS, _LOGITS = "input_ids", "logits"
-_MAX_TOKENIZER_BYTES = 64 << 20
 _MAX_CONTEXT = 32_768
 _MAX_HELD_OUT = 64
 _READ_AT_ONCE = 128
@@ -47,16 +45,8 @@ class GenerationStep:
     kind = "prompt"
 
     def __init__(self, metadata: Mapping[str, str], session: Any) -> None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        from tokenizers import Tokenizer
-
-        step, text = json.loads(metadata[STEP]), metadata.get(TOKENIZER, "")
-        if len(text) > _MAX_TOKENIZER_BYTES:
-            raise ValueError(f"the tokenizer has more than {_MAX_TOKENIZER_BYTES >> 20} MiB")
-        try:
-            self.tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises no narrower one
-            raise ValueError(f"the tokenizer does not load: {error}") from None
+        step = json.loads(metadata[STEP])
+        self.tokenizer = tokenizer_of(tokenizer_text(metadata))
         declared = step["generation"]
         self.input = str(step["input"])
         self.context = int(declared["context"])

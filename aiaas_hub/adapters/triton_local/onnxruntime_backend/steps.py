@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 STEP = "aiaas.step"
 TOKENIZER = "aiaas.tokenizer"
+_MAX_TOKENIZER_BYTES = 64 << 20
 
 
 def step_of(metadata: Mapping[str, str], session: Any) -> Any:
@@ -30,3 +32,23 @@ def step_of(metadata: Mapping[str, str], session: Any) -> Any:
     from text_step import TextStep
 
     return TextStep(metadata, session)
+
+
+def tokenizer_text(metadata: Mapping[str, str]) -> str:
+    """The `tokenizer.json` in a model's file. Raises `ValueError` if it is too large."""
+    text = metadata.get(TOKENIZER, "")
+    if len(text) > _MAX_TOKENIZER_BYTES:
+        raise ValueError(f"the tokenizer has more than {_MAX_TOKENIZER_BYTES >> 20} MiB")
+    return text
+
+
+def tokenizer_of(text: str) -> Any:
+    """A `Tokenizer`. Raises `ValueError` if the text is none."""
+    # The instances of a model share the processors; a batch of texts takes microseconds.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # tokenizers raises no narrower one
+        raise ValueError(f"the tokenizer does not load: {error}") from None

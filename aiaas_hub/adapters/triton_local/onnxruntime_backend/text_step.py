@@ -14,15 +14,13 @@ It is imported by the backend and by the process that inspects a file before it 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from label_step import LabelStep
-from steps import STEP, TOKENIZER
+from steps import STEP, tokenizer_of, tokenizer_text
 
-_MAX_TOKENIZER_BYTES = 64 << 20
 _MAX_TOKENS = 8192
 _TENSORS = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}
 """What a model's input holds → the attribute of an `Encoding`."""
@@ -35,23 +33,14 @@ class TextStep:
     kind = "text"
 
     def __init__(self, metadata: Mapping[str, str], session: Any) -> None:
-        # The instances of a model share the processors; a batch of texts takes microseconds.
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        from tokenizers import Tokenizer
-
-        step, text = json.loads(metadata[STEP]), metadata.get(TOKENIZER, "")
-        if len(text) > _MAX_TOKENIZER_BYTES:
-            raise ValueError(f"the tokenizer has more than {_MAX_TOKENIZER_BYTES >> 20} MiB")
+        step, text = json.loads(metadata[STEP]), tokenizer_text(metadata)
         declared = json.loads(text)
         length = (declared.get("truncation") or {}).get("max_length", 0)
         if not 0 < length <= _MAX_TOKENS or not declared.get("padding"):
             raise ValueError(
                 f"the tokenizer does not truncate to at most {_MAX_TOKENS} tokens and pad"
             )
-        try:
-            self._tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # tokenizers raises no narrower one
-            raise ValueError(f"the tokenizer does not load: {error}") from None
+        self._tokenizer = tokenizer_of(text)
         inputs = {tensor.name: tensor for tensor in session.get_inputs()}
         if set(step["tensors"]) != set(inputs):
             raise ValueError(f"the text becomes {sorted(step['tensors'])}, not {sorted(inputs)}")
