@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
+import random
 import socket
 from urllib.parse import urlsplit
 
 ADDRESS = "127.0.0.1"
+_UNCLAIMED = range(20_000, 32_768)
+"""Above the ports of Ray's workers (10002 to 19999) and below those that a system gives to outgoing
+connections (from 32768 on Linux, see ip(7) for `ip_local_port_range`; from 49152 elsewhere): one
+of these would be taken by any connection made before its server listens, which may be seconds."""
 
 
 def is_loopback(url: str) -> bool:
@@ -22,15 +26,12 @@ def is_loopback(url: str) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different TCP ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        # All are held until all are chosen, or one could come twice.
-        for _ in range(count):
-            listener = stack.enter_context(socket.socket())
-            listener.bind((ADDRESS, 0))
-            ports.append(int(listener.getsockname()[1]))
-        return ports
+    """Different TCP ports that nobody listens on now, nor any outgoing connection will take.
+
+    Raises `StopIteration` where all thirteen thousand are taken.
+    """
+    found = (port for port in random.sample(_UNCLAIMED, len(_UNCLAIMED)) if is_free(port))
+    return [next(found) for _ in range(count)]
 
 
 def try_port(port: int) -> None:

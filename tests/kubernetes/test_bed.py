@@ -70,11 +70,8 @@ def test_a_deleted_pod_is_gone_with_its_processes(api: KubeApi, namespace: str) 
     until(lambda: None if api.find(f"{pods}/long") else {"gone": True})
 
 
-def test_a_quota_refuses_by_name(api: KubeApi, namespace: str) -> None:
-    quota = {"metadata": {"name": "one-pod"}, "spec": {"hard": {"pods": "1"}}}
-    quotas = f"{CORE}/namespaces/{namespace}/resourcequotas"
-    api.create(quotas, quota)
-    until(lambda: api.get(f"{quotas}/one-pod").get("status", {}).get("used"))
+def test_a_quota_refuses_by_name(control_plane: ControlPlane, api: KubeApi, namespace: str) -> None:
+    control_plane.quota(namespace, "one-pod", {"pods": "1"})
     pods = f"{CORE}/namespaces/{namespace}/pods"
     api.create(pods, pod("first", "sleep 600"))
     with pytest.raises(Refused, match="exceeded quota: one-pod"):

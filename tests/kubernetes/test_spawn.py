@@ -139,12 +139,11 @@ def test_tampered_options_start_nothing(
     assert not api.items(PODS, labelSelector="hub.jupyter.org/username=mallory")
 
 
-def test_a_quota_refuses_in_words(hub: ClusterHub, api: KubeApi) -> None:
-    quotas = f"{CORE}/namespaces/{USERS}/resourcequotas"
-    hard = {"requests.nvidia.com/gpu": "1"}
-    api.create(quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": hard}})
+def test_a_quota_refuses_in_words(
+    hub: ClusterHub, api: KubeApi, control_plane: ControlPlane
+) -> None:
+    quota = control_plane.quota(USERS, "gpus", {"requests.nvidia.com/gpu": "1"})
     try:
-        until(lambda: bool(api.get(f"{quotas}/gpus").get("status", {}).get("used")), 30)
         answer = hub.ask("ada", profile="gpu")
         assert answer.status_code == 403, answer.text
         assert answer.json()["message"] == (
@@ -156,7 +155,7 @@ def test_a_quota_refuses_in_words(hub: ClusterHub, api: KubeApi) -> None:
             page = session.request_server("gpu")
         assert "GPUs: 2 asked for, 0 of 1 in use" in page.text
     finally:
-        api.delete(f"{quotas}/gpus")
+        api.delete(quota)
 
 
 def test_a_gpu_profile_gets_its_gpus(hub: ClusterHub, api: KubeApi) -> None:

@@ -138,16 +138,8 @@ def test_the_survivor_ends_with_one_model(platform: RunsOnPods, survivor: str) -
 def test_runs_without_retries_wait_for_the_quota_and_say_how_they_ended(
     platform: RunsOnPods,
 ) -> None:
-    namespace = f"{CORE}/namespaces/{platform.training.namespace}"
-    hard = {"requests.cpu": "50m"}
-    quota = f"{namespace}/resourcequotas/team"
-    platform.api.create(
-        f"{namespace}/resourcequotas", {"metadata": {"name": "team"}, "spec": {"hard": hard}}
-    )
-    end = time.monotonic() + 30
-    while not platform.api.get(quota).get("status", {}).get("used"):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    training = platform.training
+    quota = training.plane.quota(training.namespace, "team", {"requests.cpu": "50m"})
     runs = {name: platform.submit(name, workers=1) for name in ("by-its-worker", "by-the-head")}
     for run in runs.values():
         found = platform.until(run, lambda run: "the namespace's quota is used up" in run["reason"])

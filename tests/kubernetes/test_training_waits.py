@@ -57,9 +57,7 @@ def test_the_image_cannot_be_pulled(world: Training) -> None:
 
 
 def test_the_namespaces_quota_is_used_up(world: Training) -> None:
-    quotas = f"{CORE}/namespaces/{world.namespace}/resourcequotas"
-    quota = {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "1"}}}
-    world.plane.api.create(quotas, quota)
+    world.plane.quota(world.namespace, "team", {"requests.cpu": "1"})
     world.engine.submit(JOB)
     said = world.until_it_says(JOB, "quota is used up")
     assert said.startswith("the namespace's quota is used up: team, requested: requests.cpu=100")

@@ -109,10 +109,10 @@ class Training:
     def words(self) -> str:
         """The last of each container, for a test that failed."""
         logs = [
-            f"--- {log.parent.name}/{log.name}\n{log.read_text(errors='replace')[-2500:]}"
+            f"--- {log.parent.name}/{log.name}\n{log.read_text(errors='replace')[-600:]}"
             for log in sorted(
                 self.plane.state.glob("*/*.log"), key=lambda log: log.stat().st_mtime
-            )[-8:]
+            )[-4:]
         ]
         return "\n".join([*logs, f"operator: {self.operator.failures[-3:]}"])
 

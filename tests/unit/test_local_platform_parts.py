@@ -66,10 +66,15 @@ def test_hub_and_service_get_an_allow_list_of_our_environment() -> None:
     }
 
 
-def test_free_ports_are_different_and_free() -> None:
+def test_free_ports_are_different_and_free_and_no_connections() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     check_port(ports[0])
+    range_of_connections = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not range_of_connections.exists():
+        pytest.skip("this system does not tell which ports it gives to connections")
+    first, last = map(int, range_of_connections.read_text().split())
+    assert not set(range(first, last + 1)) & set(ports)
 
 
 def test_a_home_has_one_marker_whatever_path_leads_to_it(tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ class ControlPlane:
         self.wait_for_account(name, "default")
         return name
 
+    def quota(self, namespace: str, name: str, hard: dict[str, str]) -> str:
+        """Make a ResourceQuota and wait until pods are held to it; returns its path."""
+        quotas = f"{CORE}/namespaces/{namespace}/resourcequotas"
+        self.api.create(quotas, {"metadata": {"name": name}, "spec": {"hard": hard}})
+        path = f"{quotas}/{name}"
+        self._until(
+            f"the quota {namespace}/{name} counts",
+            lambda: bool(self.api.get(path).get("status", {}).get("used")),
+        )
+        return path
+
     def wait_for_account(self, namespace: str, name: str) -> None:
         """Until this service account has its token."""
         self._until(f"{namespace}/{name} is ready", lambda: self._account_ready(namespace, name))
