@@ -22,6 +22,7 @@ from aiaas_hub.adapters.triton_local import TritonLocal
 from aiaas_hub.domain.ports import Engine, Route, RouteTarget
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.home import Home
+from aiaas_hub.schemas.endpoints import KeyScope
 from aiaas_hub.schemas.platform import EngineState
 
 OWNER = "testuser<'&\">"
@@ -75,9 +76,15 @@ class World:
         self.keys = GatewayKeys(self.home)
         self.translator = TranslatorLocal(self.home, self.supervisor)
 
-    def key(self, audience: str = AUDIENCE, jti: str = "k1", minutes: float = 10) -> str:
+    def key(
+        self,
+        audience: str = AUDIENCE,
+        jti: str = "k1",
+        minutes: float = 10,
+        scope: str = KeyScope.INFER,
+    ) -> str:
         expires = datetime.now(UTC) + timedelta(minutes=minutes)
-        return self.keys.sign(audience, jti, "ann", expires)
+        return self.keys.sign(audience, jti, "ann", expires, scope)
 
     def call(
         self,

@@ -31,7 +31,7 @@ from aiaas_hub.gateway.bootstrap import bootstrap
 from aiaas_hub.gateway.clusters import pods_configuration
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
-from aiaas_hub.gateway.names import MIRRORS, VIRTUAL_HOST
+from aiaas_hub.gateway.names import MIRRORS, ROUTES_FILE, VIRTUAL_HOST
 from aiaas_hub.gateway.names import ROUTES as ROUTES_NAME
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.schemas.errors import TooLarge, Unavailable
@@ -105,7 +105,7 @@ class EnvoyKubernetes:
                 port=PORT,
                 admin=ADMIN,
                 clusters=MOUNTED / "clusters.json",
-                routes=MOUNTED / "routes.json",
+                routes=MOUNTED / ROUTES_FILE,
                 mirror=MIRROR,
                 mirrors=MOUNTED / "mirrors.json",
                 replaced=MOUNTED,
@@ -115,13 +115,16 @@ class EnvoyKubernetes:
         )
         with self._lock:
             self._write(BOOTSTRAP, {"bootstrap.json": text})
-            if self._cluster.get(client.CONFIG_MAPS, ROUTES) is None:
+            mounted = self._mounted()
+            if ROUTES_FILE not in mounted:
                 nothing = {
                     "clusters.json": self._clusters(set(), set()),
                     "mirrors.json": mirror_configuration([]),
-                    "routes.json": self._routes([]),
+                    ROUTES_FILE: self._routes([]),
                 }
-                self._write(ROUTES, {name: _text(file) for name, file in nothing.items()})
+                empty = {name: _text(file) for name, file in nothing.items()}
+                # A gateway from before an upgrade goes on with the files that it knows.
+                self._write(ROUTES, {**empty, **mounted})
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -157,11 +160,11 @@ class EnvoyKubernetes:
             clusters = self._clusters(owners | self._owners, copied | self._shadowed)
             former = self._mounted()
             now = {**former, "clusters.json": _text(clusters), "mirrors.json": _text(mirrors)}
-            if "routes.json" in former and now != former:
+            if ROUTES_FILE in former and now != former:
                 self._write(ROUTES, now)
                 self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
                 self._wait_for(f"rds.{MIRRORS}.version_text", mirrors["version_info"])
-            self._write(ROUTES, {**now, "routes.json": _text(document)})
+            self._write(ROUTES, {**now, ROUTES_FILE: _text(document)})
             self._wait_for(f"rds.{ROUTES_NAME}.version_text", document["version_info"])
             self._owners, self._shadowed = owners, copied
 

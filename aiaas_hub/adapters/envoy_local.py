@@ -24,7 +24,7 @@ from aiaas_hub.gateway.bootstrap import bootstrap, to_text
 from aiaas_hub.gateway.clusters import cluster_configuration
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
-from aiaas_hub.gateway.names import MIRRORS, ROUTES, VIRTUAL_HOST
+from aiaas_hub.gateway.names import MIRRORS, ROUTES, ROUTES_FILE, VIRTUAL_HOST
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.home import Home, inherited_mark, write_private
 from aiaas_hub.loopback import ADDRESS, free_ports, is_free
@@ -60,14 +60,17 @@ class EnvoyLocal:
         return f"http://{ADDRESS}:{self._port()}"
 
     def start(self) -> None:
-        """Start Envoy, or adopt it if it runs, with the routes that were applied last.
+        """Start Envoy, or adopt it if it runs, with the routes that were applied last. One that
+        runs with another bootstrap, as after an upgrade, is started anew.
 
         Returns before it is ready. Raises `Unavailable` where it is not installed.
         """
         with self._lock:
             binary = _binary()
             if self._supervisor.alive(NAME):
-                return
+                if self._bootstrap().read_text() == to_text(self._bootstrap_configuration()):
+                    return
+                self._supervisor.stop(NAME)
             self._prepare()
             self._started_at = time.monotonic()
             self._supervisor.start(
@@ -75,7 +78,7 @@ class EnvoyLocal:
                     NAME,
                     [
                         str(binary),
-                        *("--config-path", str(self._home.envoy / "bootstrap.json")),
+                        *("--config-path", str(self._bootstrap())),
                         # Hot restart is for a supervisor of another kind, and its numbering
                         # would let two platforms of one machine get into each other's way.
                         "--disable-hot-restart",
@@ -209,18 +212,7 @@ class EnvoyLocal:
         if not is_free(port):
             log.warning("port %d is taken by another program: the gateway moves", port)
             self._port_file().unlink()
-            port = self._port()
-        config = bootstrap(
-            address=ADDRESS,
-            port=port,
-            admin=self._admin(),
-            clusters=self._clusters(),
-            routes=self._routes(),
-            mirror=self._mirror(),
-            mirrors=self._mirrors(),
-            jwks=GatewayKeys(self._home).jwks(),
-        )
-        write_private(self._home.envoy / "bootstrap.json", to_text(config))
+        write_private(self._bootstrap(), to_text(self._bootstrap_configuration()))
         for path, nothing in (
             (self._routes(), route_configuration([])),
             (self._mirrors(), mirror_configuration([])),
@@ -228,6 +220,18 @@ class EnvoyLocal:
         ):
             if not path.exists():
                 write_private(path, to_text(nothing))
+
+    def _bootstrap_configuration(self) -> dict[str, Any]:
+        return bootstrap(
+            address=ADDRESS,
+            port=self._port(),
+            admin=self._admin(),
+            clusters=self._clusters(),
+            routes=self._routes(),
+            mirror=self._mirror(),
+            mirrors=self._mirrors(),
+            jwks=GatewayKeys(self._home).jwks(),
+        )
 
     def _port(self) -> int:
         try:
@@ -238,11 +242,14 @@ class EnvoyLocal:
             # Read back: another process may have been first.
             return int(self._port_file().read_text())
 
+    def _bootstrap(self) -> Path:
+        return self._home.envoy / "bootstrap.json"
+
     def _port_file(self) -> Path:
         return self._home.envoy / "port"
 
     def _routes(self) -> Path:
-        return self._home.envoy / "routes.json"
+        return self._home.envoy / ROUTES_FILE
 
     def _mirrors(self) -> Path:
         return self._home.envoy / "mirrors.json"

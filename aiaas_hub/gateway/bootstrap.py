@@ -1,7 +1,7 @@
 """Envoy's bootstrap: the part of its configuration that knows no endpoint.
 
 jwt_authn   every request needs a token signed by our key that has not expired: 401
-rbac        denies by default; each route admits its own audience, less the revoked: 403
+            its claims become headers, by which the routes refuse keys of others: 403
 ratelimit   keys that have a rate of their own: 429
 buffer      bodies up to a limit: 413
 router      the routes' paths; everything else: 404
@@ -24,7 +24,6 @@ from aiaas_hub.gateway.names import (
     FILTERS,
     JWT,
     RATE,
-    RBAC,
     ROUTES,
     TYPE,
 )
@@ -152,7 +151,6 @@ def _listener(
         },
         "http_filters": [
             _authentication(jwks),
-            _denial(),
             _key_rates(),
             _body_limit(),
             _router(),
@@ -218,21 +216,16 @@ def _authentication(jwks: Mapping[str, Any]) -> dict[str, Any]:
                     # A request that woke its endpoint is checked again. Routes to models take it
                     # away.
                     "forward": True,
-                    "payload_in_metadata": CLAIMS,
+                    "claim_to_headers": [
+                        {"claim_name": claim, "header_name": header}
+                        for claim, header in CLAIMS.items()
+                    ],
+                    # The route is looked for again, with these.
+                    "clear_route_cache": True,
                     "jwt_cache_config": {"jwt_cache_size": 1000},
                 }
             },
             "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "aiaas"}}],
-        },
-    }
-
-
-def _denial() -> dict[str, Any]:
-    return {
-        "name": RBAC,
-        "typed_config": {
-            "@type": f"{FILTERS}.rbac.v3.RBAC",
-            "rules": {"action": "ALLOW", "policies": {}},
         },
     }
 

@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiaas_hub.domain.ports import Route
-from aiaas_hub.gateway.names import CLAIMS, FILTERS, JWT, RATE
+from aiaas_hub.gateway.names import (
+    AUDIENCE_HEADER,
+    CHOICE_HEADER,
+    FILTERS,
+    KEY_HEADER,
+    RATE,
+    SCOPE_HEADER,
+)
 from aiaas_hub.schemas.endpoints import KeyScope
 
+POST = {"name": ":method", "string_match": {"exact": "POST"}}
 
-def admit(route: Route, *, inference: bool = False, choice: bool = False) -> dict[str, Any]:
-    """Keys of this endpoint that are not revoked: all of them, those that are for more than
-    metadata, or those that may choose a version."""
-    wanted = [_claim("aud", route.audience)]
-    denied = [_claim("jti", jti) for jti in sorted(set(route.revoked))]
-    if inference:
+
+def refusals(
+    route: Route, address: Mapping[str, Any], by_number: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What stands before an endpoint's routes, and answers 403: keys of other endpoints, revoked
+    ones, those for metadata where they infer, and those that choose a version and may not.
+
+    They are matches of headers and not of Envoy's filter for access (RBAC), since Envoy makes that
+    filter anew for every route of a changed file: of a change among a thousand endpoints it was
+    most of the time (`tests/benchmarks/serving.py`). `address`: matches all paths of the endpoint;
+    `by_number`: those that name a version which is then the one that answers.
+    """
+    may_not_choose = _claims_not(SCOPE_HEADER, KeyScope.VERSIONS)
+    refused = [
+        _refusal(address, [_claims_not(AUDIENCE_HEADER, route.audience)]),
         # A key without a scope is older than scopes are, and for inference.
-        denied.append(_claim("scope", KeyScope.METADATA))
-    if choice:
-        wanted.append(_claim("scope", KeyScope.VERSIONS))
-    if denied:
-        wanted.append({"not_id": {"or_ids": {"ids": denied}}})
-    principal = wanted[0] if len(wanted) == 1 else {"and_ids": {"ids": wanted}}
-    return {
-        "@type": f"{FILTERS}.rbac.v3.RBACPerRoute",
-        "rbac": {
-            "rules": {
-                "action": "ALLOW",
-                "policies": {"key": {"permissions": [{"any": True}], "principals": [principal]}},
-            }
-        },
-    }
+        _refusal(address, [POST, _claims(SCOPE_HEADER, KeyScope.METADATA)]),
+        _refusal(address, [POST, {"name": CHOICE_HEADER, "present_match": True}, may_not_choose]),
+        _refusal(by_number, [POST, may_not_choose]),
+    ]
+    if route.revoked:
+        revoked = "|".join(map(re.escape, sorted(set(route.revoked))))
+        by_key = {"name": KEY_HEADER, "string_match": {"safe_regex": {"regex": revoked}}}
+        refused.append(_refusal(address, [by_key]))
+    return refused
+
+
+def _refusal(path: Mapping[str, Any], headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"match": {**path, "headers": list(headers)}, "direct_response": {"status": 403}}
+
+
+def _claims(header: str, value: str) -> dict[str, Any]:
+    return {"name": header, "string_match": {"exact": value}}
+
+
+def _claims_not(header: str, value: str) -> dict[str, Any]:
+    """Also where there is no such header: by default Envoy matches nothing then."""
+    return {**_claims(header, value), "invert_match": True, "treat_missing_header_as_empty": True}
 
 
 def rate_limits(rates: Mapping[str, int]) -> dict[str, Any]:
@@ -43,12 +68,7 @@ def rate_limits(rates: Mapping[str, int]) -> dict[str, Any]:
         return {}
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     unlimited = 1 << 31
-    jti = {
-        "metadata": {
-            "metadata_key": {"key": JWT, "path": [{"key": CLAIMS}, {"key": "jti"}]},
-            "descriptor_key": "jti",
-        }
-    }
+    jti = {"request_headers": {"header_name": KEY_HEADER, "descriptor_key": "jti"}}
     return {
         "typed_per_filter_config": {
             RATE: {
@@ -69,15 +89,3 @@ def rate_limits(rates: Mapping[str, int]) -> dict[str, Any]:
 
 def _bucket(rate: int) -> dict[str, Any]:
     return {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"}
-
-
-def _claim(name: str, value: str) -> dict[str, Any]:
-    return {
-        "sourced_metadata": {
-            "metadata_matcher": {
-                "filter": JWT,
-                "path": [{"key": CLAIMS}, {"key": name}],
-                "value": {"string_match": {"exact": value}},
-            }
-        }
-    }

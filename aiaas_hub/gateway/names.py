@@ -5,7 +5,6 @@ from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 VIRTUAL_HOST = "gateway"
 JWT = "envoy.filters.http.jwt_authn"
-RBAC = "envoy.filters.http.rbac"
 RATE = "envoy.filters.http.local_ratelimit"
 BUFFER = "envoy.filters.http.buffer"
 MUTATION = "envoy.filters.http.header_mutation"
@@ -15,9 +14,18 @@ SECONDS_HEADER = "x-aiaas-seconds"
 """After how long the gateway ends a request, for a text that is to end before it."""
 COMPLETIONS = ("completions", "chat/completions")
 """Paths of OpenAI's protocol, below an endpoint's `/v1` and below a version's in the translator."""
-CLAIMS = "claims"
-"""Where the token's claims lie in a request's metadata."""
+AUDIENCE_HEADER = "x-aiaas-audience"
+KEY_HEADER = "x-aiaas-key"
+SCOPE_HEADER = "x-aiaas-scope"
+CLAIMS = {"aud": AUDIENCE_HEADER, "jti": KEY_HEADER, "scope": SCOPE_HEADER}
+"""Claims of a key that was verified → the headers in which routes find them. Nobody else sets
+these: Envoy takes a caller's own away before it looks at the key."""
+CHOICE_HEADER = "x-aiaas-version"
+"""An exact version, for who may choose one."""
 ROUTES = "endpoints"
+ROUTES_FILE = "endpoints.json"
+"""Another name whenever the listener leaves to the routes what it checked itself before: it must
+never read older ones."""
 MIRRORS = "mirrors"
 WAKER = "waker"
 """The way to the service, which wakes endpoints."""

@@ -1,7 +1,8 @@
 """The file of routes (RDS): everything that Envoy knows about endpoints.
 
 Envoy reads it again whenever it is replaced, so that publishing and rolling back are one rename.
-Each route admits its own audience, less the revoked keys, and rewrites exactly these paths:
+Before an endpoint's routes stands what refuses the keys of others. They rewrite exactly these
+paths:
 
     GET   /{owner}/{endpoint}/v2                                      the server's metadata
     GET   /{owner}/{endpoint}/v2/health/live
@@ -39,16 +40,17 @@ from urllib.parse import quote
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, translator_name
-from aiaas_hub.gateway.guards import admit, rate_limits
+from aiaas_hub.gateway.guards import rate_limits, refusals
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
     BUFFER,
+    CHOICE_HEADER,
+    CLAIMS,
     COMPLETIONS,
     FILTERS,
     INFER_SECONDS,
     MUTATION,
     NAME_HEADER,
-    RBAC,
     ROUTES,
     SECONDS_HEADER,
     TYPE,
@@ -60,12 +62,13 @@ from aiaas_hub.gateway.names import (
 )
 
 VERSION_HEADER = "x-aiaas-model-version"
-CHOICE_HEADER = "x-aiaas-version"
 MAX_JSON_BYTES = 1 << 20
 """Of a request that is all JSON; tensors in binary may take `bootstrap.MAX_REQUEST_BYTES`."""
 MAX_PREDICT_BYTES = 8 << 20
 """Of TensorFlow Serving's JSON, which a process of its own parses."""
 _JSON_LENGTH = "inference-header-content-length"
+# Some of TensorFlow Serving's clients quote the colon.
+_PREDICT = "(?::|%3[Aa])predict"
 
 # What a URL's path may hold unquoted besides the unreserved characters (RFC 3986, pchar). Some
 # clients unquote these although `quote(owner, safe="")` had quoted them.
@@ -90,6 +93,14 @@ def route_configuration(
             {
                 "name": VIRTUAL_HOST,
                 "domains": ["*"],
+                # Triton closes idle connections: a request on one that has just been closed was
+                # never read, so it may be sent again.
+                "retry_policy": {
+                    "retry_on": "connect-failure,reset-before-request",
+                    "num_retries": 2,
+                },
+                # Triton inflates what is compressed without a limit, so nothing is.
+                "request_headers_to_remove": ["cookie", "content-encoding", *CLAIMS.values()],
                 **_lookup(ordered, translated),
                 **rate_limits(
                     {jti: rate for route in ordered for jti, rate in route.rates.items()}
@@ -149,9 +160,15 @@ def _beginning(owner: str, endpoint: str) -> str:
     The longest one that a path begins with is its own endpoint's: it ends before a character that
     is quoted or in quotes' stead, and no other address's beginning has any such character.
     """
-    plain = re.match(f"[{re.escape(_UNRESERVED)}]*", owner)
-    assert plain is not None  # noqa: S101 - it matches nothing, too
-    return f"/{owner}/{endpoint}/" if plain[0] == owner else f"/{plain[0]}"
+    special = owner.lstrip(_UNRESERVED)
+    return f"/{owner.removesuffix(special)}" if special else f"/{owner}/{endpoint}/"
+
+
+def _address(owner: str, endpoint: str) -> dict[str, Any]:
+    """Matches what lies below an endpoint's address, in any spelling."""
+    if not owner.lstrip(_UNRESERVED):
+        return {"prefix": _beginning(owner, endpoint)}
+    return {"safe_regex": {"regex": f"{path_pattern(owner, endpoint)}/.*"}}
 
 
 def _list_of(entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -186,23 +203,22 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
         return []
     # What is asked about an endpoint is answered by the version that most requests go to.
     main = max(targets, key=lambda target: target.percent)
-    guard = admit(route)
+    by_number = {"safe_regex": {"regex": f"{base}/v1/models/[^/:]+/versions/[^/:]+{_PREDICT}"}}
+    refused = refusals(route, _address(route.owner, route.endpoint), by_number)
     # Of the server, whatever it has loaded.
-    server = _entry("GET", f"{base}(/v2(?:/health/live)?)", r"\1", cluster, main, guard)
+    server = _entry("GET", f"{base}(/v2(?:/health/live)?)", r"\1", cluster, main)
     if route.asleep:
-        return [server, *waking.entries(route, base)]
+        return [*refused, server, *waking.entries(base)]
     pinned = f"/v2/models/{main.model}/versions/{main.version}"
-    entries = []
+    entries = refused
     for target in route.targets:
-        entries += _chosen(_infer(base, cluster, target, admit(route, choice=True)), target)
-    entries += _shared_out(
-        route, targets, lambda to: _infer(base, cluster, to, admit(route, inference=True))
-    )
+        entries += _chosen(_infer(base, cluster, target), target)
+    entries += _shared_out(route, targets, lambda to: _infer(base, cluster, to))
     if translated:
         entries += _predictions(route, targets, main)
         entries += _completions(route, targets, main)
     about = f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)"
-    model = _entry("GET", about, rf"{pinned}\1\2", cluster, main, guard)
+    model = _entry("GET", about, rf"{pinned}\1\2", cluster, main)
     return [*entries, model, server]
 
 
@@ -218,25 +234,17 @@ def _chosen(entries: list[dict[str, Any]], target: RouteTarget) -> list[dict[str
 def _predictions(
     route: Route, targets: Sequence[RouteTarget], main: RouteTarget
 ) -> list[dict[str, Any]]:
-    """TensorFlow Serving's paths. Some clients quote the colon."""
+    """TensorFlow Serving's paths."""
     models = f"{path_pattern(route.owner, route.endpoint)}/v1/models/[^/:]+"
     cluster = translator_name(route.owner)
-    verb = "(?::|%3[Aa])predict"
 
-    def predict(pattern: str, target: RouteTarget, guard: Mapping[str, Any]) -> dict[str, Any]:
-        entry = _entry("POST", pattern, predict_path(target), cluster, target, guard)
+    def predict(pattern: str, target: RouteTarget) -> dict[str, Any]:
+        entry = _entry("POST", f"{pattern}{_PREDICT}", predict_path(target), cluster, target)
         return _with_limit(entry, MAX_PREDICT_BYTES)
 
-    choice, inference = admit(route, choice=True), admit(route, inference=True)
-    by_number = [
-        predict(f"{models}/versions/{to.version}{verb}", to, choice) for to in route.targets
-    ]
-    by_header = [
-        entry
-        for to in route.targets
-        for entry in _chosen([predict(f"{models}{verb}", to, choice)], to)
-    ]
-    shared = _shared_out(route, targets, lambda to: [predict(f"{models}{verb}", to, inference)])
+    by_number = [predict(f"{models}/versions/{to.version}", to) for to in route.targets]
+    by_header = [entry for to in route.targets for entry in _chosen([predict(models, to)], to)]
+    shared = _shared_out(route, targets, lambda to: [predict(models, to)])
     asked = [
         *(_about(route, f"{models}/versions/{to.version}", to) for to in route.targets),
         _about(route, models, main),
@@ -248,7 +256,7 @@ def _about(route: Route, model: str, target: RouteTarget) -> dict[str, Any]:
     """A version's status and metadata, under the endpoint's own name."""
     path = version_path(target)
     cluster = translator_name(route.owner)
-    entry = _entry("GET", f"{model}(/metadata)?", rf"{path}\1", cluster, target, admit(route))
+    entry = _entry("GET", f"{model}(/metadata)?", rf"{path}\1", cluster, target)
     return _with_headers(entry, {NAME_HEADER: route.endpoint})
 
 
@@ -259,18 +267,17 @@ def _completions(
     base = f"{path_pattern(route.owner, route.endpoint)}/v1"
     cluster = translator_name(route.owner)
 
-    def complete(target: RouteTarget, guard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def complete(target: RouteTarget) -> list[dict[str, Any]]:
         pattern, to = f"{base}/({'|'.join(COMPLETIONS)})", rf"{version_path(target)}/\1"
-        entry = _with_limit(_entry("POST", pattern, to, cluster, target, guard), MAX_JSON_BYTES)
+        entry = _with_limit(_entry("POST", pattern, to, cluster, target), MAX_JSON_BYTES)
         told = {NAME_HEADER: route.endpoint, SECONDS_HEADER: f"{_seconds(target):g}"}
         return [_with_headers(entry, told)]
 
-    choice, inference = admit(route, choice=True), admit(route, inference=True)
     listed = f"{version_path(main)}/listed"
-    models = _entry("GET", f"{base}/models", listed, cluster, main, admit(route))
+    models = _entry("GET", f"{base}/models", listed, cluster, main)
     return [
-        *(entry for to in route.targets for entry in _chosen(complete(to, choice), to)),
-        *_shared_out(route, targets, lambda to: complete(to, inference)),
+        *(entry for to in route.targets for entry in _chosen(complete(to), to)),
+        *_shared_out(route, targets, complete),
         _with_headers(models, {NAME_HEADER: route.endpoint}),
     ]
 
@@ -305,18 +312,16 @@ def _split(
     return entries
 
 
-def _infer(
-    base: str, cluster: str, target: RouteTarget, guard: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _infer(base: str, cluster: str, target: RouteTarget) -> list[dict[str, Any]]:
     """Two routes: binary tensors behind a short JSON header, and requests that are all JSON, which
     Triton parses recursively and so are bounded."""
     pinned = inference_path(target)
     pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
-    binary = _entry("POST", pattern, pinned, cluster, target, guard)
+    binary = _entry("POST", pattern, pinned, cluster, target)
     binary["match"]["headers"].append(
-        {"name": _JSON_LENGTH, "string_match": {"safe_regex": {"regex": "[0-9]{1,6}"}}}
+        {"name": _JSON_LENGTH, "range_match": {"start": 0, "end": MAX_JSON_BYTES}}
     )
-    plain = _entry("POST", pattern, pinned, cluster, target, guard)
+    plain = _entry("POST", pattern, pinned, cluster, target)
     plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
     return [binary, _with_limit(plain, MAX_JSON_BYTES)]
 
@@ -349,7 +354,6 @@ def _entry(
     rewritten: str,
     cluster: str,
     target: RouteTarget,
-    guard: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "match": {
@@ -359,14 +363,14 @@ def _entry(
         "route": {
             "cluster": cluster,
             "timeout": f"{_seconds(target):g}s",
-            "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
-            # Triton closes idle connections: a request on one that has just been closed was
-            # never read, so it may be sent again.
-            "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
+            "regex_rewrite": {
+                # What has matched is replaced whole: a long pattern costs time to compile.
+                "pattern": {"regex": f"^{pattern}$" if "\\" in rewritten else "^.*"},
+                "substitution": rewritten,
+            },
         },
-        # Triton inflates what is compressed without a limit, so nothing is.
-        "request_headers_to_remove": ["authorization", "cookie", "content-encoding"],
-        "typed_per_filter_config": {RBAC: guard, MUTATION: _version_header(target.version)},
+        "request_headers_to_remove": ["authorization"],
+        "typed_per_filter_config": {MUTATION: _version_header(target.version)},
     }
 
 
@@ -382,9 +386,4 @@ def _version_header(version: int) -> dict[str, Any]:
 
 
 def _nothing_else() -> dict[str, Any]:
-    return {
-        "match": {"prefix": "/"},
-        "direct_response": {"status": 404},
-        # Without rules of its own the listener's denial would answer 403 first.
-        "typed_per_filter_config": {RBAC: {"@type": f"{FILTERS}.rbac.v3.RBACPerRoute"}},
-    }
+    return {"match": {"prefix": "/"}, "direct_response": {"status": 404}}

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiaas_hub.domain.ports import Route
-from aiaas_hub.gateway.guards import admit
-from aiaas_hub.gateway.names import INFER_SECONDS, RBAC, WAKER
+from aiaas_hub.gateway.names import INFER_SECONDS, WAKER
 
 REDIRECT = 307
 
 
-def entries(route: Route, base: str) -> list[dict[str, Any]]:
-    """`base`: the pattern of the endpoint's address. Keys are checked here as they are when it is
-    awake: nobody else wakes it."""
+def entries(base: str) -> list[dict[str, Any]]:
+    """`base`: the pattern of the endpoint's address. What refuses keys stands before these, too:
+    nobody else wakes an endpoint."""
     return [
         {
             "match": {
@@ -33,14 +31,9 @@ def entries(route: Route, base: str) -> list[dict[str, Any]]:
                     "max_internal_redirects": 1,
                     "redirect_response_codes": [REDIRECT],
                 },
-                "retry_policy": {
-                    "retry_on": "connect-failure,reset-before-request",
-                    "num_retries": 2,
-                },
             },
             # No header is added: of a request that is followed elsewhere Envoy (1.40) would keep
             # the name in the memory of this route, which is gone with the file that it is in.
-            "typed_per_filter_config": {RBAC: guard},
         }
-        for method, guard in (("POST", admit(route, inference=True)), ("GET", admit(route)))
+        for method in ("POST", "GET")
     ]

@@ -1,8 +1,9 @@
 """A client that keeps some connections busy and times each answer: `python load.py SPEC`.
 
 SPEC is JSON: address (`unix:PATH` or `HOST:PORT`), request (base64 of the bytes to send),
-connections, seconds. One process and one selector, so that it takes little of the processors that
-the server needs. Prints one line of JSON.
+connections, and seconds, without which it goes on until its standard input ends. One process and
+one selector, so that it takes little of the processors that the server needs. Prints one line of
+JSON.
 """
 
 from __future__ import annotations
@@ -52,19 +53,27 @@ class Connection:
         return int(head.split(b" ", 2)[1]) if len(body) >= length else None
 
 
-def run(address: str, request: bytes, connections: int, seconds: float) -> dict[str, Any]:
-    """Requests per second, median and p99 in milliseconds, failures."""
+def run(
+    address: str, request: bytes, connections: int, seconds: float | None = None
+) -> dict[str, Any]:
+    """How many requests, each second's and failures; median, p99 and longest in milliseconds."""
     selector = selectors.DefaultSelector()
     opened = [Connection(address) for _ in range(connections)]
     for connection in opened:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
         connection.send(request)
+    if seconds is None:
+        selector.register(sys.stdin, selectors.EVENT_READ)
     took: list[float] = []
     failures = 0
-    began = time.perf_counter()
-    while (now := time.perf_counter()) - began < seconds:
+    going = True
+    began = now = time.perf_counter()
+    while going and (seconds is None or now - began < seconds):
         for key, _ in selector.select(1.0):
             connection = key.data
+            if connection is None:
+                going = False
+                continue
             status = connection.read()
             if status is None:
                 continue
@@ -75,9 +84,11 @@ def run(address: str, request: bytes, connections: int, seconds: float) -> dict[
     elapsed = now - began
     took.sort()
     return {
+        "requests": len(took),
         "per_second": round(len(took) / elapsed),
         "p50_ms": round(1000 * took[len(took) // 2], 3),
         "p99_ms": round(1000 * took[int(len(took) * 0.99)], 3),
+        "longest_ms": round(1000 * took[-1], 1),
         "failures": failures,
     }
 

@@ -41,6 +41,7 @@ from tritonclient.utils import InferenceServerException
 from aiaas_hub.adapters import run_directory
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.bootstrap import MAX_REQUEST_BYTES
+from aiaas_hub.gateway.names import ROUTES_FILE
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineState
 
@@ -146,6 +147,30 @@ def test_another_endpoints_key(world: World) -> None:
         answer = world.call("POST", INFER, BODY, key=world.key(audience))
         assert (answer.status, error_of(answer)) == (403, "forbidden")
         assert "x-aiaas-model-version" not in answer.headers
+
+
+def test_nobody_says_themselves_what_their_key_is_for(world: World) -> None:
+    """The claims of a key become headers, and callers can send headers."""
+    claims = jwt.decode(world.key(), options={"verify_signature": False})
+    del claims["scope"]
+    old = jwt.encode(claims, world.keys._key, algorithm="ES256", headers={"kid": world.keys._id})
+    world.envoy.apply([route((1, 100), (2, 0), revoked=("k9",))])
+    stranger, revoked = world.key(f"{OWNER}/other"), world.key(jti="k9")
+    metadata = world.key(jti="k2", scope="metadata")
+    # Twice: the second time Envoy knows the key already.
+    for _ in range(2):
+        for key, told in (
+            (stranger, {"x-aiaas-audience": AUDIENCE}),
+            (stranger, {"X-AIAAS-AUDIENCE": AUDIENCE, "x-aiaas-scope": "versions"}),
+            (revoked, {"x-aiaas-key": "k1"}),
+            (metadata, {"x-aiaas-scope": "infer"}),
+            (world.key(), {"x-aiaas-scope": "versions", "x-aiaas-version": "2"}),
+            (old, {"x-aiaas-scope": "versions", "x-aiaas-version": "2"}),
+        ):
+            answer = world.call("POST", INFER, BODY, key=key, headers=told)
+            assert (answer.status, error_of(answer)) == (403, "forbidden"), told
+        assert world.call("POST", INFER, BODY, key=old).status == 200
+        assert world.call("POST", INFER, BODY, headers={"x-aiaas-audience": "x"}).status == 200
 
 
 def test_a_revoked_key(world: World) -> None:
@@ -291,7 +316,7 @@ def test_an_endpoint_that_is_retired(world: World) -> None:
 
 
 def test_applying_is_atomic_and_a_repeat_changes_nothing(world: World) -> None:
-    path = world.home.envoy / "routes.json"
+    path = world.home.envoy / ROUTES_FILE
     before = path.stat()
     world.envoy.apply([route((1, 100))])
     assert path.stat() == before
@@ -353,6 +378,18 @@ def test_envoy_killed(world: World) -> None:
     assert world.envoy.url == url
     answer = world.call("POST", INFER, BODY, key=key)
     assert (answer.status, answer.headers["x-aiaas-model-version"]) == (200, "2")
+
+
+def test_an_envoy_of_before_an_upgrade_is_replaced(world: World) -> None:
+    former = world.supervisor.process("envoy")
+    world.envoy.start()
+    assert world.supervisor.process("envoy") == former
+    bootstrap = world.home.envoy / "bootstrap.json"
+    bootstrap.write_text(bootstrap.read_text().replace('"30', '"31'))
+    world.envoy.start()
+    wait_ready(world.envoy)
+    assert world.supervisor.process("envoy") != former
+    assert world.call("POST", INFER, BODY).status == 200
 
 
 def test_only_the_gateway_listens_and_only_on_loopback(world: World) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -32,15 +31,10 @@ pytestmark = pytest.mark.engines
 HUB_CONFIG = Path(__file__).parents[2] / "hub_config"
 
 
-def key(world: World, scope: str = "infer", jti: str = "k1", audience: str = AUDIENCE) -> str:
-    expires = datetime.now(UTC) + timedelta(minutes=10)
-    return world.keys.sign(audience, jti, "ann", expires, scope)
-
-
 def test_each_version_is_counted(world: World) -> None:
     world.envoy.apply([route((1, 50), (2, 50))])
     before = world.envoy.traffic()
-    mine = key(world)
+    mine = world.key()
     seen = Counter(
         world.call("POST", INFER, BODY, key=mine).headers["x-aiaas-model-version"]
         for _ in range(60)
@@ -78,7 +72,7 @@ def test_each_version_is_counted(world: World) -> None:
 
 def test_an_exact_version_is_for_who_may_choose(world: World) -> None:
     world.envoy.apply([route((1, 100), (2, 0))])
-    chooses = key(world, "versions")
+    chooses = world.key(scope="versions")
     counted = world.envoy.traffic()[MODEL, 1].requests
     for version, factor in ((1, 1), (2, 2)):
         headers = {"x-aiaas-version": str(version)}
@@ -94,7 +88,7 @@ def test_an_exact_version_is_for_who_may_choose(world: World) -> None:
     plain = world.call("POST", INFER, BODY, headers={"x-aiaas-version": "2"})
     assert (plain.status, error_of(plain)) == (403, "forbidden")
     assert "x-aiaas-model-version" not in plain.headers
-    stranger = key(world, "versions", audience="bob/scale")
+    stranger = world.key(scope="versions", audience="bob/scale")
     answer = world.call("POST", INFER, BODY, key=stranger, headers={"x-aiaas-version": "2"})
     assert answer.status == 403
 
@@ -110,7 +104,7 @@ def test_the_same_caller_comes_to_the_same_version(world: World) -> None:
         found = {}
         for name in names:
             sent = {"x-aiaas-sticky": name} if headers else {}
-            mine = key(world, jti="k" if headers else name)
+            mine = world.key(jti="k" if headers else name)
             answers = {
                 world.call("POST", INFER, BODY, key=mine, headers=sent).headers[
                     "x-aiaas-model-version"
@@ -136,21 +130,21 @@ def test_the_same_caller_comes_to_the_same_version(world: World) -> None:
     assert set(versions(50, [f"k{number}" for number in range(20)]).values()) == {"1", "2"}
     # An exact version is what it was; and so is who may ask for one.
     chosen = {"x-aiaas-version": "2", "x-aiaas-sticky": callers[0]}
-    answer = world.call("POST", INFER, BODY, key=key(world, "versions"), headers=chosen)
+    answer = world.call("POST", INFER, BODY, key=world.key(scope="versions"), headers=chosen)
     assert answer.headers["x-aiaas-model-version"] == "2"
     assert world.call("POST", INFER, BODY, headers=chosen).status == 403
     for path, mine, status in (
         (INFER, None, 401),
-        (INFER, key(world, audience="bob/scale"), 403),
+        (INFER, world.key(audience="bob/scale"), 403),
         (INFER.replace("infer", "trace"), "", 404),
-        (INFER.replace("/scale/", "/scale2/", 1), key(world, audience=f"{OWNER}/scale2"), 200),
+        (INFER.replace("/scale/", "/scale2/", 1), world.key(audience=f"{OWNER}/scale2"), 200),
     ):
         sent = {"x-aiaas-sticky": "me"}
         assert world.call("POST", path, BODY, key=mine, headers=sent).status == status
 
 
 def test_a_key_for_metadata_does_not_infer(world: World) -> None:
-    reads = key(world, "metadata")
+    reads = world.key(scope="metadata")
     assert world.call("GET", f"{BASE}/v2/models/scale", key=reads).status == 200
     assert world.call("GET", f"{BASE}/v2/health/ready", key=reads).status == 200
     refused = world.call("POST", INFER, BODY, key=reads)
@@ -166,7 +160,7 @@ def test_a_keys_rate_is_one_for_all_versions(world: World) -> None:
         rates={"slow": 5},
     )
     world.envoy.apply([limited])
-    slow, free = key(world, jti="slow"), key(world, jti="free")
+    slow, free = world.key(jti="slow"), world.key(jti="free")
     began = time.monotonic()
     answers = [world.call("POST", INFER, BODY, key=slow) for _ in range(40)]
     seconds = time.monotonic() - began
@@ -185,7 +179,7 @@ def test_one_owners_callers_do_not_starve_anothers(echo: World) -> None:
     owner's are answered meanwhile."""
     other = Route("bob", "his", [RouteTarget("his-1", 1, 100)], "bob/his")
     echo.envoy.apply([route((7, 100)), other])
-    mine, bobs = key(echo), key(echo, audience="bob/his")
+    mine, bobs = echo.key(), echo.key(audience="bob/his")
     answers = []
 
     def flood() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import jwt
 import pytest
 
 from aiaas_hub.domain.ports import Route, RouteTarget, VersionTraffic
-from aiaas_hub.gateway import guards, statistics
+from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import (
     MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
@@ -31,30 +30,47 @@ from aiaas_hub.gateway.clusters import (
 )
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
-from aiaas_hub.gateway.names import RBAC
 from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
-NOTHING_ELSE = {
-    "match": {"prefix": "/"},
-    "direct_response": {"status": 404},
-    "typed_per_filter_config": {
-        "envoy.filters.http.rbac": {"@type": f"{FILTERS}.rbac.v3.RBACPerRoute"}
-    },
+NOTHING_ELSE = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+HOST = {
+    "name": "gateway",
+    "domains": ["*"],
+    "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
+    "request_headers_to_remove": [
+        *("cookie", "content-encoding", "x-aiaas-audience", "x-aiaas-key", "x-aiaas-scope"),
+    ],
 }
 
 
-def _claim(name: str, value: str) -> dict[str, object]:
-    return {
-        "sourced_metadata": {
-            "metadata_matcher": {
-                "filter": "envoy.filters.http.jwt_authn",
-                "path": [{"key": "claims"}, {"key": name}],
-                "value": {"string_match": {"exact": value}},
-            }
-        }
-    }
+def _refusals(*revoked: str) -> list[dict[str, Any]]:
+    """What stands before the routes of ann's digits."""
+
+    def refusal(path: dict[str, Any], *headers: dict[str, Any]) -> dict[str, Any]:
+        match = {**path, "headers": list(headers)}
+        return {"match": match, "direct_response": {"status": 403}}
+
+    def claims_not(claim: str, value: str) -> dict[str, Any]:
+        found = {"name": f"x-aiaas-{claim}", "string_match": {"exact": value}}
+        return {**found, "invert_match": True, "treat_missing_header_as_empty": True}
+
+    below = {"prefix": "/ann/digits/"}
+    number = "/ann/digits/v1/models/[^/:]+/versions/[^/:]+(?::|%3[Aa])predict"
+    post = {"name": ":method", "string_match": {"exact": "POST"}}
+    metadata = {"name": "x-aiaas-scope", "string_match": {"exact": "metadata"}}
+    chooses = {"name": "x-aiaas-version", "present_match": True}
+    found = [
+        refusal(below, claims_not("audience", "ann/digits")),
+        refusal(below, post, metadata),
+        refusal(below, post, chooses, claims_not("scope", "versions")),
+        refusal({"safe_regex": {"regex": number}}, post, claims_not("scope", "versions")),
+    ]
+    if revoked:
+        regex = {"safe_regex": {"regex": "|".join(revoked)}}
+        found.append(refusal(below, {"name": "x-aiaas-key", "string_match": regex}))
+    return found
 
 
 def _entry(
@@ -62,7 +78,6 @@ def _entry(
     pattern: str,
     rewritten: str,
     version: int,
-    principal: object,
     fraction: int | None = None,
 ) -> dict[str, object]:
     match: dict[str, object] = {
@@ -78,22 +93,13 @@ def _entry(
         "route": {
             "cluster": cluster_name("ann"),
             "timeout": "120s",
-            "regex_rewrite": {"pattern": {"regex": f"^{pattern}$"}, "substitution": rewritten},
-            "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
-        },
-        "request_headers_to_remove": ["authorization", "cookie", "content-encoding"],
-        "typed_per_filter_config": {
-            "envoy.filters.http.rbac": {
-                "@type": f"{FILTERS}.rbac.v3.RBACPerRoute",
-                "rbac": {
-                    "rules": {
-                        "action": "ALLOW",
-                        "policies": {
-                            "key": {"permissions": [{"any": True}], "principals": [principal]}
-                        },
-                    }
-                },
+            "regex_rewrite": {
+                "pattern": {"regex": f"^{pattern}$" if "\\" in rewritten else "^.*"},
+                "substitution": rewritten,
             },
+        },
+        "request_headers_to_remove": ["authorization"],
+        "typed_per_filter_config": {
             "envoy.filters.http.header_mutation": {
                 "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
                 "mutations": {
@@ -115,18 +121,16 @@ def _inference(
     pattern: str,
     rewritten: str,
     version: int,
-    principal: object,
     fraction: int | None = None,
     *,
     statistics: str | None = None,
 ) -> list[dict[str, Any]]:
     """Tensors in binary behind a short header, and JSON within a megabyte; by its share, which
     has statistics, or by its exact version."""
-    binary: dict[str, Any] = _entry("POST", pattern, rewritten, version, principal, fraction)
-    plain: dict[str, Any] = _entry("POST", pattern, rewritten, version, principal, fraction)
+    binary: dict[str, Any] = _entry("POST", pattern, rewritten, version, fraction)
+    plain: dict[str, Any] = _entry("POST", pattern, rewritten, version, fraction)
     length = {"name": "inference-header-content-length"}
-    short = {"safe_regex": {"regex": "[0-9]{1,6}"}}
-    binary["match"]["headers"].append({**length, "string_match": short})
+    binary["match"]["headers"].append({**length, "range_match": {"start": 0, "end": 1 << 20}})
     plain["match"]["headers"].append({**length, "present_match": False})
     plain["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
         "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
@@ -142,9 +146,7 @@ def _inference(
     return [binary, plain]
 
 
-def _predictions(
-    who: Callable[[], object], chooses: object, infers: object
-) -> list[dict[str, Any]]:
+def _predictions() -> list[dict[str, Any]]:
     """TensorFlow Serving's paths of the versions 4, 5 and 6, which share 50, 30 and 20 percent: by
     the number in the path, by the header, by the share; and what is asked about them."""
     models = "/ann/digits/v1/models/[^/:]+"
@@ -157,7 +159,6 @@ def _predictions(
                 f"{models}/versions/{version}{verb}" if how == "path" else f"{models}{verb}",
                 f"/v1/models/{model}/versions/{version}:predict",
                 version,
-                infers if how == "share" else chooses,
                 share if how == "share" else None,
             )
             entry["route"]["cluster"] = translator_name("ann")
@@ -180,7 +181,7 @@ def _predictions(
         ("d-1", 4, ""),
     ):
         about = rf"/v1/models/{model}/versions/{version}\1"
-        asked: dict[str, Any] = _entry("GET", f"{models}{path}(/metadata)?", about, version, who())
+        asked: dict[str, Any] = _entry("GET", f"{models}{path}(/metadata)?", about, version)
         asked["route"]["cluster"] = translator_name("ann")
         asked["request_headers_to_add"] = [
             {
@@ -192,9 +193,7 @@ def _predictions(
     return found
 
 
-def _completions(
-    who: Callable[[], object], chooses: object, infers: object
-) -> list[dict[str, Any]]:
+def _completions() -> list[dict[str, Any]]:
     """OpenAI's paths of the same versions: by the header, by the share, and the endpoint's name."""
 
     def told(entry: dict[str, Any], **headers: str) -> dict[str, Any]:
@@ -216,7 +215,6 @@ def _completions(
                 "/ann/digits/v1/(completions|chat/completions)",
                 rf"/v1/models/{model}/versions/{version}/\1",
                 version,
-                chooses if is_chosen else infers,
                 None if is_chosen else share,
             )
             entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
@@ -231,7 +229,7 @@ def _completions(
             entry["match"]["headers"].append(chosen)
             found.append(told(entry, endpoint="digits", seconds="120"))
     listed: dict[str, Any] = _entry(
-        "GET", "/ann/digits/v1/models", "/v1/models/d-1/versions/4/listed", 4, who()
+        "GET", "/ann/digits/v1/models", "/v1/models/d-1/versions/4/listed", 4
     )
     return [*found, told(listed, endpoint="digits")]
 
@@ -262,7 +260,7 @@ def _document(entries: list[dict[str, object]]) -> list[dict[str, object]]:
         {
             "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             "name": "endpoints",
-            "virtual_hosts": [{"name": "gateway", "domains": ["*"], **lookup}],
+            "virtual_hosts": [{**HOST, **lookup}],
         }
     ]
 
@@ -288,14 +286,6 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
     )
     model = "models/[^/]+(?:/versions/[^/]+)?"
     infer = f"/ann/digits/v2/{model}/infer"
-    revoked = [_claim("jti", "k1"), _claim("jti", "k2")]
-
-    def who(*wanted: object, denied: tuple[object, ...] = ()) -> dict[str, object]:
-        refused = {"not_id": {"or_ids": {"ids": [*revoked, *denied]}}}
-        return {"and_ids": {"ids": [_claim("aud", "ann/digits"), *wanted, refused]}}
-
-    chooses = who(_claim("scope", "versions"))
-    infers = who(denied=(_claim("scope", "metadata"),))
     first, second, third = (
         "/v2/models/d-1/versions/4/infer",
         "/v2/models/d-2/versions/5/infer",
@@ -303,23 +293,23 @@ def test_one_endpoint_with_three_versions_and_a_revoked_key() -> None:
     )
     assert route_configuration([route])["resources"] == _document(
         [
-            *_inference(infer, first, 4, chooses),
-            *_inference(infer, second, 5, chooses),
-            *_inference(infer, third, 6, chooses),
+            *_refusals("k1", "k2"),
+            *_inference(infer, first, 4),
+            *_inference(infer, second, 5),
+            *_inference(infer, third, 6),
             # One random number for all: the fractions are cumulative.
-            *_inference(infer, first, 4, infers, 50, statistics="d-1-v4"),
-            *_inference(infer, second, 5, infers, 80, statistics="d-2-v5"),
-            *_inference(infer, third, 6, infers, statistics="d-2-v6"),
-            *_predictions(who, chooses, infers),
-            *_completions(who, chooses, infers),
+            *_inference(infer, first, 4, 50, statistics="d-1-v4"),
+            *_inference(infer, second, 5, 80, statistics="d-2-v5"),
+            *_inference(infer, third, 6, statistics="d-2-v6"),
+            *_predictions(),
+            *_completions(),
             _entry(
                 "GET",
                 f"/ann/digits/v2/(?:health(/ready)|{model}(/ready)?)",
                 r"/v2/models/d-1/versions/4\1\2",
                 4,
-                who(),
             ),
-            _entry("GET", "/ann/digits(/v2(?:/health/live)?)", r"\1", 4, who()),
+            _entry("GET", "/ann/digits(/v2(?:/health/live)?)", r"\1", 4),
         ]
     )
 
@@ -332,8 +322,6 @@ def test_a_version_without_traffic_is_reached_by_its_number_only() -> None:
             by_header = {"name": "x-aiaas-version", "string_match": {"exact": "1"}}
             by_path = "v1/models/[^/:]+/versions/1(" in entry["match"]["safe_regex"]["regex"]
             assert by_header in entry["match"]["headers"] or by_path
-            asks = entry["match"]["headers"][0]["string_match"] == {"exact": "GET"}
-            assert '"scope"' in to_text(entry) or asks, "only for who may choose"
     nobody = Route("ann", "digits", [RouteTarget("d", 1, 0)], "ann/digits")
     assert route_configuration([nobody])["resources"] == _document([])
 
@@ -354,6 +342,13 @@ OWNERS = [
 ]
 
 
+def _matches(entry: dict[str, Any], path: str) -> bool:
+    match = entry["match"]
+    if "prefix" in match:
+        return path.startswith(match["prefix"])
+    return re.fullmatch(match["safe_regex"]["regex"], path) is not None
+
+
 @pytest.mark.parametrize("owner", OWNERS)
 def test_a_path_begins_with_its_own_endpoints_list(owner: str) -> None:
     """However it is spelled: the longest beginning is the one that has its routes."""
@@ -369,10 +364,14 @@ def test_a_path_begins_with_its_own_endpoints_list(owner: str) -> None:
         for endpoint in ("digits", "d", "v2"):
             path = f"/{spelled}/{endpoint}/v2/models/m/infer"
             longest = max((one for one in lists if path.startswith(one)), key=len)
-            assert any(
-                re.fullmatch(entry["match"]["safe_regex"]["regex"], path)
-                for entry in lists[longest][:-1]
-            ), path
+            # Before all others that it could match: the refusal of keys that are not for it.
+            first = next(entry for entry in lists[longest] if _matches(entry, path))
+            assert first["direct_response"] == {"status": 403}
+            (who,) = first["match"]["headers"]
+            assert who["name"] == "x-aiaas-audience"
+            assert who["string_match"] == {"exact": f"{owner}/{endpoint}"}
+            assert who["invert_match"]
+            assert any(_matches(entry, path) for entry in lists[longest] if "route" in entry), path
 
 
 def test_a_sticky_endpoint_has_a_list_for_each_version_and_a_hash_that_chooses() -> None:
@@ -419,7 +418,9 @@ def test_the_callers_of_an_endpoint_that_sleeps_go_to_who_wakes_it() -> None:
     route = Route("ann", "digits", targets, "ann/digits", revoked=("k1",), sticky=True, asleep=True)
     awake = Route("ann", "other", [RouteTarget("o", 1, 100)], "ann/other")
     lists = _lists([route, awake])
-    server, *entries, nothing = lists["/ann/digits/"]
+    refusals = _refusals("k1")
+    assert lists["/ann/digits/"][: len(refusals)] == refusals
+    server, *entries, nothing = lists["/ann/digits/"][len(refusals) :]
     # It is Triton's, which lives whatever it has loaded.
     assert server["match"]["safe_regex"]["regex"] == "/ann/digits(/v2(?:/health/live)?)"
     assert server["route"]["cluster"].startswith("triton-")
@@ -427,13 +428,9 @@ def test_the_callers_of_an_endpoint_that_sleeps_go_to_who_wakes_it() -> None:
         (
             entry["match"]["safe_regex"]["regex"],
             entry["match"]["headers"][0]["string_match"]["exact"],
-            entry["typed_per_filter_config"],
         )
         for entry in entries
-    ] == [
-        ("/ann/digits/v[12]/.+", "POST", {RBAC: guards.admit(route, inference=True)}),
-        ("/ann/digits/v[12]/.+", "GET", {RBAC: guards.admit(route)}),
-    ]
+    ] == [("/ann/digits/v[12]/.+", "POST"), ("/ann/digits/v[12]/.+", "GET")]
     for entry in entries:
         assert entry["route"] == {
             "cluster": "waker",
@@ -442,7 +439,6 @@ def test_the_callers_of_an_endpoint_that_sleeps_go_to_who_wakes_it() -> None:
                 "max_internal_redirects": 1,
                 "redirect_response_codes": [307],
             },
-            "retry_policy": {"retry_on": "connect-failure,reset-before-request", "num_retries": 2},
         }
         # It is checked again, with the key that it came with; see `waking` about headers.
         assert not {"request_headers_to_remove", "request_headers_to_add"} & entry.keys()
@@ -455,7 +451,7 @@ def test_the_list_of_an_endpoint_is_short_however_many_there_are() -> None:
         Route(f"user{n}@corp", "digits", [RouteTarget("m", 1, 100)], f"user{n}@corp/digits")
         for n in range(300)
     ]
-    assert max(len(entries) for entries in _lists(routes).values()) < 16
+    assert max(len(entries) for entries in _lists(routes).values()) < 20
 
 
 def test_a_key_with_a_rate_has_one_bucket_for_all_routes() -> None:
@@ -617,14 +613,11 @@ def test_the_bootstrap_holds_the_guards() -> None:
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     assert [entry["name"].rpartition(".")[2] for entry in manager["http_filters"]] == [
         "jwt_authn",
-        "rbac",
         "local_ratelimit",
         "buffer",
         "router",
     ]
-    authentication, denial, rates, limit, _ = (
-        entry["typed_config"] for entry in manager["http_filters"]
-    )
+    authentication, rates, limit, _ = (entry["typed_config"] for entry in manager["http_filters"])
     assert "token_bucket" not in rates
     assert authentication["rules"] == [
         {"match": {"prefix": "/"}, "requires": {"provider_name": "aiaas"}}
@@ -636,10 +629,14 @@ def test_the_bootstrap_holds_the_guards() -> None:
         "require_expiration": True,
         "clock_skew_seconds": 5,
         "forward": True,
-        "payload_in_metadata": "claims",
+        "claim_to_headers": [
+            {"claim_name": "aud", "header_name": "x-aiaas-audience"},
+            {"claim_name": "jti", "header_name": "x-aiaas-key"},
+            {"claim_name": "scope", "header_name": "x-aiaas-scope"},
+        ],
+        "clear_route_cache": True,
         "jwt_cache_config": {"jwt_cache_size": 1000},
     }
-    assert denial["rules"] == {"action": "ALLOW", "policies": {}}
     assert limit["max_request_bytes"] == MAX_REQUEST_BYTES
     assert manager["normalize_path"] is True
     assert manager["path_with_escaped_slashes_action"] == "REJECT_REQUEST"

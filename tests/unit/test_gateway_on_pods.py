@@ -16,6 +16,7 @@ from aiaas_hub.gateway.bootstrap import bootstrap, to_text
 from aiaas_hub.gateway.clusters import cluster_name, mirror_name, pods_configuration, shadow_name
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
+from aiaas_hub.gateway.names import ROUTES_FILE
 from aiaas_hub.gateway.routes import route_configuration
 from aiaas_hub.home import Home
 
@@ -28,7 +29,7 @@ def document(tmp_path: Path) -> dict[str, Any]:
         port=8080,
         admin=tmp_path / "admin",
         clusters=tmp_path / "routes" / "clusters.json",
-        routes=tmp_path / "routes" / "routes.json",
+        routes=tmp_path / "routes" / ROUTES_FILE,
         mirror=tmp_path / "mirror",
         mirrors=tmp_path / "routes" / "mirrors.json",
         jwks=GatewayKeys(home).jwks(),
@@ -45,7 +46,7 @@ def test_envoy_takes_them(document: dict[str, Any], tmp_path: Path) -> None:
     files = {
         "clusters.json": pods_configuration(hosts, 8000, 4, mirror=mirror, shadowed={"ann"}),
         "mirrors.json": mirror_configuration([route]),
-        "routes.json": route_configuration([route], {"a-secret": "%ENVIRONMENT(SECRET)%"}),
+        ROUTES_FILE: route_configuration([route], {"a-secret": "%ENVIRONMENT(SECRET)%"}),
     }
     for name, content in files.items():
         (tmp_path / "routes" / name).write_text(to_text(content))
