@@ -48,7 +48,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         Recipe(
             "causal-lm",
-            "the next token of a text, by training a model of the GPT family in full or with LoRA",
+            "how texts go on, by training a model of the GPT family in full or with LoRA",
             parameters.CausalLM,
             "one table with a column of texts; they are packed into blocks of equal length.",
             "input_ids, int64 of shape (rows, tokens), gives the logits of the token after the "

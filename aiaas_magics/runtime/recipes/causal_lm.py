@@ -1,4 +1,5 @@
-"""The recipe `causal-lm`: a model of the GPT family that learns to go on with texts."""
+"""The recipe `causal-lm`: a model of the GPT family that learns to go on with texts, and whose
+endpoint does so."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from aiaas_magics.runtime.recipes.rows import Indices, split
 if TYPE_CHECKING:
     from aiaas_magics.runtime.context import Context
 
-_BYTES = 256
-_SERVED_ROWS = 8
+_PROMPTS = 8
+"""Held-out texts on which publishing compares how the model goes on."""
 
 
 def train(ctx: Context, parameters: CausalLM) -> None:
@@ -33,7 +34,11 @@ def train(ctx: Context, parameters: CausalLM) -> None:
     tokenizer, network = _network(parameters)
     # Texts are held out, not blocks: no text is on both sides.
     chosen, held = split(len(texts), parameters.eval_split, parameters.seed)
-    blocks = [pack([tokenizer(texts[row]) for row in rows], parameters) for rows in (chosen, held)]
+    end = _end(tokenizer, network)
+    blocks = [
+        pack([[*tokenizer(texts[row])["input_ids"], *end] for row in rows], parameters)
+        for rows in (chosen, held)
+    ]
     tokens = np.concatenate(blocks)
     training, held_out = np.split(np.arange(len(tokens)), [len(blocks[0])])
     say(ctx, f"{len(texts)} texts in {len(tokens)} blocks of {parameters.block} tokens")
@@ -44,10 +49,9 @@ def train(ctx: Context, parameters: CausalLM) -> None:
     model = prepare(ctx, network, parameters)
     task = Task(ctx, torch.from_numpy(tokens))
     descend(ctx, model, task, parameters, training, held_out)
-    served = NextToken(_merged(ctx.whole(model)))
-    rows = torch.from_numpy(tokens[held_out[:_SERVED_ROWS]])
-    # Of another length than the rows: so the export knows that it is free.
-    ctx.save_model(served, rows[:2, : parameters.block // 2], rows)
+    prompts = beginnings([texts[row] for row in held], tokenizer, parameters.block // 2)
+    served = _merged(ctx.whole(model))
+    ctx.save_model(served, prompts[:1], prompts[:_PROMPTS], tokenizer=tokenizer)
 
 
 def pack(texts: list[list[int]], parameters: CausalLM) -> NDArray[np.int64]:
@@ -66,8 +70,15 @@ def pack(texts: list[list[int]], parameters: CausalLM) -> NDArray[np.int64]:
     return tokens[: count * parameters.block].reshape(count, parameters.block)
 
 
-def _network(parameters: CausalLM) -> tuple[Any, nn.Module]:
-    """What turns a text into token ids, with an end, and the model over them."""
+def beginnings(texts: list[str], tokenizer: Any, most: int) -> list[str]:
+    """Of texts that are not empty, the first so many tokens each."""
+    tokens = (tokenizer(text)["input_ids"][:most] for text in texts)
+    found = (tokenizer.decode(each, skip_special_tokens=True) for each in tokens)
+    return [text for text in found if text]
+
+
+def _network(parameters: CausalLM) -> tuple[Any, Any]:
+    """A fast tokenizer and the model over what it makes of texts, which knows how they end."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     pretrained.quiet()
@@ -77,16 +88,17 @@ def _network(parameters: CausalLM) -> tuple[Any, nn.Module]:
                 f"A width of {parameters.width} does not divide among {parameters.heads} heads.",
                 remedy="Use a multiple: --param width=….",
             )
+        tokenizer = _bytes()
         config = GPT2Config(
-            vocab_size=_BYTES,
+            vocab_size=len(tokenizer),
             n_positions=parameters.block,
             n_embd=parameters.width,
             n_layer=parameters.layers,
             n_head=parameters.heads,
             bos_token_id=None,
-            eos_token_id=None,
+            eos_token_id=tokenizer("\n")["input_ids"][0],
         )
-        return lambda text: [*text.encode(), ord("\n")], GPT2LMHeadModel(config)
+        return tokenizer, GPT2LMHeadModel(config)
     tokenizer, network = pretrained.load(
         parameters.model, AutoTokenizer.from_pretrained, AutoModelForCausalLM.from_pretrained
     )
@@ -96,8 +108,27 @@ def _network(parameters: CausalLM) -> tuple[Any, nn.Module]:
             f"The model takes {positions} tokens, blocks have {parameters.block}.",
             remedy=f"Use --param block={positions}.",
         )
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    return lambda text: [*tokenizer(text)["input_ids"], *end], network
+    return tokenizer, network
+
+
+def _end(tokenizer: Any, network: Any) -> list[int]:
+    """Of a text: the tokenizer's token for it, or the model's, where there is one."""
+    token = tokenizer.eos_token_id
+    if token is None:
+        token = network.config.eos_token_id
+    return [] if token is None else [int(token)]
+
+
+def _bytes() -> Any:
+    """A tokenizer whose tokens are the bytes of UTF-8."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    plain = Tokenizer(models.BPE({each: token for token, each in enumerate(alphabet)}, []))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    plain.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=plain)
 
 
 def _with_lora(network: nn.Module, parameters: CausalLM) -> nn.Module:
@@ -127,18 +158,6 @@ def _merged(network: nn.Module) -> nn.Module:
         return network
     merged: nn.Module = merge()
     return merged
-
-
-class NextToken(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """input_ids int64 (rows, tokens) → logits float (rows, vocabulary)"""
-        output = self.network(input_ids=input_ids, use_cache=False, logits_to_keep=1)
-        last: torch.Tensor = output.logits[:, -1]
-        return last
 
 
 class Task:
