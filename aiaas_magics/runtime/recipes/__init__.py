@@ -51,9 +51,8 @@ RECIPES: dict[str, Recipe] = {
             "how texts go on, by training a model of the GPT family in full or with LoRA",
             parameters.CausalLM,
             "one table with a column of texts; they are packed into blocks of equal length.",
-            "input_ids, int64 of shape (rows, tokens), gives the logits of the token after the "
-            "last, float32 of shape (rows, vocabulary). The ids are those of the model's "
-            "tokenizer; without `model` they are the bytes: list(text.encode()).",
+            "a text: endpoint.generate('…') goes on with it, endpoint.stream('…') piece by piece. "
+            "The tokenizer is served with the model; without `model` its tokens are the bytes.",
             f"{_HERE}.causal_lm",
         ),
     )
