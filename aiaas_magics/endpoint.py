@@ -356,7 +356,10 @@ class Endpoint(GeneratesText, Rich):
             self.refresh()
             changes = self._client.endpoints.history(self.owner, self.name)
             self._recent = list(islice(changes, canary.SHOWN_CHANGES))
-            self._drift = summary(self._client.endpoints.drift(self.owner, self.name))
+            signature = self._record.signature
+            # Texts and images are never compared: of them there is nothing to say each time.
+            if signature is None or not signature.has_step:
+                self._drift = summary(self._client.endpoints.drift(self.owner, self.name))
         return super()._repr_mimebundle_(include, exclude)
 
 
