@@ -3,48 +3,24 @@ as `pkg/controller/v1beta1/inferenceservice` of KServe's sources has it."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from bed.api import KubeApi, Object
+from bed.controller import Controller
 
 GROUP = "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 CONTAINER = "kserve-container"
 MODE = "serving.kserve.io/deploymentMode"
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
-PERIOD_SECONDS = 0.3
 OF_THE_COMPONENT = {"minReplicas", "maxReplicas", "deploymentStrategy", "canaryTrafficPercent"}
 
 
-class KServeOperator:
-    """Use as a context manager; it watches one namespace."""
-
+class KServeOperator(Controller):
     def __init__(self, api: KubeApi, namespace: str) -> None:
-        self._api = api
-        self._services = GROUP.format(namespace)
+        super().__init__(api, GROUP.format(namespace))
         self._deployments = DEPLOYMENTS.format(namespace)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
         self._done: dict[str, int] = {}
-        self.failures: list[str] = []
-
-    def __enter__(self) -> KServeOperator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def _loop(self) -> None:
-        while not self._stop.wait(PERIOD_SECONDS):
-            # As a controller does: whatever went wrong is tried again.
-            try:
-                for one in self._api.items(self._services):
-                    self._reconcile(one)
-            except Exception as error:
-                self.failures.append(repr(error))
 
     def _reconcile(self, service: Object) -> None:
         generation = service["metadata"]["generation"]

@@ -13,13 +13,13 @@ import secrets
 import shlex
 import socket
 import sys
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from bed.api import CORE, KubeApi, Object, Refused
+from bed.controller import Controller
 
 from aiaas_hub.loopback import free_ports
 
@@ -27,7 +27,6 @@ JOBS = "/apis/ray.io/v1/namespaces/{}/rayjobs"
 CLUSTERS = "/apis/ray.io/v1/namespaces/{}/rayclusters"
 BATCH = "/apis/batch/v1/namespaces/{}/jobs"
 FINALIZER = "ray.io/rayjob-finalizer"
-PERIOD_SECONDS = 0.3
 POD_IP = "0.0.0.0"  # noqa: S104 - the bed puts the pod's own address in its place
 TERMINAL = ("SUCCEEDED", "FAILED", "STOPPED")
 RAY = f"{sys.executable} {Path(__file__).with_name('patient_ray.py')}"
@@ -39,36 +38,14 @@ def moment(timestamp: float | None = None) -> str:
     return found.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class RayOperator:
-    """Use as a context manager; it watches one namespace."""
-
+class RayOperator(Controller):
     def __init__(self, api: KubeApi, namespace: str, scratch: Path) -> None:
         """`scratch`: a short path, below which Ray has its sockets."""
-        self._api = api
+        super().__init__(api, JOBS.format(namespace))
         self._namespace = namespace
         self._scratch = scratch
         self._ports: dict[str, list[int]] = {}
         self._heads: dict[str, str] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-        self.failures: list[str] = []
-
-    def __enter__(self) -> RayOperator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def _loop(self) -> None:
-        while not self._stop.wait(PERIOD_SECONDS):
-            # As a controller does: whatever went wrong is tried again.
-            try:
-                for job in self._api.items(JOBS.format(self._namespace)):
-                    self._reconcile(job)
-            except Exception as error:
-                self.failures.append(repr(error))
 
     def _reconcile(self, job: Object) -> None:
         name, status = job["metadata"]["name"], job.get("status") or {}
