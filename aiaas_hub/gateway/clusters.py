@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiaas_hub.gateway.names import FILTERS, MUTATION, TYPE, WAKER
+from aiaas_hub.gateway.names import FILTERS, METADATA, TYPE, VERSION_HEADER, WAKER
 
 WAITING = 2
 """So many times the requests that are inferred at the same time may wait for their turn."""
@@ -133,6 +133,18 @@ def _file(
     return {"version_info": digest[:16], "resources": resources}
 
 
+def _version_header() -> dict[str, Any]:
+    """Only Triton's answers say which version gave them: as the route that led there has it. A
+    header of the route's own would be on refusals too, and tell anybody which endpoints there are.
+    """
+    header = {"key": VERSION_HEADER, "value": f"%METADATA(ROUTE:{METADATA}:version)%"}
+    append = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "@type": f"{FILTERS}.header_mutation.v3.HeaderMutation",
+        "mutations": {"response_mutations": [{"append": append}]},
+    }
+
+
 def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
     return {
         "@type": f"{TYPE}envoy.config.cluster.v3.Cluster",
@@ -154,8 +166,8 @@ def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
                 "explicit_http_config": {"http_protocol_options": {}},
                 "http_filters": [
                     {
-                        "name": MUTATION,
-                        "typed_config": {"@type": f"{FILTERS}.header_mutation.v3.HeaderMutation"},
+                        "name": "envoy.filters.http.header_mutation",
+                        "typed_config": _version_header(),
                     },
                     {
                         "name": "envoy.filters.http.upstream_codec",

@@ -49,7 +49,7 @@ from aiaas_hub.gateway.names import (
     COMPLETIONS,
     FILTERS,
     INFER_SECONDS,
-    MUTATION,
+    METADATA,
     NAME_HEADER,
     ROUTES,
     SECONDS_HEADER,
@@ -61,7 +61,6 @@ from aiaas_hub.gateway.names import (
     version_path,
 )
 
-VERSION_HEADER = "x-aiaas-model-version"
 MAX_JSON_BYTES = 1 << 20
 """Of a request that is all JSON; tensors in binary may take `bootstrap.MAX_REQUEST_BYTES`."""
 MAX_PREDICT_BYTES = 8 << 20
@@ -328,10 +327,11 @@ def _infer(base: str, cluster: str, target: RouteTarget) -> list[dict[str, Any]]
 
 def _with_limit(entry: dict[str, Any], most: int) -> dict[str, Any]:
     """The same for bodies of at most so many bytes."""
-    entry["typed_per_filter_config"][BUFFER] = {
+    limit = {
         "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
         "buffer": {"max_request_bytes": most},
     }
+    entry["typed_per_filter_config"] = {BUFFER: limit}
     return entry
 
 
@@ -370,18 +370,7 @@ def _entry(
             },
         },
         "request_headers_to_remove": ["authorization"],
-        "typed_per_filter_config": {MUTATION: _version_header(target.version)},
-    }
-
-
-def _version_header(version: int) -> dict[str, Any]:
-    """For the filter of `_cluster`: only Triton's answers say which version gave them. A header
-    of the route's own would be on refusals too, and tell anybody which endpoints there are."""
-    header = {"key": VERSION_HEADER, "value": str(version)}
-    append = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {
-        "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
-        "mutations": {"response_mutations": [{"append": append}]},
+        "metadata": {"filter_metadata": {METADATA: {"version": str(target.version)}}},
     }
 
 

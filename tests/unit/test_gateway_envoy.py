@@ -99,21 +99,16 @@ def _entry(
             },
         },
         "request_headers_to_remove": ["authorization"],
-        "typed_per_filter_config": {
-            "envoy.filters.http.header_mutation": {
-                "@type": f"{FILTERS}.header_mutation.v3.HeaderMutationPerRoute",
-                "mutations": {
-                    "response_mutations": [
-                        {
-                            "append": {
-                                "header": {"key": "x-aiaas-model-version", "value": str(version)},
-                                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-                            }
-                        }
-                    ]
-                },
-            },
-        },
+        "metadata": {"filter_metadata": {"aiaas": {"version": str(version)}}},
+    }
+
+
+def _limit(most: int) -> dict[str, Any]:
+    return {
+        "envoy.filters.http.buffer": {
+            "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+            "buffer": {"max_request_bytes": most},
+        }
     }
 
 
@@ -132,10 +127,7 @@ def _inference(
     length = {"name": "inference-header-content-length"}
     binary["match"]["headers"].append({**length, "range_match": {"start": 0, "end": 1 << 20}})
     plain["match"]["headers"].append({**length, "present_match": False})
-    plain["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
-        "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
-        "buffer": {"max_request_bytes": 1 << 20},
-    }
+    plain["typed_per_filter_config"] = _limit(1 << 20)
     chosen: dict[str, Any] = {"name": "x-aiaas-version"}
     for entry in (binary, plain):
         if statistics is None:
@@ -162,10 +154,7 @@ def _predictions() -> list[dict[str, Any]]:
                 share if how == "share" else None,
             )
             entry["route"]["cluster"] = translator_name("ann")
-            entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
-                "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
-                "buffer": {"max_request_bytes": 8 << 20},
-            }
+            entry["typed_per_filter_config"] = _limit(8 << 20)
             chosen: dict[str, Any] = {"name": "x-aiaas-version"}
             if how == "header":
                 chosen["string_match"] = {"exact": str(version)}
@@ -217,10 +206,7 @@ def _completions() -> list[dict[str, Any]]:
                 version,
                 None if is_chosen else share,
             )
-            entry["typed_per_filter_config"]["envoy.filters.http.buffer"] = {
-                "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
-                "buffer": {"max_request_bytes": 1 << 20},
-            }
+            entry["typed_per_filter_config"] = _limit(1 << 20)
             chosen: dict[str, Any] = {"name": "x-aiaas-version", "present_match": False}
             if is_chosen:
                 chosen = {"name": "x-aiaas-version", "string_match": {"exact": str(version)}}
