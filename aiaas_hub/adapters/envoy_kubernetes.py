@@ -113,18 +113,18 @@ class EnvoyKubernetes:
                 jwks=self._keys.jwks(),
             )
         )
+        nothing = {
+            "clusters.json": self._clusters(set(), set()),
+            "mirrors.json": mirror_configuration([]),
+            ROUTES_FILE: self._routes([]),
+        }
         with self._lock:
-            self._write(BOOTSTRAP, {"bootstrap.json": text})
             mounted = self._mounted()
-            if ROUTES_FILE not in mounted:
-                nothing = {
-                    "clusters.json": self._clusters(set(), set()),
-                    "mirrors.json": mirror_configuration([]),
-                    ROUTES_FILE: self._routes([]),
-                }
-                empty = {name: _text(file) for name, file in nothing.items()}
-                # A gateway from before an upgrade goes on with the files that it knows.
-                self._write(ROUTES, {**empty, **mounted})
+            if mounted.keys() != nothing.keys():
+                files = {name: mounted.get(name, _text(file)) for name, file in nothing.items()}
+                self._write(ROUTES, files)
+            # After what it names, without which a pod would not start.
+            self._write(BOOTSTRAP, {"bootstrap.json": text})
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -255,7 +255,8 @@ class EnvoyKubernetes:
                 raise Unavailable(
                     f"The gateway's pod {late[0]['metadata']['name']} has not taken the new routes "
                     "yet; it uses the former ones.",
-                    remedy="It does within a minute or two; else its log says why.",
+                    remedy="It does within a minute or two; after an upgrade of the platform: "
+                    "kubectl rollout restart deployment/gateway. Else its log says why.",
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.5)

@@ -68,7 +68,7 @@ class EnvoyLocal:
         with self._lock:
             binary = _binary()
             if self._supervisor.alive(NAME):
-                if self._bootstrap().read_text() == to_text(self._bootstrap_configuration()):
+                if self._has_bootstrap(to_text(self._bootstrap_configuration())):
                     return
                 self._supervisor.stop(NAME)
             self._prepare()
@@ -220,6 +220,12 @@ class EnvoyLocal:
         ):
             if not path.exists():
                 write_private(path, to_text(nothing))
+
+    def _has_bootstrap(self, text: str) -> bool:
+        try:
+            return self._bootstrap().read_bytes() == text.encode()
+        except FileNotFoundError:
+            return False
 
     def _bootstrap_configuration(self) -> dict[str, Any]:
         return bootstrap(

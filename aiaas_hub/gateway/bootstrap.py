@@ -149,6 +149,18 @@ def _listener(
             "route_config_name": ROUTES,
             "config_source": routes,
         },
+        # Before a route is chosen for the first time: the filter for keys takes these away later,
+        # and has the route chosen anew only for keys that have claims.
+        "early_header_mutation_extensions": [
+            {
+                "name": "claims",
+                "typed_config": {
+                    "@type": f"{TYPE}envoy.extensions.http.early_header_mutation.header_mutation"
+                    ".v3.HeaderMutation",
+                    "mutations": [{"remove": header} for header in CLAIMS.values()],
+                },
+            }
+        ],
         "http_filters": [
             _authentication(jwks),
             _key_rates(),

@@ -9,6 +9,7 @@ from typing import Any
 from aiaas_hub.domain.ports import Route
 from aiaas_hub.gateway.names import (
     AUDIENCE_HEADER,
+    BUFFER,
     CHOICE_HEADER,
     FILTERS,
     KEY_HEADER,
@@ -47,7 +48,13 @@ def refusals(
 
 
 def _refusal(path: Mapping[str, Any], headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"match": {**path, "headers": list(headers)}, "direct_response": {"status": 403}}
+    return {"match": {**path, "headers": list(headers)}, **answered(403)}
+
+
+def answered(status: int) -> dict[str, Any]:
+    """By Envoy itself, and before the body has come."""
+    unread = {"@type": f"{FILTERS}.buffer.v3.BufferPerRoute", "disabled": True}
+    return {"direct_response": {"status": status}, "typed_per_filter_config": {BUFFER: unread}}
 
 
 def _claims(header: str, value: str) -> dict[str, Any]:

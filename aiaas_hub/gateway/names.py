@@ -17,8 +17,8 @@ AUDIENCE_HEADER = "x-aiaas-audience"
 KEY_HEADER = "x-aiaas-key"
 SCOPE_HEADER = "x-aiaas-scope"
 CLAIMS = {"aud": AUDIENCE_HEADER, "jti": KEY_HEADER, "scope": SCOPE_HEADER}
-"""Claims of a key that was verified → the headers in which routes find them. Nobody else sets
-these: Envoy takes a caller's own away before it looks at the key."""
+"""Claims of a key that was verified → the headers in which routes find them. A caller's own are
+taken away before anything looks at them."""
 VERSION_HEADER = "x-aiaas-model-version"
 """Of an answer: which version gave it."""
 METADATA = "aiaas"

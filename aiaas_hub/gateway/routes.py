@@ -40,7 +40,7 @@ from urllib.parse import quote
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, translator_name
-from aiaas_hub.gateway.guards import rate_limits, refusals
+from aiaas_hub.gateway.guards import answered, rate_limits, refusals
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
     BUFFER,
@@ -318,7 +318,7 @@ def _infer(base: str, cluster: str, target: RouteTarget) -> list[dict[str, Any]]
     pattern = f"{base}/v2/models/[^/]+(?:/versions/[^/]+)?/infer"
     binary = _entry("POST", pattern, pinned, cluster, target)
     binary["match"]["headers"].append(
-        {"name": _JSON_LENGTH, "range_match": {"start": 0, "end": MAX_JSON_BYTES}}
+        {"name": _JSON_LENGTH, "string_match": {"safe_regex": {"regex": "[0-9]{1,6}"}}}
     )
     plain = _entry("POST", pattern, pinned, cluster, target)
     plain["match"]["headers"].append({"name": _JSON_LENGTH, "present_match": False})
@@ -375,4 +375,4 @@ def _entry(
 
 
 def _nothing_else() -> dict[str, Any]:
-    return {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+    return {"match": {"prefix": "/"}, **answered(404)}

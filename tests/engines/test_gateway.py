@@ -153,13 +153,18 @@ def test_nobody_says_themselves_what_their_key_is_for(world: World) -> None:
     """The claims of a key become headers, and callers can send headers."""
     claims = jwt.decode(world.key(), options={"verify_signature": False})
     del claims["scope"]
-    old = jwt.encode(claims, world.keys._key, algorithm="ES256", headers={"kid": world.keys._id})
+    signed = {"algorithm": "ES256", "headers": {"kid": world.keys._id}}
+    old = jwt.encode(claims, world.keys._key, **signed)
+    # Nobody signs one like that; and if, it opens nothing.
+    nothing = {name: claims[name] for name in ("iss", "sub", "exp")}
+    without = jwt.encode(nothing, world.keys._key, **signed)
     world.envoy.apply([route((1, 100), (2, 0), revoked=("k9",))])
     stranger, revoked = world.key(f"{OWNER}/other"), world.key(jti="k9")
     metadata = world.key(jti="k2", scope="metadata")
     # Twice: the second time Envoy knows the key already.
     for _ in range(2):
         for key, told in (
+            (without, {"x-aiaas-audience": AUDIENCE, "x-aiaas-scope": "infer"}),
             (stranger, {"x-aiaas-audience": AUDIENCE}),
             (stranger, {"X-AIAAS-AUDIENCE": AUDIENCE, "x-aiaas-scope": "versions"}),
             (revoked, {"x-aiaas-key": "k1"}),
@@ -171,6 +176,17 @@ def test_nobody_says_themselves_what_their_key_is_for(world: World) -> None:
             assert (answer.status, error_of(answer)) == (403, "forbidden"), told
         assert world.call("POST", INFER, BODY, key=old).status == 200
         assert world.call("POST", INFER, BODY, headers={"x-aiaas-audience": "x"}).status == 200
+
+
+def test_who_is_refused_need_not_send_the_body(world: World) -> None:
+    """Nor does the gateway keep it meanwhile."""
+    connection = http.client.HTTPConnection(world.envoy.url.removeprefix("http://"), timeout=10)
+    with contextlib.closing(connection):
+        connection.putrequest("POST", INFER)
+        connection.putheader("Authorization", f"Bearer {world.key('bob/scale')}")
+        connection.putheader("Content-Length", str(MAX_REQUEST_BYTES))
+        connection.endheaders()
+        assert connection.getresponse().status == 403
 
 
 def test_a_revoked_key(world: World) -> None:

@@ -34,7 +34,17 @@ from aiaas_hub.gateway.routes import path_pattern, route_configuration
 from aiaas_hub.home import Home
 
 FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
-NOTHING_ELSE = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+UNREAD = {
+    "envoy.filters.http.buffer": {
+        "@type": f"{FILTERS}.buffer.v3.BufferPerRoute",
+        "disabled": True,
+    }
+}
+NOTHING_ELSE = {
+    "match": {"prefix": "/"},
+    "direct_response": {"status": 404},
+    "typed_per_filter_config": UNREAD,
+}
 HOST = {
     "name": "gateway",
     "domains": ["*"],
@@ -50,7 +60,11 @@ def _refusals(*revoked: str) -> list[dict[str, Any]]:
 
     def refusal(path: dict[str, Any], *headers: dict[str, Any]) -> dict[str, Any]:
         match = {**path, "headers": list(headers)}
-        return {"match": match, "direct_response": {"status": 403}}
+        return {
+            "match": match,
+            "direct_response": {"status": 403},
+            "typed_per_filter_config": UNREAD,
+        }
 
     def claims_not(claim: str, value: str) -> dict[str, Any]:
         found = {"name": f"x-aiaas-{claim}", "string_match": {"exact": value}}
@@ -125,7 +139,8 @@ def _inference(
     binary: dict[str, Any] = _entry("POST", pattern, rewritten, version, fraction)
     plain: dict[str, Any] = _entry("POST", pattern, rewritten, version, fraction)
     length = {"name": "inference-header-content-length"}
-    binary["match"]["headers"].append({**length, "range_match": {"start": 0, "end": 1 << 20}})
+    short = {"safe_regex": {"regex": "[0-9]{1,6}"}}
+    binary["match"]["headers"].append({**length, "string_match": short})
     plain["match"]["headers"].append({**length, "present_match": False})
     plain["typed_per_filter_config"] = _limit(1 << 20)
     chosen: dict[str, Any] = {"name": "x-aiaas-version"}
@@ -604,6 +619,10 @@ def test_the_bootstrap_holds_the_guards() -> None:
         "router",
     ]
     authentication, rates, limit, _ = (entry["typed_config"] for entry in manager["http_filters"])
+    (early,) = manager["early_header_mutation_extensions"]
+    assert early["typed_config"]["mutations"] == [
+        {"remove": f"x-aiaas-{claim}"} for claim in ("audience", "key", "scope")
+    ]
     assert "token_bucket" not in rates
     assert authentication["rules"] == [
         {"match": {"prefix": "/"}, "requires": {"provider_name": "aiaas"}}
