@@ -139,7 +139,8 @@ def _died(rank: int, death: BaseException, job: Job | None) -> RunError:
         f"Worker {rank} died: {known.sentence if known else _last_line(death)}",
         known.remedy
         if known
-        else f"Read the log for its last words; {failure.resume} goes on from the last checkpoint.",
+        else f"Read the log for its last words; {failure.resume} goes on from the last checkpoint, "
+        "as --retries 2 does by itself.",
         str(death),
     )
 

@@ -165,7 +165,7 @@ def test_runs_without_retries_wait_for_the_quota_and_say_how_they_ended(
     broken = platform.until_over(runs["by-its-worker"], "failed")
     healed("worker deleted: a run without retries has failed", deleted)
     assert "Worker 0 died" in broken["error"]["message"]
-    assert "--retries" in broken["error"]["remedy"]
+    assert "--retries" in broken["error"]["remedy"], broken["error"]
     broken = platform.until_over(runs["by-the-head"], "lost")
     healed("head deleted: a run without retries is lost", deleted)
     assert "that ran this was lost" in broken["error"]["message"]

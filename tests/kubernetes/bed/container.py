@@ -199,6 +199,15 @@ class Container:
         ports = {one.get("name"): one["containerPort"] for one in self.spec.get("ports", [])}
         return int(ports[port])
 
+    def leave(self) -> subprocess.Popen[bytes] | None:
+        """Begin what it does before it is told to end (`preStop`), if it runs and does anything."""
+        hook = self.spec.get("lifecycle", {}).get("preStop", {}).get("exec")
+        if hook is None or self.gone():
+            return None
+        environ = self.around.environ(self.spec)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(hook["command"], env=environ, stdout=log, stderr=log)
+
     def signal(self, number: signal.Signals) -> bool:
         """Whether there was something to signal: the process or what it left in its session."""
         if self._process is None:

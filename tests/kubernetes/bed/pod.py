@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -198,7 +199,14 @@ class Pod:
     def _finish(self) -> None:
         if self.lost.is_set():
             return self._kill(0)
-        self._kill(float(self.pod["metadata"].get("deletionGracePeriodSeconds", 30)))
+        ends = time.monotonic() + float(self.pod["metadata"].get("deletionGracePeriodSeconds", 30))
+        for hook in [hook for container in self.main if (hook := container.leave())]:
+            try:
+                hook.wait(max(0.0, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                hook.kill()
+        # As a kubelet: who took all of the grace before gets two seconds more.
+        self._kill(max(2.0, ends - time.monotonic()))
         self._push()
         preconditions = {"preconditions": {"uid": self.uid}}
         try:
