@@ -28,8 +28,8 @@ def refusals(
     ones, those for metadata where they infer, and those that choose a version and may not.
 
     They are matches of headers and not of Envoy's filter for access (RBAC), since Envoy makes that
-    filter anew for every route of a changed file: of a change among a thousand endpoints it was
-    most of the time (`tests/benchmarks/serving.py`). `address`: matches all paths of the endpoint;
+    filter anew for every route of a changed file, which made changes slow: see `change_ms` of
+    `tests/benchmarks/serving.py`. `address`: matches all paths of the endpoint;
     `by_number`: those that name a version which is then the one that answers.
     """
     may_not_choose = _claims_not(SCOPE_HEADER, KeyScope.VERSIONS)

@@ -51,6 +51,17 @@ _CONVERSATION = [
 ]
 
 
+def check_causal(model: Any, tokenizer: Any, prompts: Sequence[str]) -> None:
+    """Before a model is trained for hours: raise `InvalidInput` now for what `export_causal` would
+    refuse of it then, as far as it can be known."""
+    model, tokenizer = parts_of(model, tokenizer)
+    context, plain = _context(model, tokenizer, None), _plain(tokenizer)
+    for prompt in texts_of(prompts):
+        _tokens(tokenizer, plain, prompt, context)
+    _template(tokenizer)
+    _check_size(model)
+
+
 def export_causal(
     model: Any,
     example_input: Any,
@@ -209,11 +220,8 @@ def _same_rendering(
         )
 
 
-def _in_float32(model: Any) -> Any:
-    """The model, or a copy of one that computes in fewer bits. Raises `InvalidInput` for one that
-    is too large for a file."""
-    import torch
-
+def _check_size(model: Any) -> None:
+    """Raises `InvalidInput` for one that is too large for a file."""
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size > _MAX_WEIGHT_BYTES:
         raise InvalidInput(
@@ -221,6 +229,13 @@ def _in_float32(model: Any) -> Any:
             "served holds less than 2.",
             remedy="Give a model of at most 450 million weights.",
         )
+
+
+def _in_float32(model: Any) -> Any:
+    """The model, or a copy of one that computes in fewer bits."""
+    import torch
+
+    _check_size(model)
     if all(parameter.dtype == torch.float32 for parameter in model.parameters()):
         return model
     return copy.deepcopy(model).float()

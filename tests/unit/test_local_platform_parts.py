@@ -70,11 +70,8 @@ def test_free_ports_are_different_and_free_and_no_connections() -> None:
     ports = free_ports(20)
     assert len(set(ports)) == 20
     check_port(ports[0])
-    range_of_connections = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    if not range_of_connections.exists():
-        pytest.skip("this system does not tell which ports it gives to connections")
-    first, last = map(int, range_of_connections.read_text().split())
-    assert not set(range(first, last + 1)) & set(ports)
+    # Ray's workers have those up to 19999, and Linux gives connections those from 32768 on.
+    assert all(19_999 < port < 32_768 for port in ports)
 
 
 def test_a_home_has_one_marker_whatever_path_leads_to_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from two_workers import in_two_workers
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import Signature
 from aiaas_hub.schemas.runs import EarlyStop
+from aiaas_magics.runtime import causal_models
 from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.recipes import RECIPES, find, optimisers, schedules
 from aiaas_magics.runtime.recipes.evaluation import Confusion, Perplexity, Residuals
@@ -314,6 +315,20 @@ def test_a_language_model_learns_the_bytes_of_texts(tmp_path: Path, method: str)
         signature = Signature.model_validate(handed_over["signature"])
         assert signature.generates
         assert [spec.shape for spec in signature.outputs] == [[256], [1]]
+
+
+def test_what_no_endpoint_could_serve_is_refused_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(causal_models, "_MAX_WEIGHT_BYTES", 1000)
+    with local_run(tmp_path, {"likes": sentences(160)}, {"block": 32}) as run:
+        with pytest.raises(InvalidInput, match="of weights, and the one ONNX file"):
+            execute(run, "causal-lm")
+        assert run.values("perplexity") == []
+    nothing = pd.DataFrame({"text": [""] * 400})
+    with local_run(tmp_path / "empty", {"likes": nothing}, {"block": 8}) as run:
+        with pytest.raises(InvalidInput, match="held out are all empty"):
+            execute(run, "causal-lm")
 
 
 def test_two_workers_train_a_sharded_language_model_and_classify_together(tmp_path: Path) -> None:

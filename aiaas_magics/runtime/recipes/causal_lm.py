@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.runtime.causal_models import check_causal
 from aiaas_magics.runtime.recipes import classes, pretrained
 from aiaas_magics.runtime.recipes.descent import descend, prepare, say
 from aiaas_magics.runtime.recipes.evaluation import Measure, Perplexity
@@ -41,6 +42,13 @@ def train(ctx: Context, parameters: CausalLM) -> None:
     ]
     tokens = np.concatenate(blocks)
     training, held_out = np.split(np.arange(len(tokens)), [len(blocks[0])])
+    prompts = beginnings([texts[row] for row in held], tokenizer, parameters.block // 2)
+    if not prompts:
+        raise InvalidInput(
+            "The texts that are held out are all empty.",
+            remedy="Leave empty texts out of the dataset.",
+        )
+    check_causal(network, tokenizer, prompts[:_PROMPTS])
     say(ctx, f"{len(texts)} texts in {len(tokens)} blocks of {parameters.block} tokens")
     if parameters.method == "lora":
         network = _with_lora(network, parameters)
@@ -49,7 +57,6 @@ def train(ctx: Context, parameters: CausalLM) -> None:
     model = prepare(ctx, network, parameters)
     task = Task(ctx, torch.from_numpy(tokens))
     descend(ctx, model, task, parameters, training, held_out)
-    prompts = beginnings([texts[row] for row in held], tokenizer, parameters.block // 2)
     served = _merged(ctx.whole(model))
     ctx.save_model(served, prompts[:1], prompts[:_PROMPTS], tokenizer=tokenizer)
 
