@@ -14,6 +14,7 @@ from api_world import serving
 from bed.api import CORE, KubeApi, Object
 from bed.control_plane import ControlPlane
 from cluster_hub import USERS, ClusterHub, cluster_hub, until
+from manifests import rights
 
 from aiaas_hub.adapters.hub_events import HubEvent, HubEvents
 from aiaas_hub.adapters.records.usage import SqlUsageRecords
@@ -102,23 +103,48 @@ def test_a_server_runs_in_a_pod_of_its_profile_and_ends_with_it(
     until(lambda: not api.items(PODS, labelSelector="hub.jupyter.org/username=ada"), 30)
 
 
-def test_a_home_is_claimed_once_and_outlives_its_server(hub: ClusterHub, api: KubeApi) -> None:
-    volume = {
-        "metadata": {"name": "bed-home"},
-        "spec": {
-            "capacity": {"storage": "5Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "storageClassName": "bed",
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": str(hub.root / "home")},
-        },
+def volume_of(hub: ClusterHub, name: str) -> None:
+    """Room for one home."""
+    spec = {
+        "capacity": {"storage": "5Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "bed",
+        "persistentVolumeReclaimPolicy": "Retain",
+        "hostPath": {"path": str(hub.root / name)},
     }
-    api.create(f"{CORE}/persistentvolumes", volume)
+    hub.plane.api.create(f"{CORE}/persistentvolumes", {"metadata": {"name": name}, "spec": spec})
+
+
+def test_a_home_is_claimed_once_and_outlives_its_server(hub: ClusterHub, api: KubeApi) -> None:
+    volume_of(hub, "bed-home")
     hub.spawn("grace", profile="home")
     (claim,) = claims_of(api, "grace")
     assert claim["spec"]["resources"]["requests"] == {"storage": "1Gi"}
     hub.stop_server("grace")
     assert [one["metadata"]["uid"] for one in claims_of(api, "grace")] == [claim["metadata"]["uid"]]
+
+
+def test_a_home_that_the_hub_forgot_is_found_where_a_quota_allows_no_more(
+    hub: ClusterHub, api: KubeApi
+) -> None:
+    """As after the loss of its database: a quota refuses before it is known that one is there."""
+    volume_of(hub, "bed-home-of-before")
+    claims = f"{CORE}/namespaces/{USERS}/persistentvolumeclaims"
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "bed",
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    claim = api.create(claims, {"metadata": {"name": "claim-edsger"}, "spec": spec})
+    quota = hub.plane.quota(USERS, "homes", {"persistentvolumeclaims": "1"})
+    try:
+        hub.spawn("edsger", profile="home")
+        hub.stop_server("edsger")
+    finally:
+        api.delete(quota)
+    found = api.get(f"{claims}/claim-edsger")
+    assert found["metadata"]["uid"] == claim["metadata"]["uid"]
+    assert found["status"]["phase"] == "Bound"
 
 
 @pytest.mark.parametrize(
@@ -269,3 +295,8 @@ def test_an_outage_of_the_api_ends_no_server_and_passes(hub: ClusterHub, api: Ku
     assert pod_of(api, "ada")["metadata"]["uid"] == before
     for user in ("ada", "linus"):
         hub.stop_server(user)
+
+
+def test_every_right_that_the_hub_has_is_used(control_plane: ControlPlane) -> None:
+    """By this module, whose hub has the shipped role and no other."""
+    assert rights("base") - set(control_plane.asked("aiaas:hub")) == set()

@@ -326,9 +326,9 @@ def test_what_no_endpoint_could_serve_is_refused_before_it_is_trained(
             execute(run, "causal-lm")
         assert run.values("perplexity") == []
     nothing = pd.DataFrame({"text": [""] * 400})
-    with local_run(tmp_path / "empty", {"likes": nothing}, {"block": 8}) as run:
-        with pytest.raises(InvalidInput, match="held out are all empty"):
-            execute(run, "causal-lm")
+    empty = local_run(tmp_path / "empty", {"likes": nothing}, {"block": 8})
+    with empty as run, pytest.raises(InvalidInput, match="held out are all empty"):
+        execute(run, "causal-lm")
 
 
 def test_two_workers_train_a_sharded_language_model_and_classify_together(tmp_path: Path) -> None:
