@@ -152,6 +152,9 @@ def test_no_pod_has_rights_that_a_run_does_not_need() -> None:
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert pod["spec"]["securityContext"]["runAsNonRoot"]
         assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    volumes = [one for pod in pods_of(made).values() for one in pod["spec"].get("volumes", [])]
+    # The run's token is nobody's but its user's and group's.
+    assert {one["secret"]["defaultMode"] for one in volumes if "secret" in one} == {0o440}
     for container in containers_of(made):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
