@@ -44,6 +44,8 @@ PORT, OBSERVED_PORT = 8080, 8081
 BOOTSTRAP, ROUTES = "gateway-bootstrap", "gateway-routes"
 MOUNTED = Path("/etc/envoy/routes")
 ADMIN, MIRROR = Path("/run/envoy/admin"), Path("/run/envoy/mirror")
+TRANSLATOR, ONWARD = Path("/run/envoy/translator"), Path("/run/envoy/onward")
+"""As the Deployment has the translator started: where it listens, and where it asks."""
 VERSION_ANNOTATION = "aiaas.hub/routes"
 SECRET_VARIABLE = "AIAAS_INFERENCE"  # noqa: S105 - the name of a variable of the pods
 _SELECTOR = "app.kubernetes.io/part-of=aiaas-hub,app.kubernetes.io/component=gateway"
@@ -110,6 +112,8 @@ class EnvoyKubernetes:
                 mirrors=MOUNTED / "mirrors.json",
                 replaced=MOUNTED,
                 observed_port=OBSERVED_PORT,
+                onward=ONWARD,
+                headers=self._secret(),
                 jwks=self._keys.jwks(),
             )
         )
@@ -187,13 +191,16 @@ class EnvoyKubernetes:
             {owner: self._host(owner) for owner in owners},
             self._pods.triton_port,
             self._parallel,
+            translator=TRANSLATOR,
             mirror=MIRROR,
             shadowed=copied,
         )
 
     def _routes(self, routes: Sequence[Route]) -> dict[str, Any]:
-        secret = {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
-        return route_configuration(routes, secret, translated=False)
+        return route_configuration(routes, self._secret())
+
+    def _secret(self) -> dict[str, str]:
+        return {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
 
     def _mounted(self) -> dict[str, str]:
         if not self._written:

@@ -28,6 +28,7 @@ from aiaas_hub.gateway.names import (
     TYPE,
 )
 from aiaas_hub.gateway.routes import MAX_JSON_BYTES
+from aiaas_hub.gateway.translation import onward_listener
 
 MAX_REQUEST_BYTES = 64 << 20
 MAX_CONNECTIONS = 4096
@@ -77,13 +78,16 @@ def bootstrap(
     address: str = "127.0.0.1",
     replaced: Path | None = None,
     observed_port: int | None = None,
+    onward: Path | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The static part. `admin` and `mirror` are unix sockets; `clusters`, `routes` and `mirrors`
     are watched files.
 
     `replaced`: a directory in which another one takes the place of that with the files, as
     Kubernetes replaces what it mounts of a ConfigMap. `observed_port`: where the state and the
-    statistics can be read, and nothing else of the admin interface.
+    statistics can be read, and nothing else of the admin interface. `onward`: a unix socket from
+    which the translator's questions go on to Triton, with these `headers`.
     """
     static: dict[str, Any] = {
         "listeners": [
@@ -94,6 +98,8 @@ def bootstrap(
     if observed_port is not None:
         static["listeners"].append(observation.listener(address, observed_port))
         static["clusters"] = [observation.cluster(admin)]
+    if onward is not None:
+        static["listeners"].append(onward_listener(onward, headers or {}, _errors()))
     return {
         "node": {"id": "gateway", "cluster": "aiaas"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},

@@ -14,7 +14,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiaas_hub.gateway.names import FILTERS, METADATA, TYPE, VERSION_HEADER, WAKER
+from aiaas_hub.gateway.names import (
+    FILTERS,
+    METADATA,
+    ONWARD_HEADER,
+    TYPE,
+    VERSION_HEADER,
+    WAKER,
+    headers_added,
+)
 
 WAITING = 2
 """So many times the requests that are inferred at the same time may wait for their turn."""
@@ -83,11 +91,11 @@ def cluster_configuration(
     requests are copied; `waker` the service's socket, where an endpoint sleeps.
     """
     way = _socket(triton)
-    translated = {translator_name(owner): _socket(translator) for owner in owners}
-    translated |= {translator_name(owner, shadow=True): _socket(translator) for owner in shadowed}
+    others = {translator_name(owner): _socket(translator) for owner in owners}
+    others |= {translator_name(owner, shadow=True): _socket(translator) for owner in shadowed}
     if waker is not None:
-        translated[WAKER] = _socket(waker)
-    return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, translated)
+        others[WAKER] = _socket(waker)
+    return _file(dict.fromkeys(owners, way), parallel, mirror, shadowed, others)
 
 
 def pods_configuration(
@@ -95,25 +103,33 @@ def pods_configuration(
     port: int,
     parallel: int,
     *,
+    translator: Path,
     mirror: Path,
     shadowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """The same where an owner's Triton is the pods behind a name, which DNS answers with the
-    addresses of all that are ready; there no translator is. `hosts`: owner → name."""
+    addresses of all that are ready. `hosts`: owner → name. The translator is told which of these
+    clusters its question is for: see `translation.py`."""
     ways = {
         owner: _Way({"socket_address": {"address": host, "port_value": port}}, _DISCOVERY)
         for owner, host in hosts.items()
     }
-    return _file(ways, parallel, mirror, shadowed, {})
+    others = {translator_name(one): _socket(translator, cluster_name(one)) for one in hosts}
+    others |= {
+        translator_name(one, shadow=True): _socket(translator, shadow_name(one)) for one in shadowed
+    }
+    return _file(ways, parallel, mirror, shadowed, others)
 
 
 class _Way(NamedTuple):
     address: dict[str, Any]
     discovery: dict[str, Any]
+    onward: str | None = None
+    """The cluster that whoever is there asks in turn."""
 
 
-def _socket(path: Path) -> _Way:
-    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"})
+def _socket(path: Path, onward: str | None = None) -> _Way:
+    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"}, onward)
 
 
 def _file(
@@ -121,28 +137,31 @@ def _file(
     parallel: int,
     mirror: Path,
     shadowed: Collection[str],
-    translated: Mapping[str, _Way],
+    others: Mapping[str, _Way],
 ) -> dict[str, Any]:
     named = {cluster_name(owner): way for owner, way in ways.items()}
     # What is too much for the first of these is not copied; so it is never for the others.
     named |= {mirror_name(owner): _socket(mirror) for owner in shadowed}
     named |= {shadow_name(owner): ways[owner] for owner in shadowed}
-    named |= translated
+    named |= others
     resources = [_cluster(name, way, parallel) for name, way in sorted(named.items())]
     digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": resources}
 
 
-def _version_header() -> dict[str, Any]:
+def _headers(onward: str | None) -> dict[str, Any]:
     """Only Triton's answers say which version gave them: as the route that led there has it. A
     header of the route's own would be on refusals too, and tell anybody which endpoints there are.
     """
-    header = {"key": VERSION_HEADER, "value": f"%METADATA(ROUTE:{METADATA}:version)%"}
-    append = {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    return {
-        "@type": f"{FILTERS}.header_mutation.v3.HeaderMutation",
-        "mutations": {"response_mutations": [{"append": append}]},
-    }
+    version = {VERSION_HEADER: f"%METADATA(ROUTE:{METADATA}:version)%"}
+    mutations = {"response_mutations": _appended(version)}
+    if onward is not None:
+        mutations["request_mutations"] = _appended({ONWARD_HEADER: onward})
+    return {"@type": f"{FILTERS}.header_mutation.v3.HeaderMutation", "mutations": mutations}
+
+
+def _appended(headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"append": added} for added in headers_added(headers)]
 
 
 def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
@@ -167,7 +186,7 @@ def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
                 "http_filters": [
                     {
                         "name": "envoy.filters.http.header_mutation",
-                        "typed_config": _version_header(),
+                        "typed_config": _headers(way.onward),
                     },
                     {
                         "name": "envoy.filters.http.upstream_codec",

@@ -16,11 +16,12 @@ from typing import Any
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.clusters import mirror_name, shadow_name, translator_name
+from aiaas_hub.gateway.inner import inner_listener
 from aiaas_hub.gateway.names import (
     COMPLETIONS,
-    FILTERS,
     INFER_SECONDS,
     MIRRORS,
+    RETRIES,
     TYPE,
     VIRTUAL_HOST,
     inference_path,
@@ -82,10 +83,7 @@ def _entries(route: Route) -> list[dict[str, Any]]:
                 "cluster": cluster,
                 "timeout": f"{shadow.timeout_seconds or INFER_SECONDS:g}s",
                 "prefix_rewrite": shadowed_path,
-                "retry_policy": {
-                    "retry_on": "connect-failure,reset-before-request",
-                    "num_retries": 2,
-                },
+                "retry_policy": RETRIES,
             },
         }
         for target in route.targets
@@ -104,40 +102,6 @@ def _ways(route: Route, target: RouteTarget, shadow: RouteTarget) -> Iterator[tu
 
 
 def mirror_listener(socket: Path, routes: Mapping[str, Any]) -> dict[str, Any]:
-    """`routes`: the source of its routes.
-
-    It checks no keys: what arrives was admitted by the other listener, and nobody but this user
-    reaches the socket.
-    """
-    manager = {
-        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
-        ".HttpConnectionManager",
-        "stat_prefix": "mirror",
-        "rds": {
-            "route_config_name": MIRRORS,
-            "config_source": routes,
-        },
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {
-                    "@type": f"{FILTERS}.router.v3.Router",
-                    "suppress_envoy_headers": True,
-                },
-            }
-        ],
-    }
-    return {
-        "name": "mirror",
-        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": manager,
-                    }
-                ]
-            }
-        ],
-    }
+    """`routes`: the source of its routes."""
+    rds = {"route_config_name": MIRRORS, "config_source": routes}
+    return inner_listener("mirror", socket, {"rds": rds})

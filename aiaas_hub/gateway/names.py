@@ -1,5 +1,8 @@
 """Names that the parts of Envoy's configuration share: Envoy's own, and those of versions."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from aiaas_hub.domain.ports import RouteTarget
 from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
@@ -11,6 +14,8 @@ NAME_HEADER = "x-aiaas-endpoint"
 """An endpoint's own name, for the translator, who knows Triton's only."""
 SECONDS_HEADER = "x-aiaas-seconds"
 """After how long the gateway ends a request, for a text that is to end before it."""
+ONWARD_HEADER = "x-aiaas-onward"
+"""The cluster that the translator's requests are for, where they go through Envoy."""
 COMPLETIONS = ("completions", "chat/completions")
 """Paths of OpenAI's protocol, below an endpoint's `/v1` and below a version's in the translator."""
 AUDIENCE_HEADER = "x-aiaas-audience"
@@ -35,6 +40,17 @@ WAKER = "waker"
 TYPE = "type.googleapis.com/"
 FILTERS = f"{TYPE}envoy.extensions.filters.http"
 INFER_SECONDS = MAX_SECONDS
+RETRIES = {"retry_on": "connect-failure,reset-before-request", "num_retries": 2}
+"""Triton closes idle connections: a request on one that has just been closed was never read, so it
+may be sent again."""
+
+
+def headers_added(headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Of a part of the routes: these, whatever a caller says; Envoy's formatters are filled in."""
+    return [
+        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        for key, value in headers.items()
+    ]
 
 
 def inference_path(target: RouteTarget) -> str:

@@ -51,10 +51,12 @@ from aiaas_hub.gateway.names import (
     INFER_SECONDS,
     METADATA,
     NAME_HEADER,
+    RETRIES,
     ROUTES,
     SECONDS_HEADER,
     TYPE,
     VIRTUAL_HOST,
+    headers_added,
     inference_path,
     predict_path,
     statistics_name,
@@ -78,12 +80,9 @@ _UNRESERVED = string.ascii_letters + string.digits + "-._~"
 def route_configuration(
     routes: Sequence[Route],
     headers: Mapping[str, str] | None = None,
-    *,
-    translated: bool = True,
 ) -> dict[str, Any]:
     """What the routes file holds; `version_info` names the content. `headers` go to Triton with
-    each request, and no caller's own of these names; Envoy's formatters are filled in.
-    `translated`: whether there is a translator of other protocols."""
+    each request, and no caller's own of these names; Envoy's formatters are filled in."""
     ordered = sorted(routes, key=lambda route: (route.owner, route.endpoint))
     content: dict[str, Any] = {
         "@type": f"{TYPE}envoy.config.route.v3.RouteConfiguration",
@@ -92,15 +91,10 @@ def route_configuration(
             {
                 "name": VIRTUAL_HOST,
                 "domains": ["*"],
-                # Triton closes idle connections: a request on one that has just been closed was
-                # never read, so it may be sent again.
-                "retry_policy": {
-                    "retry_on": "connect-failure,reset-before-request",
-                    "num_retries": 2,
-                },
+                "retry_policy": RETRIES,
                 # Triton inflates what is compressed without a limit, so nothing is.
                 "request_headers_to_remove": ["cookie", "content-encoding", *CLAIMS.values()],
-                **_lookup(ordered, translated),
+                **_lookup(ordered),
                 **rate_limits(
                     {jti: rate for route in ordered for jti, rate in route.rates.items()}
                 ),
@@ -108,18 +102,12 @@ def route_configuration(
         ],
     }
     if headers:
-        content["request_headers_to_add"] = [
-            {
-                "header": {"key": key, "value": value},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-            for key, value in headers.items()
-        ]
+        content["request_headers_to_add"] = headers_added(headers)
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return {"version_info": digest[:16], "resources": [content]}
 
 
-def _lookup(routes: Sequence[Route], translated: bool) -> dict[str, Any]:
+def _lookup(routes: Sequence[Route]) -> dict[str, Any]:
     """The endpoints' routes, found by the beginning of a path. Envoy tries a list one by one, and
     with thousands of patterns that is most of a request's time: so it gets a tree of short lists.
     """
@@ -127,10 +115,10 @@ def _lookup(routes: Sequence[Route], translated: bool) -> dict[str, Any]:
     by_callers: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for route in routes:
         beginning = _beginning(route.owner, route.endpoint)
-        entries = _entries(route, translated)
+        entries = _entries(route)
         if entries and not route.asleep and sticky.is_sticky(route):
             address = sticky.by_path(path_pattern(route.owner, route.endpoint))
-            callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone, translated)))
+            callers = sticky.by_caller(route, lambda alone: _list_of(_entries(alone)))
             by_callers[beginning].append({"predicate": address, "on_match": callers})
             entries = []
         by_beginning[beginning] += entries
@@ -194,7 +182,7 @@ def _segment(text: str) -> str:
     return pattern
 
 
-def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
+def _entries(route: Route) -> list[dict[str, Any]]:
     base = path_pattern(route.owner, route.endpoint)
     cluster = cluster_name(route.owner)
     targets = [target for target in route.targets if target.percent > 0]
@@ -213,9 +201,8 @@ def _entries(route: Route, translated: bool) -> list[dict[str, Any]]:
     for target in route.targets:
         entries += _chosen(_infer(base, cluster, target), target)
     entries += _shared_out(route, targets, lambda to: _infer(base, cluster, to))
-    if translated:
-        entries += _predictions(route, targets, main)
-        entries += _completions(route, targets, main)
+    entries += _predictions(route, targets, main)
+    entries += _completions(route, targets, main)
     about = f"{base}/v2/(?:health(/ready)|models/[^/]+(?:/versions/[^/]+)?(/ready)?)"
     model = _entry("GET", about, rf"{pinned}\1\2", cluster, main)
     return [*entries, model, server]
@@ -337,10 +324,7 @@ def _with_limit(entry: dict[str, Any], most: int) -> dict[str, Any]:
 
 def _with_headers(entry: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
     """The same with these for the translator, whatever a caller says."""
-    entry["request_headers_to_add"] = [
-        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in headers.items()
-    ]
+    entry["request_headers_to_add"] = headers_added(headers)
     return entry
 
 

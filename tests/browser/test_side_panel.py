@@ -122,6 +122,10 @@ def test_a_new_user_finds_what_there_is(
 
     # Code of a row goes where the cursor is, by button and by hand.
     cells = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
+    # Outputs that still grow would move the last cell away from under the mouse.
+    for cell, words in ((1, ("step 60", "a log with")), (2, ("TrainingFailed: ",))):
+        for told in words:
+            expect(cells.nth(cell).locator(".jp-OutputArea")).to_contain_text(told, timeout=RUN_MS)
     last = cells.last.locator(".cm-content")
     last.click()
     flowers.hover()

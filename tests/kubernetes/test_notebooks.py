@@ -69,7 +69,11 @@ def test_the_quickstart_runs_on_pods(platform: ClusterPlatform) -> None:
 
 
 @pytest.mark.long
-def test_versions_are_split_compared_and_rolled_back_on_pods(platform: ClusterPlatform) -> None:
-    """The notebook itself says what must be so: a cell that raises ends it."""
-    notebook = executed(platform, "barbara", "serve")
+@pytest.mark.parametrize(("user", "name"), [("barbara", "serve"), ("grace", "finetune")])
+def test_an_example_runs_unmodified_on_pods(
+    platform: ClusterPlatform, user: str, name: str
+) -> None:
+    """Versions that are split, compared and rolled back; language models, trained and asked. The
+    notebook itself says what must be so: a cell that raises ends it."""
+    notebook = executed(platform, user, name)
     assert all(cell.get("execution_count") for cell in notebook.cells if cell.cell_type == "code")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,10 +14,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from urllib.parse import quote
 
 import httpx
+import language_models
 import onnx_models
+import openai
+import psutil
 import pytest
 from bed.api import CORE
 from bed.control_plane import ControlPlane
@@ -30,12 +36,16 @@ from aiaas_hub.adapters.triton_kubernetes.engine import TritonKubernetes
 from aiaas_hub.adapters.triton_kubernetes.manifests import group_of_owner
 from aiaas_hub.adapters.triton_kubernetes.servers import Server
 from aiaas_hub.adapters.triton_local.client import TritonClient
+from aiaas_hub.domain.endpoints import PROMPT_BATCH
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.gateway.keys import GatewayKeys
+from aiaas_hub.gateway.names import ONWARD_HEADER, VERSION_HEADER
 from aiaas_hub.home import Home
+from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineState
+from aiaas_magics.runtime.sources import export
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
@@ -63,13 +73,27 @@ class World:
         targets = [RouteTarget(MODEL, version, percent) for version, percent in shares]
         self.serving.envoy.apply([Route(OWNER, "scale", targets, AUDIENCE)])
 
+    def key(self, endpoint: str = "scale") -> str:
+        expires = datetime.now(UTC) + timedelta(minutes=10)
+        return self.keys.sign(f"{OWNER}/{endpoint}", "k", "ann", expires)
+
+    def address(self, endpoint: str = "scale") -> str:
+        """At one of the gateway's pods."""
+        pod = self.serving.gateways()[0]["status"]["podIP"]
+        return f"http://{pod}:8080/{quote(OWNER, safe='')}/{endpoint}"
+
     def call(self, client: httpx.Client | None = None, path: str = "infer") -> httpx.Response:
-        key = self.keys.sign(AUDIENCE, "k", "ann", datetime.now(UTC) + timedelta(minutes=10))
-        address = self.serving.gateways()[0]["status"]["podIP"]
-        url = f"http://{address}:8080/{quote(OWNER, safe='')}/scale/v2/models/scale/{path}"
-        headers = {"Authorization": f"Bearer {key}"}
+        headers = {"Authorization": f"Bearer {self.key()}"}
         post = client.post if client else httpx.post
+        url = f"{self.address()}/v2/models/scale/{path}"
         return post(url, content=BODY, headers=headers, timeout=30)
+
+    def predict(self, **headers: str) -> httpx.Response:
+        """TensorFlow Serving's call."""
+        headers |= {"Authorization": f"Bearer {self.key()}"}
+        url = f"{self.address()}/v1/models/scale:predict"
+        rows = {"instances": [[1, 2, 3]]}
+        return httpx.post(url, json=rows, headers=headers, timeout=30, trust_env=False)
 
     def factor(self) -> float:
         answer = self.call()
@@ -187,6 +211,95 @@ def ready(world: World) -> list[tuple[str, str]]:
         for one in pod["status"].get("conditions", ())
         if (one["type"], one["status"]) == ("Ready", "True")
     ]
+
+
+def test_tensorflow_serving_s_protocol_is_spoken_and_copied(world: World) -> None:
+    shadow = RouteTarget(MODEL, 2, 100)
+    route = Route(OWNER, "scale", [RouteTarget(MODEL, 3, 100)], AUDIENCE, shadow=shadow)
+    world.serving.envoy.apply([route])
+    before = world.serving.envoy.traffic()
+    # Wherever a caller would have it go.
+    answer = world.predict(**{ONWARD_HEADER: "observed"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"predictions": [{"y": [3, 6, 9], "total": [18]}]}
+    assert answer.headers[VERSION_HEADER] == "3"
+    copied = before[MODEL, 2].requests + 1
+    world.serving.until(lambda: world.serving.envoy.traffic()[MODEL, 2].requests == copied)
+    after = world.serving.envoy.traffic()
+    assert after[MODEL, 3].requests == before[MODEL, 3].requests + 1
+    world.route((3, 100), (2, 0))
+
+
+def test_a_language_model_writes_on(world: World) -> None:
+    """As OpenAI's own client has it."""
+    directory = world.directory / "chat"
+    directory.mkdir()
+    model = export(
+        language_models.cyclic_model(),
+        ["The é"],
+        tokenizer=language_models.byte_tokenizer(),
+        directory=directory,
+    )
+    engine, options = world.serving.triton, ServingOptions(max_batch=PROMPT_BATCH)
+    name = serving_name(OWNER, "chat", model.signature)
+    engine.install(engine.stage(name, 1, model.signature, model.onnx_path, options))
+    engine.set_versions(name, model.signature, [1], options)
+    target = RouteTarget(name, 1, 100)
+    scale = Route(OWNER, "scale", [RouteTarget(MODEL, 3, 100)], AUDIENCE)
+    world.serving.envoy.apply([scale, Route(OWNER, "chat", [target], f"{OWNER}/chat")])
+    with openai.OpenAI(
+        base_url=f"{world.address('chat')}/v1", api_key=world.key("chat"), max_retries=0
+    ) as client:
+        asked: dict[str, Any] = {"model": "m", "prompt": "é", "max_tokens": 9, "temperature": 0}
+        assert client.completions.create(**asked).choices[0].text == "→🙂ab"
+        with client.completions.create(**asked, stream=True) as stream:
+            pieces = [chunk.choices[0].text for chunk in stream]
+        assert "".join(pieces) == "→🙂ab"
+        assert len(pieces) > 1
+    assert world.serving.envoy.traffic()[name, 1].requests == 2
+    world.route((3, 100), (2, 0))
+    engine.remove(name)
+
+
+def test_triton_goes_on_while_a_translator_is_ended(world: World) -> None:
+    (pod,) = world.serving.gateways()
+    directory = world.serving.plane.state / pod["metadata"]["uid"]
+    (process,) = [
+        one
+        for one in psutil.process_iter(["cmdline", "environ"])
+        if "aiaas_hub.adapters.translator.server" in (one.info["cmdline"] or ())
+        and one.info["environ"]["HOME"] == str(directory)
+    ]
+    assert is_alive(pod, directory)
+    with Callers(world) as callers:
+        process.suspend()
+        assert not is_alive(pod, directory)
+        process.kill()
+        world.serving.until(lambda: world.predict().status_code == 200)
+    assert is_alive(pod, directory)
+    assert callers.failures == []
+    assert callers.answers > 0
+
+
+def is_alive(pod: dict[str, Any], directory: Path) -> bool:
+    """What the translator's own probe says; the bed runs those of readiness only."""
+    (probe,) = [
+        one["livenessProbe"]["exec"]["command"]
+        for one in pod["spec"]["containers"]
+        if one["name"] == "translator"
+    ]
+    # From where it lies: a socket's path has 108 bytes at most.
+    program, *words = (word.replace("/run/envoy/", "") for word in probe)
+    assert program == "python"
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=directory / "volumes" / "run",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0 or "Error" in done.stderr
+    return done.returncode == 0
 
 
 @pytest.mark.parametrize(

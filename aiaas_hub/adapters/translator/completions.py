@@ -34,21 +34,21 @@ class Completions:
 
     async def models(self, request: web.Request) -> web.Response:
         """The endpoint itself, if it generates."""
-        generates = await self._triton.generates(self._triton.path_of(request))
+        generates = await self._triton.generates(self._triton.version_of(request))
         found = [openai_wire.model(name_of(request))] if generates else []
         return web.json_response({"object": "list", "data": found})
 
     async def _answer(
         self, request: web.Request, kind: type[Completion] | type[Chat]
     ) -> web.StreamResponse:
-        path = self._triton.path_of(request)
-        if not await self._triton.generates(path):
+        version = self._triton.version_of(request)
+        if not await self._triton.generates(version):
             raise Refused(400, "The model of this endpoint does not generate text.")
         asked: Completion | Chat
         body = await request.read()
         asked = openai_wire.read(Chat, body) if kind is Chat else openai_wire.read(Completion, body)
         answer = Answer(name_of(request), is_chat=kind is Chat)
-        told = self._triton.generate(path, asked.question(_seconds(request)))
+        told = self._triton.generate(version, asked.question(_seconds(request)))
         async with aclosing(told) as pieces:
             # Nothing is answered before the model has taken the request.
             first = await anext(pieces)

@@ -16,30 +16,30 @@ class Predictions:
         self._triton = triton
 
     async def predict(self, request: web.Request) -> web.Response:
-        path = self._triton.path_of(request)
-        if await self._triton.generates(path):
+        version = self._triton.version_of(request)
+        if await self._triton.generates(version):
             raise Refused(400, "This model generates text: ask …/v1/completions for it.")
-        inputs, _ = await self._triton.tensors(path)
+        inputs, _ = await self._triton.tensors(version)
         body = await request.read()
         # Parsed in a thread beside the others, one after the other.
         question = await asyncio.to_thread(tf_serving.read, body, inputs)
-        answered = await self._triton.infer(path, question)
+        answered = await self._triton.infer(version, question)
         text = await asyncio.to_thread(tf_serving.answer, question, answered)
         return web.Response(body=text, content_type="application/json")
 
     async def status(self, request: web.Request) -> web.Response:
         """Of a model that generates, what OpenAI's clients ask for under the same address."""
-        path = self._triton.path_of(request)
-        available = await self._triton.is_ready(path)
-        if available and await self._triton.generates(path):
+        version = self._triton.version_of(request)
+        available = await self._triton.is_ready(version)
+        if available and await self._triton.generates(version):
             return web.json_response(openai_wire.model(name_of(request)))
-        version = int(request.match_info["version"])
-        return web.json_response(tf_serving.status(version, available=available))
+        number = int(request.match_info["version"])
+        return web.json_response(tf_serving.status(number, available=available))
 
     async def metadata(self, request: web.Request) -> web.Response:
-        inputs, outputs = await self._triton.tensors(self._triton.path_of(request))
-        version = int(request.match_info["version"])
-        return web.json_response(tf_serving.metadata(name_of(request), version, inputs, outputs))
+        inputs, outputs = await self._triton.tensors(self._triton.version_of(request))
+        number = int(request.match_info["version"])
+        return web.json_response(tf_serving.metadata(name_of(request), number, inputs, outputs))
 
 
 def name_of(request: web.Request) -> str:

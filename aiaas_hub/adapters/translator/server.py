@@ -1,7 +1,8 @@
 """The translator's process: `python -m aiaas_hub.adapters.translator.server SOCKET TRITON`.
 
 It listens on a socket that only the gateway leads to, which has checked the key and written the
-version into the path, and asks Triton on another. It keeps nothing.
+version into the path, and asks Triton on another; where Triton is pods, that one is the gateway's,
+too. It keeps nothing.
 
     POST /v1/models/{model}/versions/{version}:predict             TensorFlow Serving's
     GET  /v1/models/{model}/versions/{version}[/metadata]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp import web
@@ -13,6 +13,7 @@ from tritonclient import http as triton
 from aiaas_hub.adapters.translator.tf_serving import Question, TensorInfo
 from aiaas_hub.adapters.triton_local.client import sanitised
 from aiaas_hub.adapters.triton_local.repository import EVENT, REQUEST
+from aiaas_hub.gateway.names import ONWARD_HEADER
 from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 _LENGTH = "inference-header-content-length"
@@ -30,8 +31,15 @@ class Refused(Exception):
         self.status = status
 
 
+class Version(NamedTuple):
+    """A model's, as the gateway wrote it; `headers` lead to its Triton where there are several."""
+
+    url: str
+    headers: dict[str, str]
+
+
 class Triton:
-    """Of one model's version at a time, whose `path` the gateway wrote."""
+    """Of one model's version at a time."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -39,30 +47,33 @@ class Triton:
         self._known: dict[str, tuple[Sequence[TensorInfo], Sequence[TensorInfo]]] = {}
 
     @staticmethod
-    def path_of(request: web.Request) -> str:
-        names = request.match_info
-        return f"http://triton/v2/models/{names['model']}/versions/{names['version']}"
+    def version_of(request: web.Request) -> Version:
+        names, onward = request.match_info, request.headers.get(ONWARD_HEADER)
+        return Version(
+            f"http://triton/v2/models/{names['model']}/versions/{names['version']}",
+            {} if onward is None else {ONWARD_HEADER: onward},
+        )
 
-    async def is_ready(self, path: str) -> bool:
-        async with self._session.get(f"{path}/ready") as answer:
+    async def is_ready(self, version: Version) -> bool:
+        async with self._session.get(f"{version.url}/ready", headers=version.headers) as answer:
             return answer.status == web.HTTPOk.status_code
 
-    async def tensors(self, path: str) -> tuple[Sequence[TensorInfo], Sequence[TensorInfo]]:
+    async def tensors(self, version: Version) -> tuple[Sequence[TensorInfo], Sequence[TensorInfo]]:
         """Inputs and outputs."""
-        if path not in self._known:
-            async with self._session.get(path) as answer:
+        if version.url not in self._known:
+            async with self._session.get(version.url, headers=version.headers) as answer:
                 await _check(answer)
                 found = await answer.json()
-            self._known[path] = (_described(found["inputs"]), _described(found["outputs"]))
-        return self._known[path]
+            self._known[version.url] = (_described(found["inputs"]), _described(found["outputs"]))
+        return self._known[version.url]
 
-    async def generates(self, path: str) -> bool:
+    async def generates(self, version: Version) -> bool:
         """Whether the version goes on with texts."""
-        inputs, _ = await self.tensors(path)
+        inputs, _ = await self.tensors(version)
         return any(tensor.name == REQUEST for tensor in inputs)
 
-    async def infer(self, path: str, question: Question) -> dict[str, Any]:
-        inputs, outputs = await self.tensors(path)
+    async def infer(self, version: Version, question: Question) -> dict[str, Any]:
+        inputs, outputs = await self.tensors(version)
         tensors = []
         for tensor in inputs:
             array = question.inputs[tensor.name]
@@ -70,8 +81,8 @@ class Triton:
             tensors.append(made.set_data_from_numpy(array, binary_data=True))
         wanted = [triton.InferRequestedOutput(o.name, binary_data=True) for o in outputs]
         body, length = triton.InferenceServerClient.generate_request_body(tensors, outputs=wanted)
-        headers = {} if length is None else {_LENGTH: str(length)}
-        async with self._session.post(f"{path}/infer", data=body, headers=headers) as answer:
+        headers = version.headers | ({} if length is None else {_LENGTH: str(length)})
+        async with self._session.post(f"{version.url}/infer", data=body, headers=headers) as answer:
             await _check(answer)
             content = await answer.read()
             size = answer.headers.get(_LENGTH)
@@ -81,16 +92,18 @@ class Triton:
         return {output.name: result.as_numpy(output.name) for output in outputs}
 
     async def generate(
-        self, path: str, question: Mapping[str, Any]
+        self, version: Version, question: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Pieces of the text, as the backend's `generating` has them; closing it ends the text.
 
         Raises `Refused` where it does not begin or breaks off.
         """
         body = {REQUEST: json.dumps(question)}
-        url, stopped = f"{path}/generate_stream", Refused(503, _STOPPED)
+        url, stopped = f"{version.url}/generate_stream", Refused(503, _STOPPED)
         try:
-            async with self._session.post(url, json=body, timeout=_TALKING) as answer:
+            async with self._session.post(
+                url, json=body, headers=version.headers, timeout=_TALKING
+            ) as answer:
                 async for line in answer.content:
                     if not line.startswith(_DATA):
                         continue

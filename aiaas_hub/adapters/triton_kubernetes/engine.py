@@ -162,12 +162,6 @@ class TritonKubernetes:
         reference: InputReference | None = None,
     ) -> StagedVersion:
         """See `ServingEngine.stage`. Nothing is counted: NVIDIA's compiled backend serves."""
-        if signature.generates:
-            raise InvalidInput(
-                "Models that generate text are not served by pods yet: what speaks to their "
-                "callers is beside the gateway of a machine only.",
-                remedy="Publish it on a platform that runs on one machine.",
-            )
         with self._writer(model):
             self._staged.prepare()
             staged = self._staged.stage(model, version, onnx)

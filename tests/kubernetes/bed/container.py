@@ -160,7 +160,9 @@ class Container:
             )
 
     def _probe_spec(self) -> Object:
-        return dict(self.spec.get("readinessProbe") or {})
+        """Without one for readiness a container is ready from when it has started."""
+        startup = {} if self.ready else self.spec.get("startupProbe")
+        return dict(self.spec.get("readinessProbe") or startup or {})
 
     def _probe(self) -> None:
         probe = self._probe_spec()
@@ -188,8 +190,8 @@ class Container:
         if "tcpSocket" in probe:
             with socket.create_connection((ip, self._port(probe["tcpSocket"]["port"])), seconds):
                 return True
-        command: list[str] = probe["exec"]["command"]
         environ = self.around.environ(self.spec)
+        command = self.around.command(self.spec, probe["exec"]["command"])
         done = subprocess.run(command, env=environ, timeout=seconds, capture_output=True)
         return done.returncode == 0
 
