@@ -2,8 +2,9 @@
 
 Their Deployment is the administrator's (hub_config/kubernetes/options/serving); what they read are
 two ConfigMaps that the service writes, and mounts follow: `gateway-bootstrap`, which knows no
-endpoint, and `gateway-routes`. A kubelet looks at its mounts when a pod changes, else about once a
-minute (https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically):
+endpoint, and `gateway-routes`, compressed (`route_files.py`). A kubelet looks at its mounts when a
+pod changes, else about once a minute
+(https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically):
 so the pods are marked with the version that they are to use.
 """
 
@@ -13,6 +14,7 @@ import json
 import logging
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ import httpx
 from aiaas_hub.adapters.kubernetes import client
 from aiaas_hub.adapters.kubernetes.client import Cluster, Object
 from aiaas_hub.adapters.kubernetes.waiting import is_ready, pod_reasons
+from aiaas_hub.adapters.route_files import packed, unpacked
 from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap
@@ -42,7 +45,7 @@ log = logging.getLogger(__name__)
 NAME = "envoy"
 PORT, OBSERVED_PORT = 8080, 8081
 BOOTSTRAP, ROUTES = "gateway-bootstrap", "gateway-routes"
-MOUNTED = Path("/etc/envoy/routes")
+UNPACKED = Path("/run/envoy/routes")
 ADMIN, MIRROR = Path("/run/envoy/admin"), Path("/run/envoy/mirror")
 TRANSLATOR, ONWARD = Path("/run/envoy/translator"), Path("/run/envoy/onward")
 """As the Deployment has the translator started: where it listens, and where it asks."""
@@ -50,7 +53,7 @@ VERSION_ANNOTATION = "aiaas.hub/routes"
 SECRET_VARIABLE = "AIAAS_INFERENCE"  # noqa: S105 - the name of a variable of the pods
 _SELECTOR = "app.kubernetes.io/part-of=aiaas-hub,app.kubernetes.io/component=gateway"
 _APPLY_SECONDS = 30.0
-_MAX_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 """Of a ConfigMap: the API server takes a little more (1 MiB)."""
 
 
@@ -106,11 +109,10 @@ class EnvoyKubernetes:
                 address="0.0.0.0",  # noqa: S104 - of its pod
                 port=PORT,
                 admin=ADMIN,
-                clusters=MOUNTED / "clusters.json",
-                routes=MOUNTED / ROUTES_FILE,
+                clusters=UNPACKED / "clusters.json",
+                routes=UNPACKED / ROUTES_FILE,
                 mirror=MIRROR,
-                mirrors=MOUNTED / "mirrors.json",
-                replaced=MOUNTED,
+                mirrors=UNPACKED / "mirrors.json",
                 observed_port=OBSERVED_PORT,
                 onward=ONWARD,
                 headers=self._secret(),
@@ -126,9 +128,9 @@ class EnvoyKubernetes:
             mounted = self._mounted()
             if mounted.keys() != nothing.keys():
                 files = {name: mounted.get(name, _text(file)) for name, file in nothing.items()}
-                self._write(ROUTES, files)
+                self._write_routes(files)
             # After what it names, without which a pod would not start.
-            self._write(BOOTSTRAP, {"bootstrap.json": text})
+            self._write(BOOTSTRAP, {"data": {"bootstrap.json": text}})
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -165,10 +167,10 @@ class EnvoyKubernetes:
             former = self._mounted()
             now = {**former, "clusters.json": _text(clusters), "mirrors.json": _text(mirrors)}
             if ROUTES_FILE in former and now != former:
-                self._write(ROUTES, now)
+                self._write_routes(now)
                 self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
                 self._wait_for(f"rds.{MIRRORS}.version_text", mirrors["version_info"])
-            self._write(ROUTES, {**now, ROUTES_FILE: _text(document)})
+            self._write_routes({**now, ROUTES_FILE: _text(document)})
             self._wait_for(f"rds.{ROUTES_NAME}.version_text", document["version_info"])
             self._owners, self._shadowed = owners, copied
 
@@ -205,17 +207,24 @@ class EnvoyKubernetes:
     def _mounted(self) -> dict[str, str]:
         if not self._written:
             found = self._cluster.get(client.CONFIG_MAPS, ROUTES) or {}
-            self._written = dict(found.get("data") or {})
+            data = found.get("binaryData") or {}
+            self._written = unpacked({name: b64decode(text) for name, text in data.items()})
         return self._written
 
-    def _write(self, name: str, data: dict[str, str]) -> None:
-        if name == ROUTES and data == self._mounted():
+    def _write_routes(self, files: dict[str, str]) -> None:
+        if files == self._mounted():
             return
-        if sum(len(text.encode()) for text in data.values()) > _MAX_BYTES:
+        content = packed(files)
+        if sum(map(len, content.values())) > MAX_BYTES:
             raise TooLarge(
                 "The gateway's routes are more than a ConfigMap can hold.",
                 remedy="Retire endpoints that nobody calls; the former routes hold.",
             )
+        encoded = {name: b64encode(one).decode() for name, one in content.items()}
+        self._write(ROUTES, {"binaryData": encoded})
+        self._written = files
+
+    def _write(self, name: str, content: dict[str, dict[str, str]]) -> None:
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -228,12 +237,10 @@ class EnvoyKubernetes:
                     "app.kubernetes.io/component": "gateway",
                 },
             },
-            "data": data,
+            **content,
         }
         if self._cluster.replace(client.CONFIG_MAPS, name, body) is None:
             self._cluster.create(client.CONFIG_MAPS, body)
-        if name == ROUTES:
-            self._written = data
 
     def _wait_for(self, statistic: str, version: str) -> None:
         """Until each ready pod says that it uses this version of a file."""

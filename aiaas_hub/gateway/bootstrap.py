@@ -76,7 +76,6 @@ def bootstrap(
     mirrors: Path,
     jwks: Mapping[str, Any],
     address: str = "127.0.0.1",
-    replaced: Path | None = None,
     observed_port: int | None = None,
     onward: Path | None = None,
     headers: Mapping[str, str] | None = None,
@@ -84,15 +83,14 @@ def bootstrap(
     """The static part. `admin` and `mirror` are unix sockets; `clusters`, `routes` and `mirrors`
     are watched files.
 
-    `replaced`: a directory in which another one takes the place of that with the files, as
-    Kubernetes replaces what it mounts of a ConfigMap. `observed_port`: where the state and the
-    statistics can be read, and nothing else of the admin interface. `onward`: a unix socket from
-    which the translator's questions go on to Triton, with these `headers`.
+    `observed_port`: where the state and the statistics can be read, and nothing else of the admin
+    interface. `onward`: a unix socket from which the translator's questions go on to Triton, with
+    these `headers`.
     """
     static: dict[str, Any] = {
         "listeners": [
-            _listener(address, port, _watched(routes, replaced), jwks),
-            mirror_listener(mirror, _watched(mirrors, replaced)),
+            _listener(address, port, _watched(routes), jwks),
+            mirror_listener(mirror, _watched(mirrors)),
         ]
     }
     if observed_port is not None:
@@ -104,7 +102,16 @@ def bootstrap(
         "node": {"id": "gateway", "cluster": "aiaas"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "static_resources": static,
-        "dynamic_resources": {"cds_config": _watched(clusters, replaced)},
+        "dynamic_resources": {"cds_config": _watched(clusters)},
+        # Envoy's usual resolver keeps an answer as long as its TTL says, however often it is asked
+        # (https://github.com/envoyproxy/envoy/pull/45073), and so leads to pods that are gone.
+        "typed_dns_resolver_config": {
+            "name": "envoy.network.dns_resolver.getaddrinfo",
+            "typed_config": {
+                "@type": f"{TYPE}envoy.extensions.network.dns_resolver.getaddrinfo.v3"
+                ".GetAddrInfoDnsResolverConfig"
+            },
+        },
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"suffix": "upstream_rq_time"}, "buckets": LATENCY_BUCKETS}
@@ -136,11 +143,8 @@ def to_text(document: Mapping[str, Any]) -> str:
     return json.dumps(document) + "\n"
 
 
-def _watched(path: Path, replaced: Path | None) -> dict[str, Any]:
-    source: dict[str, Any] = {"path": str(path)}
-    if replaced is not None:
-        source["watched_directory"] = {"path": str(replaced)}
-    return {"path_config_source": source, "resource_api_version": "V3"}
+def _watched(path: Path) -> dict[str, Any]:
+    return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 
 
 def _listener(

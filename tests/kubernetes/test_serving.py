@@ -199,6 +199,12 @@ def test_a_pod_comes_back_with_every_model_before_it_counts_as_ready(world: Worl
             time.sleep(0.1)
         print(f"two pods again after {time.monotonic() - began:.1f} s")
         assert engine.ready_versions(MODEL) == {2, 3}
+        (fresh,) = [address for uid, address in ready(world) if uid not in before]
+        triton = engine._servers.triton(Server("", fresh, True))
+        began = time.monotonic()
+        # The gateway asks for names again, whatever their answers say of how long they hold.
+        world.serving.until(lambda: triton.counts(MODEL)[3].requests > 0, 15)
+        print(f"it is called {time.monotonic() - began:.1f} s later")
     print(f"{callers.answers} requests, {len(callers.failures)} failed")
     assert callers.failures == []
 

@@ -56,7 +56,6 @@ def document(tmp_path: Path) -> dict[str, Any]:
         mirror=tmp_path / "mirror",
         mirrors=tmp_path / "routes" / "mirrors.json",
         jwks=GatewayKeys(home).jwks(),
-        replaced=tmp_path / "routes",
         observed_port=8081,
         onward=tmp_path / "onward",
         headers=SECRET,
@@ -83,13 +82,6 @@ def test_envoy_takes_them(document: dict[str, Any], tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_files_are_watched_where_kubernetes_replaces_them(
-    document: dict[str, Any], tmp_path: Path
-) -> None:
-    source = document["dynamic_resources"]["cds_config"]["path_config_source"]
-    assert source["watched_directory"] == {"path": str(tmp_path / "routes")}
 
 
 def test_of_the_admin_interface_only_state_and_statistics_are_shown(

@@ -18,6 +18,7 @@ from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 _LENGTH = "inference-header-content-length"
 _DATA = b"data: "
+_EVENTS = "text/event-stream"
 _TALKING = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5, sock_read=20)
 """A model that works on a text says so every five seconds."""
 _STOPPED = "The model stopped in the middle of its answer. Send the request again."
@@ -104,6 +105,8 @@ class Triton:
             async with self._session.post(
                 url, json=body, headers=version.headers, timeout=_TALKING
             ) as answer:
+                if answer.content_type != _EVENTS:
+                    await _check(answer)
                 async for line in answer.content:
                     if not line.startswith(_DATA):
                         continue

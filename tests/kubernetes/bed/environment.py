@@ -87,7 +87,10 @@ class Surroundings:
         data = found.get("data") or {}
         if kind == "secrets":
             return {key: base64.b64decode(value) for key, value in data.items()}
-        return {key: value.encode() for key, value in data.items()}
+        binary = found.get("binaryData") or {}
+        return {key: value.encode() for key, value in data.items()} | {
+            key: base64.b64decode(value) for key, value in binary.items()
+        }
 
     def here(self, text: str) -> str:
         """Two pods can listen on one port: every address of a pod is its own."""
@@ -190,7 +193,7 @@ class Surroundings:
                 raise Missing(f"references non-existent key: {item['key']} in {name}")
             content = data[item["key"]]
             if kind == "configmaps":
-                content = self.here(content.decode()).encode()
+                content = content.replace(EVERY_ADDRESS.encode(), self.ip.encode())
             found[item["path"]] = (content, item.get("mode", source.get("defaultMode", 0o644)))
         return found
 
