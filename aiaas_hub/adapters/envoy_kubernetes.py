@@ -10,7 +10,6 @@ so the pods are marked with the version that they are to use.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -32,6 +31,7 @@ from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
 from aiaas_hub.gateway.bootstrap import bootstrap
 from aiaas_hub.gateway.clusters import pods_configuration
+from aiaas_hub.gateway.files import to_text
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
 from aiaas_hub.gateway.names import MIRRORS, ROUTES_FILE, VIRTUAL_HOST
@@ -104,7 +104,7 @@ class EnvoyKubernetes:
 
     def start(self) -> None:
         """Write what pods of the gateway begin with; they wait until it is there."""
-        text = _text(
+        text = to_text(
             bootstrap(
                 address="0.0.0.0",  # noqa: S104 - of its pod
                 port=PORT,
@@ -127,7 +127,7 @@ class EnvoyKubernetes:
         with self._lock:
             mounted = self._mounted()
             if mounted.keys() != nothing.keys():
-                files = {name: mounted.get(name, _text(file)) for name, file in nothing.items()}
+                files = {name: mounted.get(name, to_text(file)) for name, file in nothing.items()}
                 self._write_routes(files)
             # After what it names, without which a pod would not start.
             self._write(BOOTSTRAP, {"data": {"bootstrap.json": text}})
@@ -165,12 +165,12 @@ class EnvoyKubernetes:
             # Before the routes that lead there; those of owners who go stay until the routes went.
             clusters = self._clusters(owners | self._owners, copied | self._shadowed)
             former = self._mounted()
-            now = {**former, "clusters.json": _text(clusters), "mirrors.json": _text(mirrors)}
+            now = {**former, "clusters.json": to_text(clusters), "mirrors.json": to_text(mirrors)}
             if ROUTES_FILE in former and now != former:
                 self._write_routes(now)
                 self._wait_for("cluster_manager.cds.version_text", clusters["version_info"])
                 self._wait_for(f"rds.{MIRRORS}.version_text", mirrors["version_info"])
-            self._write_routes({**now, ROUTES_FILE: _text(document)})
+            self._write_routes({**now, ROUTES_FILE: to_text(document)})
             self._wait_for(f"rds.{ROUTES_NAME}.version_text", document["version_info"])
             self._owners, self._shadowed = owners, copied
 
@@ -302,7 +302,3 @@ class EnvoyKubernetes:
     def _look(self) -> list[Object]:
         found = self._cluster.items(client.PODS, labelSelector=_SELECTOR)
         return [pod for pod in found if not pod["metadata"].get("deletionTimestamp")]
-
-
-def _text(document: dict[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"))

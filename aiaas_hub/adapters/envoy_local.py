@@ -20,8 +20,9 @@ from aiaas_hub.adapters.supervisor import ProcessSpec, Supervisor
 from aiaas_hub.adapters.translator import engine as translator
 from aiaas_hub.domain.ports import Route, VersionTraffic
 from aiaas_hub.gateway import statistics
-from aiaas_hub.gateway.bootstrap import bootstrap, to_text
+from aiaas_hub.gateway.bootstrap import bootstrap
 from aiaas_hub.gateway.clusters import cluster_configuration
+from aiaas_hub.gateway.files import to_text
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration, shadowed
 from aiaas_hub.gateway.names import MIRRORS, ROUTES, ROUTES_FILE, VIRTUAL_HOST

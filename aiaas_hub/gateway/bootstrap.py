@@ -138,11 +138,6 @@ def bootstrap(
     }
 
 
-def to_text(document: Mapping[str, Any]) -> str:
-    """As JSON, which Envoy reads as well as YAML and which has no strings to be misread."""
-    return json.dumps(document) + "\n"
-
-
 def _watched(path: Path) -> dict[str, Any]:
     return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}
 

@@ -9,11 +9,11 @@ see `mirrors.py`.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiaas_hub.gateway.files import versioned
 from aiaas_hub.gateway.names import (
     FILTERS,
     METADATA,
@@ -144,9 +144,7 @@ def _file(
     named |= {mirror_name(owner): _socket(mirror) for owner in shadowed}
     named |= {shadow_name(owner): ways[owner] for owner in shadowed}
     named |= others
-    resources = [_cluster(name, way, parallel) for name, way in sorted(named.items())]
-    digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
-    return {"version_info": digest[:16], "resources": resources}
+    return versioned([_cluster(name, way, parallel) for name, way in sorted(named.items())])
 
 
 def _headers(onward: str | None) -> dict[str, Any]:

@@ -8,14 +8,13 @@ statistics like every other version's, and beside the callers' its own connectio
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.clusters import mirror_name, shadow_name, translator_name
+from aiaas_hub.gateway.files import versioned
 from aiaas_hub.gateway.inner import inner_listener
 from aiaas_hub.gateway.names import (
     COMPLETIONS,
@@ -62,8 +61,7 @@ def mirror_configuration(routes: Sequence[Route]) -> dict[str, Any]:
             }
         ],
     }
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {"version_info": digest[:16], "resources": [content]}
+    return versioned([content])
 
 
 def shadowed(routes: Iterable[Route]) -> set[str]:

@@ -28,8 +28,6 @@ none can be registered through here, Triton refuses it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import string
 from collections import defaultdict
@@ -40,6 +38,7 @@ from urllib.parse import quote
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, translator_name
+from aiaas_hub.gateway.files import versioned
 from aiaas_hub.gateway.guards import answered, rate_limits, refusals
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
@@ -103,8 +102,7 @@ def route_configuration(
     }
     if headers:
         content["request_headers_to_add"] = headers_added(headers)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return {"version_info": digest[:16], "resources": [content]}
+    return versioned([content])
 
 
 def _lookup(routes: Sequence[Route]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from aiaas_hub.gateway.bootstrap import (
     MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
     bootstrap,
-    to_text,
 )
 from aiaas_hub.gateway.clusters import (
     cluster_configuration,
@@ -28,6 +27,7 @@ from aiaas_hub.gateway.clusters import (
     shadow_name,
     translator_name,
 )
+from aiaas_hub.gateway.files import to_text
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
 from aiaas_hub.gateway.routes import path_pattern, route_configuration

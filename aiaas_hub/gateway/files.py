@@ -1,0 +1,19 @@
+"""The form of the files that Envoy reads, and reads again when they are replaced (xDS by files)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def versioned(resources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A `DiscoveryResponse`, whose `version_info` names the content."""
+    digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()
+    return {"version_info": digest[:16], "resources": resources}
+
+
+def to_text(document: Mapping[str, Any]) -> str:
+    """As JSON, which Envoy reads as well as YAML and which has no strings to be misread."""
+    return json.dumps(document, separators=(",", ":")) + "\n"
