@@ -47,7 +47,7 @@ PORT, OBSERVED_PORT = 8080, 8081
 BOOTSTRAP, ROUTES = "gateway-bootstrap", "gateway-routes"
 UNPACKED = Path("/run/envoy/routes")
 ADMIN, MIRROR = Path("/run/envoy/admin"), Path("/run/envoy/mirror")
-TRANSLATOR, ONWARD = Path("/run/envoy/translator"), Path("/run/envoy/onward")
+TRANSLATOR, ONWARD = Path("/run/translation/translator"), Path("/run/translation/onward")
 """As the Deployment has the translator started: where it listens, and where it asks."""
 VERSION_ANNOTATION = "aiaas.hub/routes"
 SECRET_VARIABLE = "AIAAS_INFERENCE"  # noqa: S105 - the name of a variable of the pods
@@ -125,10 +125,9 @@ class EnvoyKubernetes:
             ROUTES_FILE: self._routes([]),
         }
         with self._lock:
-            mounted = self._mounted()
-            if mounted.keys() != nothing.keys():
-                files = {name: mounted.get(name, to_text(file)) for name, file in nothing.items()}
-                self._write_routes(files)
+            former = self._read()
+            files = {name: former.get(name, to_text(file)) for name, file in nothing.items()}
+            self._write_routes(files)
             # After what it names, without which a pod would not start.
             self._write(BOOTSTRAP, {"data": {"bootstrap.json": text}})
 
@@ -196,6 +195,7 @@ class EnvoyKubernetes:
             translator=TRANSLATOR,
             mirror=MIRROR,
             shadowed=copied,
+            secret=self._pods.triton_header,
         )
 
     def _routes(self, routes: Sequence[Route]) -> dict[str, Any]:
@@ -205,11 +205,23 @@ class EnvoyKubernetes:
         return {self._pods.triton_header: f"%ENVIRONMENT({SECRET_VARIABLE})%"}
 
     def _mounted(self) -> dict[str, str]:
+        """Of what is packed: what a pod has that follows it."""
         if not self._written:
             found = self._cluster.get(client.CONFIG_MAPS, ROUTES) or {}
             data = found.get("binaryData") or {}
-            self._written = unpacked({name: b64decode(text) for name, text in data.items()})
+            try:
+                self._written = unpacked({name: b64decode(text) for name, text in data.items()})
+            except ValueError as error:
+                log.warning("The routes in %s are written anew: %s", ROUTES, error)
         return self._written
+
+    def _read(self) -> dict[str, str]:
+        """The same, or what a release wrote that did not pack them: pods begin with it."""
+        found = self._mounted()
+        if not found:
+            there = self._cluster.get(client.CONFIG_MAPS, ROUTES) or {}
+            found = dict(there.get("data") or {})
+        return found
 
     def _write_routes(self, files: dict[str, str]) -> None:
         if files == self._mounted():

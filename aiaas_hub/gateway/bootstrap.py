@@ -109,7 +109,11 @@ def bootstrap(
             "name": "envoy.network.dns_resolver.getaddrinfo",
             "typed_config": {
                 "@type": f"{TYPE}envoy.extensions.network.dns_resolver.getaddrinfo.v3"
-                ".GetAddrInfoDnsResolverConfig"
+                ".GetAddrInfoDnsResolverConfig",
+                # A name that fails is asked for again in two seconds, and not for ever at once;
+                # one that is slow keeps none but itself waiting.
+                "num_retries": 0,
+                "num_resolver_threads": 4,
             },
         },
         "stats_config": {

@@ -9,11 +9,11 @@ see `mirrors.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiaas_hub.gateway.files import versioned
+from aiaas_hub.gateway.files import headers_added, versioned
 from aiaas_hub.gateway.names import (
     FILTERS,
     METADATA,
@@ -21,7 +21,6 @@ from aiaas_hub.gateway.names import (
     TYPE,
     VERSION_HEADER,
     WAKER,
-    headers_added,
 )
 
 WAITING = 2
@@ -106,17 +105,20 @@ def pods_configuration(
     translator: Path,
     mirror: Path,
     shadowed: Collection[str] = (),
+    secret: str | None = None,
 ) -> dict[str, Any]:
     """The same where an owner's Triton is the pods behind a name, which DNS answers with the
     addresses of all that are ready. `hosts`: owner → name. The translator is told which of these
-    clusters its question is for: see `translation.py`."""
+    clusters its question is for (see `translation.py`), and not what the header `secret` holds."""
     ways = {
         owner: _Way({"socket_address": {"address": host, "port_value": port}}, _DISCOVERY)
         for owner, host in hosts.items()
     }
-    others = {translator_name(one): _socket(translator, cluster_name(one)) for one in hosts}
+    hidden = [] if secret is None else [secret]
+    others = {translator_name(one): _socket(translator, cluster_name(one), hidden) for one in hosts}
     others |= {
-        translator_name(one, shadow=True): _socket(translator, shadow_name(one)) for one in shadowed
+        translator_name(one, shadow=True): _socket(translator, shadow_name(one), hidden)
+        for one in shadowed
     }
     return _file(ways, parallel, mirror, shadowed, others)
 
@@ -126,10 +128,12 @@ class _Way(NamedTuple):
     discovery: dict[str, Any]
     onward: str | None = None
     """The cluster that whoever is there asks in turn."""
+    hidden: Sequence[str] = ()
+    """Headers that are not for whoever is there."""
 
 
-def _socket(path: Path, onward: str | None = None) -> _Way:
-    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"}, onward)
+def _socket(path: Path, onward: str | None = None, hidden: Sequence[str] = ()) -> _Way:
+    return _Way({"pipe": {"path": str(path)}}, {"type": "STATIC"}, onward, hidden)
 
 
 def _file(
@@ -147,14 +151,17 @@ def _file(
     return versioned([_cluster(name, way, parallel) for name, way in sorted(named.items())])
 
 
-def _headers(onward: str | None) -> dict[str, Any]:
-    """Only Triton's answers say which version gave them: as the route that led there has it. A
-    header of the route's own would be on refusals too, and tell anybody which endpoints there are.
+def _headers(way: _Way) -> dict[str, Any]:
+    """What this way says to whoever is there, and to callers.
+
+    Only Triton's answers say which version gave them: as the route that led there has it. A header
+    of the route's own would be on refusals too, and tell anybody which endpoints there are.
     """
     version = {VERSION_HEADER: f"%METADATA(ROUTE:{METADATA}:version)%"}
     mutations = {"response_mutations": _appended(version)}
-    if onward is not None:
-        mutations["request_mutations"] = _appended({ONWARD_HEADER: onward})
+    if way.onward is not None:
+        told = _appended({ONWARD_HEADER: way.onward})
+        mutations["request_mutations"] = [*told, *({"remove": header} for header in way.hidden)]
     return {"@type": f"{FILTERS}.header_mutation.v3.HeaderMutation", "mutations": mutations}
 
 
@@ -184,7 +191,7 @@ def _cluster(name: str, way: _Way, parallel: int) -> dict[str, Any]:
                 "http_filters": [
                     {
                         "name": "envoy.filters.http.header_mutation",
-                        "typed_config": _headers(way.onward),
+                        "typed_config": _headers(way),
                     },
                     {
                         "name": "envoy.filters.http.upstream_codec",

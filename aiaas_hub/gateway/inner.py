@@ -1,7 +1,7 @@
-"""Envoy's own listeners, on sockets in its private directory.
+"""Envoy's listeners beside the one for callers: on sockets in a private directory, and the one that
+shows what it counted.
 
-They check no keys: what arrives was admitted by the outer listener, and nobody but this user
-reaches a socket.
+They check no keys: what arrives on a socket was admitted by the listener for callers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ from typing import Any
 from aiaas_hub.gateway.names import FILTERS, TYPE
 
 
-def inner_listener(name: str, socket: Path, manager: Mapping[str, Any]) -> dict[str, Any]:
+def at_socket(path: Path) -> dict[str, Any]:
+    return {"pipe": {"path": str(path), "mode": 0o600}}
+
+
+def inner_listener(
+    name: str, address: Mapping[str, Any], manager: Mapping[str, Any]
+) -> dict[str, Any]:
     """`manager`: where its routes come from, and whatever else of its connection manager."""
     router = {"@type": f"{FILTERS}.router.v3.Router", "suppress_envoy_headers": True}
     return {
         "name": name,
-        "address": {"pipe": {"path": str(socket), "mode": 0o600}},
+        "address": address,
+        # Callers who hold all connections must not keep Envoy from its own, nor probes out.
+        "ignore_global_conn_limit": True,
         "filter_chains": [
             {
                 "filters": [

@@ -14,13 +14,12 @@ from typing import Any
 
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway.clusters import mirror_name, shadow_name, translator_name
-from aiaas_hub.gateway.files import versioned
-from aiaas_hub.gateway.inner import inner_listener
+from aiaas_hub.gateway.files import RETRIES, versioned
+from aiaas_hub.gateway.inner import at_socket, inner_listener
 from aiaas_hub.gateway.names import (
     COMPLETIONS,
     INFER_SECONDS,
     MIRRORS,
-    RETRIES,
     TYPE,
     VIRTUAL_HOST,
     inference_path,
@@ -102,4 +101,4 @@ def _ways(route: Route, target: RouteTarget, shadow: RouteTarget) -> Iterator[tu
 def mirror_listener(socket: Path, routes: Mapping[str, Any]) -> dict[str, Any]:
     """`routes`: the source of its routes."""
     rds = {"route_config_name": MIRRORS, "config_source": routes}
-    return inner_listener("mirror", socket, {"rds": rds})
+    return inner_listener("mirror", at_socket(socket), {"rds": rds})

@@ -1,8 +1,5 @@
 """Names that the parts of Envoy's configuration share: Envoy's own, and those of versions."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from aiaas_hub.domain.ports import RouteTarget
 from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
@@ -40,17 +37,6 @@ WAKER = "waker"
 TYPE = "type.googleapis.com/"
 FILTERS = f"{TYPE}envoy.extensions.filters.http"
 INFER_SECONDS = MAX_SECONDS
-RETRIES = {"retry_on": "connect-failure,reset-before-request", "num_retries": 2}
-"""Triton closes idle connections: a request on one that has just been closed was never read, so it
-may be sent again."""
-
-
-def headers_added(headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Of a part of the routes: these, whatever a caller says; Envoy's formatters are filled in."""
-    return [
-        {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-        for key, value in headers.items()
-    ]
 
 
 def inference_path(target: RouteTarget) -> str:

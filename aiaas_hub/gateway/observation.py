@@ -7,57 +7,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aiaas_hub.gateway.names import FILTERS, TYPE
+from aiaas_hub.gateway.inner import inner_listener
 
 SHOWN = ("/ready", "/stats", "/stats/prometheus")
+_NAME = "observation"
 _CLUSTER = "admin"
 
 
 def listener(address: str, port: int) -> dict[str, Any]:
-    manager = {
-        "@type": f"{TYPE}envoy.extensions.filters.network.http_connection_manager.v3"
-        ".HttpConnectionManager",
-        "stat_prefix": "observation",
-        "route_config": {
-            "name": "observation",
-            "virtual_hosts": [
-                {
-                    "name": "observation",
-                    "domains": ["*"],
-                    "routes": [
-                        {
-                            "match": {
-                                "path": path,
-                                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-                            },
-                            "route": {"cluster": _CLUSTER},
-                        }
-                        for path in SHOWN
-                    ],
-                }
-            ],
-        },
-        "http_filters": [
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    routes = {
+        "name": _NAME,
+        "virtual_hosts": [
             {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{FILTERS}.router.v3.Router"},
+                "name": _NAME,
+                "domains": ["*"],
+                "routes": [
+                    {"match": {"path": path, "headers": [get]}, "route": {"cluster": _CLUSTER}}
+                    for path in SHOWN
+                ],
             }
         ],
     }
-    return {
-        "name": "observation",
-        "address": {"socket_address": {"address": address, "port_value": port}},
-        "filter_chains": [
-            {
-                "filters": [
-                    {
-                        "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": manager,
-                    }
-                ]
-            }
-        ],
-    }
+    where = {"socket_address": {"address": address, "port_value": port}}
+    return inner_listener(_NAME, where, {"route_config": routes})
 
 
 def cluster(admin: Path) -> dict[str, Any]:

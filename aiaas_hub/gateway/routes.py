@@ -38,7 +38,7 @@ from urllib.parse import quote
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.gateway import sticky, waking
 from aiaas_hub.gateway.clusters import cluster_name, translator_name
-from aiaas_hub.gateway.files import versioned
+from aiaas_hub.gateway.files import RETRIES, headers_added, versioned
 from aiaas_hub.gateway.guards import answered, rate_limits, refusals
 from aiaas_hub.gateway.mirrors import mirror_policies
 from aiaas_hub.gateway.names import (
@@ -50,12 +50,10 @@ from aiaas_hub.gateway.names import (
     INFER_SECONDS,
     METADATA,
     NAME_HEADER,
-    RETRIES,
     ROUTES,
     SECONDS_HEADER,
     TYPE,
     VIRTUAL_HOST,
-    headers_added,
     inference_path,
     predict_path,
     statistics_name,

@@ -11,10 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aiaas_hub.gateway.inner import inner_listener
-from aiaas_hub.gateway.names import ONWARD_HEADER, RETRIES, headers_added
+from aiaas_hub.gateway.files import RETRIES, headers_added
+from aiaas_hub.gateway.inner import at_socket, inner_listener
+from aiaas_hub.gateway.names import ONWARD_HEADER
 
 _NAME = "onward"
+_TRITON = {
+    "name": ONWARD_HEADER,
+    "string_match": {"safe_regex": {"regex": "(triton|shadow)-[0-9a-f]{16}"}},
+}
 
 
 def onward_listener(
@@ -33,7 +38,8 @@ def onward_listener(
                 "retry_policy": RETRIES,
                 "routes": [
                     {
-                        "match": {"prefix": "/v2/models/"},
+                        # No other cluster, whatever becomes of the translator.
+                        "match": {"prefix": "/v2/models/", "headers": [_TRITON]},
                         # The endpoint's own limit ends it, by the translator.
                         "route": {"cluster_header": ONWARD_HEADER, "timeout": "0s"},
                     }
@@ -41,4 +47,5 @@ def onward_listener(
             }
         ],
     }
-    return inner_listener(_NAME, socket, {"route_config": routes, "local_reply_config": replies})
+    manager = {"route_config": routes, "local_reply_config": replies, "normalize_path": True}
+    return inner_listener(_NAME, at_socket(socket), manager)

@@ -104,6 +104,7 @@ class Serving:
     """A namespace with the manifests' gateway in it, and both engines."""
 
     plane: ControlPlane
+    home: Home
     namespace: str
     pods: ServerPods
     store: ObjectStore
@@ -216,6 +217,22 @@ def end_pods(api: KubeApi, namespace: str) -> None:
         api.delete(f"{pods_path}/{pod['metadata']['name']}", gracePeriodSeconds=1)
 
 
+def _gateway_engine(
+    namespace: str, kubeconfig: Path, home: Home, server: ServerPods
+) -> EnvoyKubernetes:
+    return EnvoyKubernetes(
+        Cluster(namespace, kubeconfig),
+        GatewayPods(namespace, f"http://gateway.{namespace}:8080", HTTP_PORT, INFERENCE_HEADER),
+        GatewayKeys(home),
+        lambda owner: address_of(group_of_owner(owner, server.grouping), server),
+    )
+
+
+def gateway_of(found: Serving) -> EnvoyKubernetes:
+    """Another one, as after a restart of the service."""
+    return _gateway_engine(found.namespace, found.kubeconfig, found.home, found.pods)
+
+
 @contextmanager
 def serving(
     plane: ControlPlane,
@@ -235,14 +252,9 @@ def serving(
     triton = TritonKubernetes(
         Cluster(namespace, kubeconfig), server, Catalogue(server.store), control, home.triton
     )
-    envoy = EnvoyKubernetes(
-        Cluster(namespace, kubeconfig),
-        GatewayPods(namespace, f"http://gateway.{namespace}:8080", HTTP_PORT, INFERENCE_HEADER),
-        GatewayKeys(home),
-        lambda owner: address_of(group_of_owner(owner, server.grouping), server),
-    )
+    envoy = _gateway_engine(namespace, kubeconfig, home, server)
     try:
-        yield Serving(plane, namespace, server, store, kubeconfig, control, triton, envoy)
+        yield Serving(plane, home, namespace, server, store, kubeconfig, control, triton, envoy)
     finally:
         triton.close()
         envoy.close()

@@ -93,9 +93,11 @@ def test_no_container_is_more_than_it_must_be() -> None:
             assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
         if name != "image-pull":
             for container in spec["containers"]:
-                # Where the translator hangs, Triton's own callers are to be answered all the same.
+                # Where the translator hangs, Triton's own callers are to be answered all the same;
+                # what unpacks routes waits for nothing that could hang.
                 first = "startupProbe" if container["name"] == "translator" else "readinessProbe"
-                assert {first, "livenessProbe"} <= set(container), name
+                if container["name"] != "routes":
+                    assert {first, "livenessProbe"} <= set(container), name
                 assert "memory" in container["resources"]["limits"], name
 
 

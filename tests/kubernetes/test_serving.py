@@ -27,10 +27,13 @@ from bed.api import CORE
 from bed.control_plane import ControlPlane
 from manifests import rights
 from object_store import object_store
-from serving_pods import Serving, server_pods, serving
+from serving_pods import Serving, gateway_of, server_pods, serving
 from tritonclient.utils import InferenceServerException
 
+from aiaas_hub.adapters.envoy_kubernetes import ROUTES
+from aiaas_hub.adapters.kubernetes import client
 from aiaas_hub.adapters.kubernetes.client import Cluster
+from aiaas_hub.adapters.route_files import unpacked
 from aiaas_hub.adapters.triton_kubernetes.catalogue import Catalogue
 from aiaas_hub.adapters.triton_kubernetes.engine import TritonKubernetes
 from aiaas_hub.adapters.triton_kubernetes.manifests import group_of_owner
@@ -295,11 +298,11 @@ def is_alive(pod: dict[str, Any], directory: Path) -> bool:
         if one["name"] == "translator"
     ]
     # From where it lies: a socket's path has 108 bytes at most.
-    program, *words = (word.replace("/run/envoy/", "") for word in probe)
+    program, *words = (word.replace("/run/translation/", "") for word in probe)
     assert program == "python"
     done = subprocess.run(
         [sys.executable, *words],
-        cwd=directory / "volumes" / "run",
+        cwd=directory / "volumes" / "translation",
         capture_output=True,
         text=True,
         timeout=30,
@@ -353,6 +356,31 @@ def test_nothing_secret_is_in_what_the_service_writes(world: World) -> None:
     for value in inference["data"].values():
         secret = base64.b64decode(value).decode()
         assert not any(secret in text for text in objects)
+
+
+def test_pods_begin_with_the_routes_of_a_release_that_did_not_compress_them(world: World) -> None:
+    def read() -> dict[str, Any]:
+        return cluster.get(client.CONFIG_MAPS, ROUTES) or {}
+
+    world.route((3, 100), (2, 0))
+    with contextlib.closing(Cluster(world.serving.namespace, world.serving.kubeconfig)) as cluster:
+        former = read()
+        packed = {name: base64.b64decode(text) for name, text in former["binaryData"].items()}
+        files = unpacked(packed)
+        old = {key: former[key] for key in ("apiVersion", "kind")} | {
+            "metadata": {"name": ROUTES, "namespace": world.serving.namespace},
+            "data": files,
+        }
+        cluster.replace(client.CONFIG_MAPS, ROUTES, old)
+        assert "binaryData" not in read()
+        upgraded = gateway_of(world.serving)
+        try:
+            upgraded.start()
+        finally:
+            upgraded.close()
+        assert read()["binaryData"] == former["binaryData"]
+        assert "data" not in read()
+    assert world.factor() == 3
 
 
 def test_why_an_owner_s_servers_do_not_start_is_told(world: World) -> None:

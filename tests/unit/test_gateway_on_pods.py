@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -41,6 +42,7 @@ def clusters(directory: Path, shadowed: Collection[str] = ()) -> dict[str, dict[
         translator=directory / "translator",
         mirror=directory / "mirror",
         shadowed=shadowed,
+        secret="a-secret",
     )
     return {one["name"]: one for one in content["resources"]}
 
@@ -122,7 +124,10 @@ def onward(cluster: dict[str, Any]) -> list[str]:
     """Where the translator is told to ask; whatever a caller says."""
     (options,) = cluster["typed_extension_protocol_options"].values()
     mutations = options["http_filters"][0]["typed_config"]["mutations"]
-    appended = [one["append"] for one in mutations.get("request_mutations", ())]
+    changed = mutations.get("request_mutations", ())
+    appended = [one["append"] for one in changed if "append" in one]
+    # It needs no secret: Envoy has it.
+    assert [one["remove"] for one in changed if "remove" in one] == ["a-secret"] * len(appended)
     assert all(one["append_action"] == "OVERWRITE_IF_EXISTS_OR_ADD" for one in appended)
     assert all(one["header"]["key"] == ONWARD_HEADER for one in appended)
     return [one["header"]["value"] for one in appended]
@@ -144,6 +149,12 @@ def test_what_a_translator_asks_goes_on_with_the_secret(
     assert listener["address"]["pipe"] == {"path": str(tmp_path / "onward"), "mode": 0o600}
     (header,) = manager["route_config"]["request_headers_to_add"]
     assert header["header"] == {"key": "a-secret", "value": "%ENVIRONMENT(SECRET)%"}
+    (host,) = manager["route_config"]["virtual_hosts"]
+    (named,) = host["routes"][0]["match"]["headers"]
+    pattern = named["string_match"]["safe_regex"]["regex"]
+    ways = (cluster_name("ann"), shadow_name("ann"), "admin", "waker", translator_name("ann"))
+    assert [bool(re.fullmatch(pattern, way)) for way in ways] == [True, True, False, False, False]
+    assert manager["normalize_path"] is True
     # One who has as much in Triton as may be is told so here, too.
     _, outer = _listener(document, "gateway")
     assert manager["local_reply_config"] == outer["local_reply_config"]

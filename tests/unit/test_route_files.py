@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +65,24 @@ def test_what_is_packed_comes_out_and_is_small() -> None:
     assert packed(FILES) == packed(FILES)
 
 
+def test_what_was_changed_on_its_way_is_an_error_of_one_kind() -> None:
+    content = packed(FILES)["endpoints.json.gz"]
+    wrong = 0
+    for index in range(len(content)):
+        changed = bytearray(content)
+        changed[index] ^= 0x55
+        try:
+            assert unpacked({"endpoints.json.gz": bytes(changed)}) == {
+                "endpoints.json": FILES["endpoints.json"]
+            }
+        except ValueError:
+            wrong += 1
+    # All but what says when and where it was packed.
+    assert wrong >= len(content) - 10
+    with pytest.raises(ValueError, match="end-of-stream"):
+        unpacked({"endpoints.json.gz": content[:-5]})
+
+
 def test_a_config_map_holds_the_routes_of_thousands_of_endpoints() -> None:
     def route(index: int) -> Route:
         owner, endpoint = f"owner{index // 5}", f"endpoint-{crc32(bytes(index)):x}"
@@ -89,7 +106,7 @@ def test_a_file_is_replaced_by_a_rename_and_only_if_it_is_another(
 ) -> None:
     mounted.hold(packed(FILES))
     routes = tmp_path / "routes"
-    assert put(mounted.path, routes) == 2
+    assert put(mounted.path, routes) == set(FILES)
     before = {name: (routes / name).stat().st_ino for name in FILES}
     mounted.hold(packed({**FILES, "endpoints.json": "{}"}))
     put(mounted.path, routes)
@@ -102,17 +119,21 @@ def test_a_file_is_replaced_by_a_rename_and_only_if_it_is_another(
 def test_it_waits_for_routes_follows_them_and_keeps_them(mounted: Mounted, tmp_path: Path) -> None:
     routes = tmp_path / "routes"
     program = [sys.executable, "-m", route_files.__name__]
-    where = [os.fspath(mounted.path), os.fspath(routes)]
-    first = subprocess.Popen([*program, "--once", *where], stderr=subprocess.PIPE, text=True)
-    follower = subprocess.Popen([*program, *where], stderr=subprocess.PIPE, text=True)
+    begun = tmp_path / "begun"
+    first = subprocess.Popen(
+        [*program, mounted.path, begun, *FILES], stderr=subprocess.PIPE, text=True
+    )
+    follower = subprocess.Popen([*program, mounted.path, routes], stderr=subprocess.PIPE, text=True)
     try:
-        # Of another release: nothing to begin with.
-        mounted.hold({"endpoints.json": b"{}"})
-        with pytest.raises(subprocess.TimeoutExpired):
-            first.wait(1)
+        # Of another release, and not all of them: not enough to begin with.
+        for some in ({"endpoints.json": b"{}"}, packed({"clusters.json": "{}"})):
+            mounted.hold(some)
+            with pytest.raises(subprocess.TimeoutExpired):
+                first.wait(1)
         mounted.hold(packed(FILES))
         assert first.wait(20) == 0
-        assert contents(routes) == FILES
+        assert contents(begun) == FILES
+        until(lambda: contents(routes) == FILES)
         mounted.hold({"endpoints.json.gz": b"cut"})
         mounted.hold(packed({**FILES, "endpoints.json": "2"}))
         until(lambda: contents(routes) == {**FILES, "endpoints.json": "2"})
@@ -124,5 +145,5 @@ def test_it_waits_for_routes_follows_them_and_keeps_them(mounted: Mounted, tmp_p
         for process in (first, follower):
             process.terminate()
         assert "cannot be read" in follower.communicate(timeout=20)[1]
-        first.communicate(timeout=20)
+        assert "Waiting for the service to write endpoints.json" in first.communicate()[1]
     assert follower.returncode == 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ import aiohttp
 import pytest
 from aiohttp import test_utils, web
 
-from aiaas_hub.adapters.translator import triton
+from aiaas_hub.adapters.translator import predictions, tf_serving, triton
 from aiaas_hub.adapters.translator.server import application
+from aiaas_hub.schemas.errors import InvalidInput
+
+Client = test_utils.TestClient[web.Request, web.Application]
 
 REQUEST = {"name": "request", "datatype": "BYTES", "shape": [-1, 1]}
 PATH = "/v1/models/m/versions/1/completions"
@@ -55,6 +61,14 @@ async def answered(directory: Path, how: str, *, stream: bool) -> tuple[int, str
     app = web.Application()
     app.router.add_get("/v2/models/m/versions/1", metadata)
     app.router.add_post("/v2/models/m/versions/1/generate_stream", generate)
+    async with translating(directory, app) as client:
+        answer = await client.post(PATH, json={"prompt": "a", "stream": stream})
+        return answer.status, await answer.text()
+
+
+@asynccontextmanager
+async def translating(directory: Path, app: web.Application) -> AsyncIterator[Client]:
+    """The translator before `app` in Triton's stead."""
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, str(directory / "http")).start()
@@ -64,9 +78,7 @@ async def answered(directory: Path, how: str, *, stream: bool) -> tuple[int, str
             aiohttp.ClientSession(connector=connector) as session,
             test_utils.TestClient(test_utils.TestServer(application(session))) as client,
         ):
-            asked = {"prompt": "a", "stream": stream}
-            answer = await client.post(PATH, json=asked)
-            return answer.status, await answer.text()
+            yield client
     finally:
         await runner.cleanup()
 
@@ -115,3 +127,36 @@ def test_a_refusal_has_its_status_and_no_paths(tmp_path: Path, stream: bool) -> 
     status, body = within(answered(tmp_path, "refuses", stream=stream))
     assert status == 400
     assert json.loads(body)["error"]["message"] == "the prompt is now"
+
+
+def test_the_json_of_few_requests_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes many times its size meanwhile; whoever waits has not sent it yet."""
+    reading, most = 0, 0
+    guard = threading.Lock()
+
+    def read(body: bytes, inputs: Any) -> Any:
+        nonlocal reading, most
+        with guard:
+            reading += 1
+            most = max(most, reading)
+        time.sleep(0.05)
+        with guard:
+            reading -= 1
+        raise InvalidInput("Nothing is like that.", remedy="")
+
+    async def metadata(_: web.Request) -> web.Response:
+        return web.json_response({"inputs": [], "outputs": []})
+
+    async def ask() -> list[int]:
+        app = web.Application()
+        app.router.add_get("/v2/models/m/versions/1", metadata)
+        path = "/v1/models/m/versions/1:predict"
+        async with translating(tmp_path, app) as client:
+            answers = await asyncio.gather(*(client.post(path, json={}) for _ in range(8)))
+            return [answer.status for answer in answers]
+
+    monkeypatch.setattr(tf_serving, "read", read)
+    assert asyncio.run(ask()) == [400] * 8
+    assert most == predictions.AT_ONCE

@@ -10,21 +10,28 @@ from aiaas_hub.adapters.translator import openai_wire, tf_serving
 from aiaas_hub.adapters.translator.triton import Refused, Triton
 from aiaas_hub.gateway.names import NAME_HEADER
 
+AT_ONCE = 2
+"""Requests whose JSON is read or written."""
+
 
 class Predictions:
     def __init__(self, triton: Triton) -> None:
         self._triton = triton
+        # JSON takes many times its size while it is read: the rest waits, and in the gateway.
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def predict(self, request: web.Request) -> web.Response:
         version = self._triton.version_of(request)
         if await self._triton.generates(version):
             raise Refused(400, "This model generates text: ask …/v1/completions for it.")
         inputs, _ = await self._triton.tensors(version)
-        body = await request.read()
-        # Parsed in a thread beside the others, one after the other.
-        question = await asyncio.to_thread(tf_serving.read, body, inputs)
+        async with self._turns:
+            body = await request.read()
+            question = await asyncio.to_thread(tf_serving.read, body, inputs)
+            del body
         answered = await self._triton.infer(version, question)
-        text = await asyncio.to_thread(tf_serving.answer, question, answered)
+        async with self._turns:
+            text = await asyncio.to_thread(tf_serving.answer, question, answered)
         return web.Response(body=text, content_type="application/json")
 
     async def status(self, request: web.Request) -> web.Response:

@@ -18,7 +18,6 @@ from aiaas_hub.schemas.endpoints import MAX_SECONDS
 
 _LENGTH = "inference-header-content-length"
 _DATA = b"data: "
-_EVENTS = "text/event-stream"
 _TALKING = aiohttp.ClientTimeout(total=MAX_SECONDS, connect=5, sock_read=20)
 """A model that works on a text says so every five seconds."""
 _STOPPED = "The model stopped in the middle of its answer. Send the request again."
@@ -105,21 +104,18 @@ class Triton:
             async with self._session.post(
                 url, json=body, headers=version.headers, timeout=_TALKING
             ) as answer:
-                if answer.content_type != _EVENTS:
-                    await _check(answer)
+                await _check(answer)
                 async for line in answer.content:
                     if not line.startswith(_DATA):
                         continue
                     told = json.loads(line.removeprefix(_DATA))
                     if "error" in told:
-                        # In the middle of an answer its status is 200.
-                        status = 503 if answer.status == web.HTTPOk.status_code else answer.status
-                        raise Refused(status, sanitised(told["error"]))
+                        # In the middle of an answer, whose status was 200.
+                        raise Refused(503, sanitised(told["error"]))
                     piece = json.loads(told[EVENT])
                     yield piece
                     if "finish_reason" in piece:
                         return
-                await _check(answer)
         except aiohttp.SocketTimeoutError:
             raise stopped from None
         raise stopped
@@ -129,7 +125,9 @@ async def _check(answer: aiohttp.ClientResponse) -> None:
     if answer.status == web.HTTPOk.status_code:
         return
     try:
-        message = str((await answer.json(content_type=None))["error"])
+        # An event where events were asked for.
+        body = (await answer.read()).strip().removeprefix(_DATA)
+        message = str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         message = "The model server refused the request."
     raise Refused(answer.status, sanitised(message))
