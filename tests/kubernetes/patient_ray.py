@@ -10,6 +10,7 @@ import functools
 import time
 from typing import Any
 
+import psutil
 from ray._private import node, ray_constants, services
 from ray.scripts.scripts import main
 
@@ -25,9 +26,15 @@ def _get_node_patiently(*arguments: Any, **named: Any) -> Any:
         try:
             return _get_node(*arguments, **named)
         except RuntimeError:
-            if time.monotonic() > end:
+            # One that is gone is not waited for: the pod fails, and another one takes its place.
+            if time.monotonic() > end or not _has_raylet():
                 raise
             time.sleep(0.5)
+
+
+def _has_raylet() -> bool:
+    children = psutil.Process().children()
+    return any(one.name() == "raylet" and one.status() != psutil.STATUS_ZOMBIE for one in children)
 
 
 def _start_little(command: list[str], kind: str, **named: Any) -> Any:

@@ -169,13 +169,17 @@ class RayOperator(Controller):
         if head["status"]["phase"] != "Running" or not _listens(ip, ports[0]):
             return False
         (group,) = spec["workerGroupSpecs"]
-        for _ in range(group["replicas"] - len(workers)):
+        nodes = self._nodes(name, f"{ip}:{ports[1]}")
+        # One after the other: those of a cluster have machines of their own, and a raylet whose
+        # agent takes longer than 15 s to start gives up.
+        if len(workers) < group["replicas"] and nodes > len(workers):
             command = self._worker_command(f"{ip}:{ports[0]}", group)
             self._make_pod(cluster, "worker", group, command)
+            return False
         return (
             len(workers) == group["replicas"]
             and all(map(_ready, workers))
-            and self._nodes(name, f"{ip}:{ports[1]}") == 1 + len(workers)
+            and nodes == 1 + len(workers)
         )
 
     def _head_command(self, ports: list[int], group: Object) -> str:
