@@ -103,6 +103,21 @@ def test_metrics_that_come_and_go(world: World) -> None:
         assert [point["values"] for point in answer["points"]] == told
 
 
+def test_a_step_may_have_no_metric(world: World) -> None:
+    """`ctx.report(step=1)` says how far the run is, and no more."""
+    run = world.submit()
+    token = world.run_token(run)
+    for first, told in ((0, [{}]), (1, [{}, {"loss": 1.0}, {}])):
+        points = [{"step": first + i, "time": 0.0, "values": one} for i, one in enumerate(told)]
+        body = {"sequence": first, "points": points}
+        assert job(world, run["id"], "/metrics", token, body).is_success
+        all_of_them = world.ok("GET", f"/runs/{run['id']}/metrics")["points"]
+        assert len(all_of_them) == first + len(told)
+        curve = world.ok("GET", f"/runs/{run['id']}/metrics?points=10")
+        values = [point["values"] for point in curve["points"] if point["values"]]
+        assert values == [one for one in told if one]
+
+
 def test_a_run_keeps_so_many_metrics_and_no_more(world: World) -> None:
     run = world.submit()
     token = world.run_token(run)

@@ -40,6 +40,7 @@ from aiaas_hub.local import parts
 from aiaas_hub.local.environment import kept_environment
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.node_proxy import proxy_command
+from aiaas_hub.local.processes import end_processes, find_processes
 from aiaas_hub.local.shipped import shipped
 from aiaas_hub.loopback import free_ports, is_free
 
@@ -145,7 +146,11 @@ def our_hub(directory: Path) -> Iterator[Started]:
         deadline = time.monotonic() + 60
         while "triton is ready" not in log_of(directory) and time.monotonic() < deadline:
             time.sleep(0.5)
-        yield settings.url, processes, begin
+        try:
+            yield settings.url, processes, begin
+        finally:
+            # Engines outlive the service.
+            end_processes(find_processes(settings.marker))
 
 
 def four_ports() -> int:

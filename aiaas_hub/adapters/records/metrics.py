@@ -100,7 +100,7 @@ def curves(session: Session, run_number: int) -> dict[str, Curve]:
         # By metric, each in the order of its points.
         order = np.argsort(chunk.name_of, kind="stable")
         ends = np.cumsum(np.bincount(chunk.name_of, minlength=len(chunk.names)))
-        for name, chosen in zip(chunk.names, np.split(order, ends[:-1]), strict=True):
+        for name, chosen in zip(chunk.names, np.split(order, ends)[:-1], strict=True):
             positions = of_value[chosen]
             parts[name].append(
                 Curve(

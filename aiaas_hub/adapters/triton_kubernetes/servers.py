@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import httpx
@@ -30,6 +31,9 @@ T = TypeVar("T")
 
 _KNOWN_SECONDS = 1.0
 """So long a list of pods is believed by who only asks."""
+_FORGOTTEN_SECONDS = 4.0
+"""After which the gateway leads no more to a pod that is going: it asks for names every two, and
+when a pod was deleted is known to a second."""
 _AT_A_TIME = 16
 
 
@@ -87,6 +91,19 @@ class Servers:
         if not found:
             raise Unavailable(f"Triton is not up: {why(pods)}.", remedy="Try again in a moment.")
         return found
+
+    def wait_for_gateway(self, group: str) -> None:
+        """Until it leads to no pod that is going, and so was told nothing."""
+        asked = [
+            datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+            - timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds", 0))
+            for pod in self.look(group)
+            if pod["metadata"].get("deletionTimestamp")
+        ]
+        if asked:
+            since = (datetime.now(UTC) - max(asked)).total_seconds()
+            # Whatever the two clocks say.
+            time.sleep(min(max(_FORGOTTEN_SECONDS - since, 0), _FORGOTTEN_SECONDS))
 
     def look(self, group: str) -> list[Object]:
         """The pods as the cluster has them now."""
