@@ -21,7 +21,6 @@ from language_models import BOS, CYCLE, EOS, TEMPLATE, byte_tokenizer
 from safetensors.numpy import load_file
 
 from aiaas_hub.adapters import triton_local
-from aiaas_hub.adapters.triton_kubernetes.engine import TritonKubernetes
 from aiaas_hub.schemas import chat_template, strings
 from aiaas_hub.schemas.chat_template import ChatTemplate
 from aiaas_hub.schemas.errors import InvalidInput
@@ -204,20 +203,6 @@ def test_a_signature_of_a_prompt() -> None:
     ):
         with pytest.raises(ValueError, match=r"prompt|completion"):
             Signature(inputs=inputs, outputs=outputs)
-
-
-def test_pods_do_not_serve_what_nobody_could_call(tmp_path: Path) -> None:
-    string: dict[str, Any] = {"dtype": "string", "shape": [1]}
-    signature = Signature(
-        inputs=[TensorSpec(name="prompt", kind="prompt", **string)],
-        outputs=[
-            TensorSpec(name="logits", dtype="float32", shape=[9]),
-            TensorSpec(name="completion", kind="completion", **string),
-        ],
-    )
-    engine = TritonKubernetes.__new__(TritonKubernetes)
-    with pytest.raises(InvalidInput, match="are not served by pods yet"):
-        engine.stage("chat-1", 1, signature, tmp_path / "model.onnx")
 
 
 # Chat templates
