@@ -19,7 +19,7 @@ from aiaas_hub.local.demo import figures_of, judge
 from aiaas_hub.local.hub_session import HubSession
 from aiaas_hub.local.remote_kernel import RemoteKernel
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(1500)]
 
 EXAMPLES = Path(aiaas_hub.__file__).parents[1] / "examples"
 
@@ -43,7 +43,7 @@ def executed(platform: ClusterPlatform, user: str, name: str) -> nbformat.Notebo
             with RemoteKernel(session, directory=".") as kernel:
                 kernel.run(
                     notebook,
-                    cell_timeout=300,
+                    cell_timeout=600,
                     stop_requested=lambda: False,
                     progress=lambda text: print(f"  {measured(began)}: {text}"),
                 )
