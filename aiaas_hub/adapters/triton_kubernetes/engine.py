@@ -266,7 +266,8 @@ class TritonKubernetes:
             ready = self._servers.ready(group)
             found = self._servers.each(ready, lambda one: self._ready_of(one, model))
             if all(versions == wanted for versions in found):
-                self._servers.wait_for_gateway(group)
+                if wanted:
+                    self._servers.wait_for_gateway(group)
                 return
             if time.monotonic() > deadline:
                 odd = next(i for i, versions in enumerate(found) if versions != wanted)
