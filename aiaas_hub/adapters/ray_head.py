@@ -107,6 +107,8 @@ def head_process(home: Home, ports: RayPorts) -> ProcessSpec:
             "--disable-usage-stats",
             # The autoscaler: one node has nothing to scale.
             "--no-monitor",
+            # Workers' output is read where they write it.
+            "--include-log-monitor=false",
         ],
         env=head_environment(home),
         # Python looks for modules where it stands: not in the home, which has a `triton`.

