@@ -260,9 +260,10 @@ ENDLESS = (
 
 
 def test_a_query_ends_in_time(tmp_path: Path) -> None:
-    error = heavy(QueryLimits(seconds=2), tmp_path, ENDLESS)
+    # With what a busy machine takes until its process is there.
+    error = heavy(QueryLimits(seconds=10), tmp_path, ENDLESS)
     assert isinstance(error, TooLarge)
-    assert "longer than the 2 s" in error.message
+    assert "longer than the 10 s" in error.message
 
 
 def test_a_query_ends_before_the_memory_does(tmp_path: Path) -> None:

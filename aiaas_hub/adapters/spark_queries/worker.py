@@ -64,6 +64,8 @@ class Worker:
     def attach(self, tables: list[dict[str, Any]]) -> Any:
         """Make a view of each file, in a Spark that has no other."""
         paths = sorted({table["path"] for table in tables})
+        for path in paths:
+            _refuse_nested_times(pq.read_schema(path))
         address = self._address or self._serve(paths)
         # Its note on pandas 3 is about pandas, which is not used here.
         warnings.simplefilter("ignore", FutureWarning)
@@ -160,9 +162,16 @@ class Worker:
         return {"refused": text.replace(str(self._directory), "…")}
 
 
+def _refuse_nested_times(schema: pa.Schema) -> None:
+    """Before a JVM is started, which takes many seconds."""
+    for field in schema:
+        if field.type.num_fields and "[ns" in str(field.type):
+            raise Refused(f"Spark does not read the nanoseconds inside of {field.name}.")
+
+
 def _with_times(frame: Any, schema: pa.Schema) -> Any:
     """The frame with times in microseconds where the file has nanoseconds, which are cut off as
-    DuckDB does: towards the past. Raises `Refused` for those inside of nested values."""
+    DuckDB does: towards the past."""
     from pyspark.sql.functions import expr
 
     for field in schema:
@@ -173,8 +182,6 @@ def _with_times(frame: Any, schema: pa.Schema) -> Any:
             frame = frame.withColumn(
                 field.name, expr(f"CAST(timestamp_micros({micros}) AS {kind})")
             )
-        elif field.type.num_fields and "[ns" in str(field.type):
-            raise Refused(f"Spark does not read the nanoseconds inside of {field.name}.")
     return frame
 
 
