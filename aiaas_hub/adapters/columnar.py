@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aiaas_hub.adapters.cells import rows_of
-from aiaas_hub.domain.ports import TableDescription
+from aiaas_hub.domain.data_ports import TableDescription
 from aiaas_hub.schemas.datasets import Column
 from aiaas_hub.schemas.errors import InvalidInput
 

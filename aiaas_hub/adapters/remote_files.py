@@ -21,7 +21,7 @@ import httpx
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from aiaas_hub.adapters.object_stores import CHOSEN_BY_NAME, open_store
-from aiaas_hub.domain.ports import Credentials
+from aiaas_hub.domain.data_ports import Credentials
 from aiaas_hub.schemas.datasets import Format
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, TooLarge, Unavailable
 

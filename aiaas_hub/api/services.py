@@ -13,13 +13,13 @@ from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.auditing import AuditRecords
 from aiaas_hub.domain.bringing import Bringing
 from aiaas_hub.domain.comparing import Comparing
+from aiaas_hub.domain.data_ports import BlobStore, PartialUploads
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.drifting import Drifting
 from aiaas_hub.domain.endpoints import Endpoints
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
-from aiaas_hub.domain.ports import BlobStore, PartialUploads
 from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.querying import Querying
 from aiaas_hub.domain.quotas import Budgets

@@ -17,16 +17,10 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from aiaas_hub.domain import parity, precision, traffic, verdict
+from aiaas_hub.domain.data_ports import BlobStore
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
-from aiaas_hub.domain.ports import (
-    BlobStore,
-    DoesNotAnswer,
-    Gateway,
-    Notifier,
-    ServingEngine,
-    VersionTraffic,
-)
+from aiaas_hub.domain.ports import DoesNotAnswer, Gateway, Notifier, ServingEngine, VersionTraffic
 from aiaas_hub.domain.publishing import ReadTensors, Tensors
 from aiaas_hub.domain.records import Deployment, EndpointRecords
 from aiaas_hub.schemas import agreement

@@ -8,8 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from aiaas_hub.domain.data_ports import (
+    BlobStore,
+    Credentials,
+    QueryEngine,
+    Reading,
+    RemoteFiles,
+    Tables,
+)
 from aiaas_hub.domain.datasets import Datasets
-from aiaas_hub.domain.ports import BlobStore, Credentials, QueryEngine, Reading, RemoteFiles, Tables
 from aiaas_hub.domain.records import BlobGrants
 from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.schemas.datasets import (

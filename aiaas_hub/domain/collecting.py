@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.data_ports import BlobStore
 from aiaas_hub.domain.records import GarbageRecords
 
 log = logging.getLogger(__name__)

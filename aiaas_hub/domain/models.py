@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from aiaas_hub.domain.data_ports import BlobStore
 from aiaas_hub.domain.datasets import MayRead
-from aiaas_hub.domain.ports import BlobStore
 from aiaas_hub.domain.records import BlobGrants, ModelRecords
 from aiaas_hub.schemas.errors import NotFound, TooLarge
 from aiaas_hub.schemas.models import Card, Model, ModelHandOver, ModelVersion

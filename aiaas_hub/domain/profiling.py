@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aiaas_hub.domain.ports import BlobStore, Notifier, QueryEngine, QuerySession
+from aiaas_hub.domain.data_ports import BlobStore, QueryEngine, QuerySession
+from aiaas_hub.domain.ports import Notifier
 from aiaas_hub.domain.querying import identifier
 from aiaas_hub.domain.records import ProfileRecords
 from aiaas_hub.schemas.datasets import Column, Dataset, DatasetVersion

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from aiaas_hub.domain import input_drift, memory, parity, precision, traffic
+from aiaas_hub.domain.data_ports import BlobStore
 from aiaas_hub.domain.endpoints import Endpoints, topic
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import (
-    BlobStore,
     ConvertedModel,
     DoesNotAnswer,
     ModelConverter,

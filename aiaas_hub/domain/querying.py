@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiaas_hub.domain.access import Asker
+from aiaas_hub.domain.data_ports import BlobStore, QueryEngine, TableName, Written
 from aiaas_hub.domain.datasets import Datasets, require_page
-from aiaas_hub.domain.ports import BlobStore, QueryEngine, TableName, Written
 from aiaas_hub.domain.turns import Turns
 from aiaas_hub.schemas.datasets import Column, Dataset, Preview
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge

@@ -27,7 +27,7 @@ from lake_tables import (
 from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
 from aiaas_hub.adapters.formats import convert
 from aiaas_hub.adapters.lake_tables import open_delta, open_iceberg
-from aiaas_hub.domain.ports import Converted, Reading
+from aiaas_hub.domain.data_ports import Converted, Reading
 from aiaas_hub.schemas.datasets import Format
 from aiaas_hub.schemas.errors import InvalidInput
 

@@ -29,7 +29,7 @@ from aiaas_hub.adapters.waker import Waker
 from aiaas_hub.api.services import Services
 from aiaas_hub.app import compose
 from aiaas_hub.config import ServiceConfig
-from aiaas_hub.domain.ports import BlobStore
+from aiaas_hub.domain.data_ports import BlobStore
 from aiaas_hub.engines import Engines
 from aiaas_hub.gateway.keys import GatewayKeys
 from aiaas_hub.home import Home

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from aiaas_hub.domain.ports import Converted, QueryRows, Reading, TableName, Written
+from aiaas_hub.domain.data_ports import Converted, QueryRows, Reading, TableName, Written
 from aiaas_hub.schemas.datasets import Column
 from aiaas_hub.schemas.errors import InvalidInput, TooLarge, Unavailable
 

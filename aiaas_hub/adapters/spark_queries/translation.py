@@ -16,7 +16,7 @@ from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
 from aiaas_hub.adapters.duckdb_queries.statement import Refused
-from aiaas_hub.domain.ports import TableName
+from aiaas_hub.domain.data_ports import TableName
 
 
 def _words(text: str) -> frozenset[str]:
