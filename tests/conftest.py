@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import tempfile
 import uuid
@@ -69,13 +68,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfo
         assert not running.shared_memory
     finally:
         running.end()
-
-
-def pytest_collection_finish() -> None:
-    """What collecting has imported is there to stay, and is not looked through whenever garbage is
-    collected, which IPython does at each reset of its shell."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

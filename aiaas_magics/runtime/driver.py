@@ -113,12 +113,11 @@ class Driver:
     def prepare(self, workers: int) -> None:
         """Connect and have `workers` workers ready for whatever run comes."""
         connect()
-        from aiaas_magics.runtime import warm_up
+        # All that a run needs in this process, where its controller is.
+        from aiaas_magics.runtime import worker, worker_logs  # noqa: F401  # to have them loaded
         from aiaas_magics.runtime.trainer import Reserve
 
         self._reserve = Reserve(workers)
-        # The controller, too, is in this process.
-        warm_up.warm_up()
 
     def run(self, assignment: Assignment) -> DriverEnd:
         began = time.time()
