@@ -32,9 +32,6 @@ PINNED = [
     "torch==2.13.0",
     # 3 needs Python 3.11.5, and Debian 12 has 3.11.2.
     "soupsieve<3",
-    # From 4.25 on, Jupyter's extras have it build a grammar whenever it is imported, which is most
-    # of `import ray` and of each Jupyter server's start.
-    "jsonschema<4.25",
 ]
 PYTHONS = ["3.11.2", "3.12.0", "3.13.0"]
 """The oldest release of each Python that the locks are for."""

@@ -52,7 +52,7 @@ def test_the_public_objects_wait_with_what_they_do_not_need() -> None:
 
 
 def test_no_process_of_ray_or_jupyter_builds_a_grammar_when_it_starts() -> None:
-    """See PINNED in .ci/locks.py."""
+    """See the extra `local` in pyproject.toml."""
     code = "import sys; import ray, jupyter_events; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
