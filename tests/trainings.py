@@ -20,7 +20,7 @@ from service_calls import ServiceCalls, until
 
 SEED = int(os.environ.get("FAULT_SEED", secrets.randbits(32)))
 """Repeats the moments of a former execution."""
-LONG = 120
+LONG = 300
 """Seconds within which everything heals, on a busy machine too."""
 
 TRAINING = """

@@ -23,7 +23,7 @@ from trainings import LONG, Trainings, healed, kill
 
 from aiaas_hub.adapters.records.database import BUSY_TIMEOUT_SECONDS
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 QUEUE_LENGTH = 4
 
