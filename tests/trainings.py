@@ -20,8 +20,10 @@ from service_calls import ServiceCalls, until
 
 SEED = int(os.environ.get("FAULT_SEED", secrets.randbits(32)))
 """Repeats the moments of a former execution."""
-LONG = 300
+LONG = 120
 """Seconds within which everything heals, on a busy machine too."""
+STARTS = 300
+"""Seconds within which Ray and four runs on it start, all at once, on a slow machine."""
 
 TRAINING = """
 import os
@@ -75,12 +77,12 @@ class Trainings:
     def state(self, name: str) -> Any:
         return self.calls.ok("GET", f"/runs/{self.runs[name]}")
 
-    def wait(self, name: str, *states: str) -> Any:
+    def wait(self, name: str, *states: str, seconds: float = LONG) -> Any:
         """The run in one of these states, however often its service is restarted meanwhile."""
         return until(
             lambda: self.calls.call("GET", f"/runs/{self.runs[name]}"),
             lambda found: found["state"] in states,
-            LONG,
+            seconds,
             over=lambda found: (
                 found["state"] in {"succeeded", "failed", "lost", "cancelled"} - {*states}
             ),
@@ -135,12 +137,12 @@ class Trainings:
         """Some time, `most` seconds at most."""
         time.sleep(self.moments.uniform(0, most))
 
-    def until_it_steps(self, *names: str, beyond: int = 0) -> None:
+    def until_it_steps(self, *names: str, beyond: int = 0, seconds: float = LONG) -> None:
         """Each has reported `beyond` points more than it has now."""
         for name in names:
-            self.wait(name, "running")
+            self.wait(name, "running", seconds=seconds)
             before = len(self.points(name))
-            deadline = time.monotonic() + LONG
+            deadline = time.monotonic() + seconds
             while len(self.points(name)) <= before + beyond:
                 assert time.monotonic() < deadline, f"{name} does not go on"
                 time.sleep(0.1)

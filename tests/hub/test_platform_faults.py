@@ -22,13 +22,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from running_platform import RunningPlatform
 from service_calls import until
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from trainings import LONG, TRAINING, Trainings, healed, kill
 
 from aiaas_hub.local.remote_kernel import RemoteKernel
 from aiaas_hub.schemas.errors import Unavailable
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
 
 DISK_BYTES = 256 << 20
 
@@ -47,8 +47,18 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
     finally:
         running.end()
         if small:
-            # Lazily: on a busy machine what was killed holds it for a moment yet.
-            subprocess.run(["umount", "--lazy", str(root)], check=True)  # noqa: S607
+            unmount(root)
+
+
+@retry(
+    retry=retry_if_exception_type(subprocess.CalledProcessError),
+    stop=stop_after_delay(30),
+    wait=wait_fixed(0.5),
+    reraise=True,
+)
+def unmount(directory: Path) -> None:
+    """On a busy machine what was killed holds it for a moment yet."""
+    subprocess.run(["umount", str(directory)], check=True)  # noqa: S607
 
 
 def mount(directory: Path) -> bool:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from running_platform import RunningPlatform
 from service_calls import until
-from trainings import LONG, Trainings, healed, kill
+from trainings import LONG, STARTS, Trainings, healed, kill
 
 from aiaas_hub.adapters.records.database import BUSY_TIMEOUT_SECONDS
 
@@ -72,13 +72,13 @@ def test_the_service_killed_from_submission_to_first_step(trainings: Trainings) 
     for name in ("by-its-worker", "by-its-driver"):
         trainings.submit(name)
     trainings.submit("by-the-head", checkpoints=False)
-    trainings.wait("survivor", "starting", "running")
+    trainings.wait("survivor", "starting", "running", seconds=STARTS)
     trainings.moment(3)
     killed = kill(trainings.service())
-    trainings.wait("survivor", "running")
+    trainings.wait("survivor", "running", seconds=STARTS)
     trainings.moment(2)
     kill(trainings.service())
-    trainings.until_it_steps(*trainings.runs, beyond=5)
+    trainings.until_it_steps(*trainings.runs, beyond=5, seconds=STARTS)
     healed("service killed at the start of runs: all train", killed)
     listed = trainings.calls.ok("GET", "/runs")["items"]
     assert sorted(run["name"] for run in listed) == sorted(trainings.runs)
