@@ -23,6 +23,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Byte code on all processors, where pip takes one. Templates among the packages are no Python.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || :
 
 .PHONY: help
 help:
@@ -36,12 +38,15 @@ $(VENV)/installed-local: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what the platform needs into $(VENV) (some minutes the first time) …"
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 	  $(PIP) install --quiet --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' requirements.lock)"; fi
-	@$(PIP) install --quiet --requirement requirements.lock
+	@$(PIP) install --quiet --no-compile --requirement requirements.lock
 	@$(PIP) install --quiet --no-deps --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/installed-test: requirements-test.lock $(VENV)/installed-local
-	@$(PIP) install --quiet --requirement requirements-test.lock --constraint requirements.lock
+	@$(PIP) install --quiet --no-compile --requirement requirements-test.lock \
+	  --constraint requirements.lock
+	@$(COMPILE)
 	@touch $@
 
 # Without a stamp where it could not be built: it is tried again next time.

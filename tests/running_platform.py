@@ -36,8 +36,14 @@ class RunningPlatform:
     up: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def on(cls, root: Path) -> RunningPlatform:
-        return cls(Home(root), free_ports(1)[0])
+    def on(cls, root: Path, *, reserve: bool = True) -> RunningPlatform:
+        """Tests that begin no run do without the workers that wait for one: they cost each start
+        three processes that load PyTorch."""
+        made = cls(Home(root), free_ports(1)[0])
+        if not reserve:
+            made.home.prepare()
+            made.home.config.write_text("c.ServiceConfig.waiting_drivers = 0\n")
+        return made
 
     @property
     def url(self) -> str:

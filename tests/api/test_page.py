@@ -76,7 +76,7 @@ def paged(tmp_path: Path, hub: HTTPServer) -> Iterator[World]:
 
 
 def browser(world: World) -> httpx.Client:
-    return httpx.Client(base_url=world.client.base_url)
+    return httpx.Client(base_url=world.client.base_url, timeout=world.client.timeout)
 
 
 def begin(visitor: httpx.Client) -> dict[str, str]:

@@ -43,10 +43,10 @@ c.IdleCuller.cull_every = 1
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RunningPlatform]:
-    running = RunningPlatform.on(tmp_path / "home")
-    running.home.prepare()
+    running = RunningPlatform.on(tmp_path / "home", reserve=False)
     running.home.profiles.write_text(PROFILES)
-    running.home.config.write_text(CONFIG)
+    with running.home.config.open("a") as config:
+        config.write(CONFIG)
     try:
         yield running
     finally:

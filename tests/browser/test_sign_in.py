@@ -36,7 +36,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPlat
         "AIAAS_SIGN_IN_REFRESH_SECONDS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    running = RunningPlatform.on(tmp_path / "home")
+    running = RunningPlatform.on(tmp_path / "home", reserve=False)
     try:
         yield running
     finally:

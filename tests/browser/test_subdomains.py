@@ -22,7 +22,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPlat
     # Browsers take every name below localhost for this machine.
     monkeypatch.setenv("AIAAS_HOST_NAME", HUB)
     monkeypatch.setenv("AIAAS_SUBDOMAINS", "1")
-    running = RunningPlatform.on(tmp_path / "home")
+    running = RunningPlatform.on(tmp_path / "home", reserve=False)
     try:
         yield running
     finally:

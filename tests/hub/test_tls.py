@@ -33,8 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningPlat
         "AIAAS_INTERNAL_TLS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    running = RunningPlatform.on(tmp_path / "home")
-    running.home.prepare()
+    running = RunningPlatform.on(tmp_path / "home", reserve=False)
     running.home.profiles.write_text(
         "profiles:\n  - {slug: small, name: S, description: d, cpus: 1, memory: 2G, default: true,"
         " idle_limit: 60m}\n"

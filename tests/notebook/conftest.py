@@ -40,6 +40,8 @@ def clients_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         made.append(client)
 
     monkeypatch.setattr(client_module.Client, "__init__", remember)
+    # Who types waits a second for names; a busy machine's tests longer.
+    monkeypatch.setattr(completion, "_WAIT_SECONDS", 30.0)
     yield
     for client in made:
         client.transport.close()
