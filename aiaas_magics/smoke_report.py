@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from aiaas_hub.schemas.datasets import Dataset
-from aiaas_hub.schemas.runs import Job, PinnedDataset, RunKind
+from aiaas_hub.schemas.jobs import Job
+from aiaas_hub.schemas.runs import PinnedDataset, RunKind
 from aiaas_hub.schemas.transforms import TransformSpec
 from aiaas_magics import display
 from aiaas_magics.client import Client, current_client

@@ -19,11 +19,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from aiaas_hub.schemas.jobs import Job, JobLog, JobMetrics, JobUsage, TrialCreate
 from aiaas_hub.schemas.runs import (
-    Job,
-    JobLog,
-    JobMetrics,
-    JobUsage,
     PinnedDataset,
     Progress,
     Resources,
@@ -32,7 +29,6 @@ from aiaas_hub.schemas.runs import (
     RunState,
     Snapshot,
     SweepSpec,
-    TrialCreate,
     WorkerUsage,
 )
 from aiaas_hub.schemas.transforms import TransformResult, TransformSpec

@@ -15,7 +15,7 @@ from contexts import LocalRun
 from job_service import TOKEN
 from pydantic import TypeAdapter
 
-from aiaas_hub.schemas.runs import Job
+from aiaas_hub.schemas.jobs import Job
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.context import Context
 from aiaas_magics.runtime.metrics import MetricSender

@@ -15,17 +15,9 @@ from aiaas_hub.api.services import Api
 from aiaas_hub.schemas.audit import Via
 from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.errors import Unauthenticated
+from aiaas_hub.schemas.jobs import Job, JobEvent, JobLog, JobMetrics, JobUsage, Trial, TrialCreate
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import (
-    Job,
-    JobEvent,
-    JobLog,
-    JobMetrics,
-    JobUsage,
-    Run,
-    Trial,
-    TrialCreate,
-)
+from aiaas_hub.schemas.runs import Run
 from aiaas_hub.schemas.transforms import TransformResult
 
 router = APIRouter(prefix="/runs/{run_id}/job", tags=["jobs"])

@@ -11,8 +11,7 @@ from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.domain.runs import require_live, topic
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound, Unauthenticated
-from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import (
+from aiaas_hub.schemas.jobs import (
     Job,
     JobEvent,
     JobFailed,
@@ -22,11 +21,9 @@ from aiaas_hub.schemas.runs import (
     JobStopped,
     JobSucceeded,
     JobUsage,
-    Run,
-    RunError,
-    RunKind,
-    RunState,
 )
+from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
+from aiaas_hub.schemas.runs import Run, RunError, RunKind, RunState
 
 
 class Jobs:

@@ -13,7 +13,8 @@ from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.domain.runs import merged_params, new_run_id, topic
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.runs import Run, RunKind, RunState, Trial, TrialCreate
+from aiaas_hub.schemas.jobs import Trial, TrialCreate
+from aiaas_hub.schemas.runs import Run, RunKind, RunState
 
 
 class Trials:

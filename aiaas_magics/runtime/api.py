@@ -24,17 +24,9 @@ from aiaas_hub.schemas.errors import (
     Unavailable,
     from_body,
 )
+from aiaas_hub.schemas.jobs import Job, JobEvent, JobLog, JobMetrics, JobUsage, Trial, TrialCreate
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import (
-    Job,
-    JobEvent,
-    JobLog,
-    JobMetrics,
-    JobUsage,
-    ParamValue,
-    Trial,
-    TrialCreate,
-)
+from aiaas_hub.schemas.runs import ParamValue
 from aiaas_hub.schemas.transforms import TransformResult
 from aiaas_magics.errors import RunOver
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.jobs import Job
 from aiaas_hub.schemas.models import ModelHandOver
-from aiaas_hub.schemas.runs import Job, Progress
+from aiaas_hub.schemas.runs import Progress
 from aiaas_magics.errors import invalid
 from aiaas_magics.runtime import checkpoints, stopping
 from aiaas_magics.runtime.cache import fetch

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from aiaas_hub.schemas.runs import Job
+from aiaas_hub.schemas.jobs import Job
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from aiaas_hub.schemas import assignments
 from aiaas_hub.schemas.assignments import Assignment, DriverEnd
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_hub.schemas.runs import Job, JobFailed, JobSucceeded, Resources, RunError, RunKind
+from aiaas_hub.schemas.jobs import Job, JobFailed, JobSucceeded
+from aiaas_hub.schemas.runs import Resources, RunError, RunKind
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi

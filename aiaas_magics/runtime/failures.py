@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from aiaas_hub.schemas.errors import AiaasError
-from aiaas_hub.schemas.runs import Job, RunError
+from aiaas_hub.schemas.jobs import Job
+from aiaas_hub.schemas.runs import RunError
 from aiaas_magics.runtime.diagnosis import Failure, diagnose
 from aiaas_magics.runtime.recognisers import DEATHS, RECOGNISERS
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aiaas_hub.schemas.errors import AiaasError
-from aiaas_hub.schemas.runs import JobLog
+from aiaas_hub.schemas.jobs import JobLog
 from aiaas_magics.runtime.api import FLUSH_SECONDS
 from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner, take_any_text
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from aiaas_hub.schemas.errors import AiaasError
-from aiaas_hub.schemas.runs import JobMetrics, MetricPoint, Progress
+from aiaas_hub.schemas.jobs import JobMetrics
+from aiaas_hub.schemas.runs import MetricPoint, Progress
 from aiaas_magics.runtime.api import FLUSH_SECONDS
 
 INTERVAL_SECONDS = 0.5

@@ -29,8 +29,9 @@ from pydantic import BaseModel, Field
 
 from aiaas_hub.schemas.blobs import Blob
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.jobs import Job
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import Job, MetricValue, Progress, RunError
+from aiaas_hub.schemas.runs import MetricValue, Progress, RunError
 from aiaas_hub.schemas.transforms import TransformSpec
 from aiaas_magics.runtime import snapshot, stopping
 from aiaas_magics.runtime.failures import describe

@@ -20,15 +20,8 @@ from ray.tune.search import Searcher
 
 from aiaas_hub.schemas.assignments import Assignment
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.runs import (
-    Job,
-    JobFailed,
-    JobStarted,
-    JobStopped,
-    ParamValue,
-    RunError,
-    SweepSpec,
-)
+from aiaas_hub.schemas.jobs import Job, JobFailed, JobStarted, JobStopped
+from aiaas_hub.schemas.runs import ParamValue, RunError, SweepSpec
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.failures import TrainingFailed

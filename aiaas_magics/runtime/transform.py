@@ -19,7 +19,8 @@ import ray.data
 
 from aiaas_hub.schemas.assignments import Assignment
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.runs import Job, Progress
+from aiaas_hub.schemas.jobs import Job
+from aiaas_hub.schemas.runs import Progress
 from aiaas_hub.schemas.transforms import TransformResult
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime.api import JobApi

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiaas_hub.schemas.runs import Job, JobStarted
+from aiaas_hub.schemas.jobs import Job, JobStarted
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi

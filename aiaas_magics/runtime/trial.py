@@ -18,17 +18,8 @@ from typing import TYPE_CHECKING
 
 from aiaas_hub.schemas.assignments import trial_storage
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
-from aiaas_hub.schemas.runs import (
-    Job,
-    JobLog,
-    JobMetrics,
-    JobStarted,
-    JobStopped,
-    JobSucceeded,
-    ParamValue,
-    Progress,
-    RunError,
-)
+from aiaas_hub.schemas.jobs import Job, JobLog, JobMetrics, JobStarted, JobStopped, JobSucceeded
+from aiaas_hub.schemas.runs import ParamValue, Progress, RunError
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from aiaas_hub.schemas.errors import AiaasError, Unavailable
-from aiaas_hub.schemas.runs import JobUsage, WorkerUsage
+from aiaas_hub.schemas.jobs import JobUsage
+from aiaas_hub.schemas.runs import WorkerUsage
 
 INTERVAL_SECONDS = 5.0
 _CONTAINER_LIMITS = (

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from aiaas_hub.schemas.runs import Job, JobStarted
+from aiaas_hub.schemas.jobs import Job, JobStarted
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi

@@ -17,7 +17,8 @@ from ray.train import WorkerGroupError
 from torch import distributed
 
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.runs import Job, PinnedDataset, Resources, RunError, Snapshot
+from aiaas_hub.schemas.jobs import Job
+from aiaas_hub.schemas.runs import PinnedDataset, Resources, RunError, Snapshot
 from aiaas_magics.runtime import failures
 
 PARAMS = {"lr": 0.1, "batch_size": 64}

@@ -21,7 +21,8 @@ import pytest
 import torch
 
 from aiaas_hub.schemas.errors import InvalidInput, NotFound, Unavailable
-from aiaas_hub.schemas.runs import JobMetrics, JobSucceeded, Resources, Snapshot
+from aiaas_hub.schemas.jobs import JobMetrics, JobSucceeded
+from aiaas_hub.schemas.runs import Resources, Snapshot
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import cache, driver, failures, snapshot
 from aiaas_magics.runtime.api import JobApi

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from aiaas_hub.schemas.runs import JobLog, JobMetrics
+from aiaas_hub.schemas.jobs import JobLog, JobMetrics
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime.logs import LogBuffer, LogShipper
 from aiaas_magics.runtime.metrics import MetricSender
