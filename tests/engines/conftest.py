@@ -1,4 +1,5 @@
-"""A real Ray head and a stand-in for the service, once per session; a gateway per module."""
+"""A real Ray head and a stand-in for the service, once for all of these tests and ended with them;
+a gateway per module."""
 
 from __future__ import annotations
 
@@ -21,20 +22,20 @@ from aiaas_hub.home import Home
 from aiaas_hub.schemas.platform import EngineState
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def job_service() -> Iterator[JobService]:
     with JobService() as service:
         yield service
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("ray") / "a-home-with-quite-a-long-name" / "home")
     home.prepare()
     return home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_local(ray_home: Home, job_service: JobService) -> Iterator[RayLocal]:
     engine = RayLocal(ray_home, Supervisor(ray_home.processes, ray_home.logs), job_service.url)
     engine.start()
