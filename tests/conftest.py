@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import ssl
 import subprocess
 import tempfile
 import time
@@ -11,11 +13,29 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import psycopg
 import pytest
 from running_platform import RunningPlatform
 from sqlalchemy import make_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+
+@pytest.fixture(scope="session", autouse=True)
+def authorities() -> Iterator[None]:
+    """Read once: that takes 50 ms of a processor, and most calls of tests make a client of their
+    own, of servers that speak no TLS at that."""
+    made = ssl.create_default_context
+    known = functools.cache(lambda: made(cafile=certifi.where()))
+
+    def create(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        if not arguments and named == {"cafile": certifi.where()}:
+            return known()
+        return made(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", create)
+        yield
 
 
 @pytest.fixture(scope="session")
