@@ -105,22 +105,38 @@ $(TENSORFLOW)/installed: requirements.lock requirements-test.lock $(VENV)/instal
 	@$(BIN)/python -m venv $(TENSORFLOW)
 	@echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
 	  > "$$($(TENSORFLOW)/bin/python -c '$(SITE)')/beside.pth"
-	@$(TENSORFLOW)/bin/python -m pip --disable-pip-version-check install --quiet \
+	@$(TENSORFLOW)/bin/python -m pip --disable-pip-version-check install --quiet --no-compile \
 	  --constraint requirements.lock --constraint requirements-test.lock tensorflow-cpu==2.20.0
 	@touch $@
 
-test-tensorflow: $(TENSORFLOW)/installed
+.PHONY: tensorflow
+tensorflow: $(TENSORFLOW)/installed
+
+test-tensorflow: tensorflow
 	@exec $(TENSORFLOW)/bin/python -m pytest -k tensorflow tests/unit \
 	  tests/engines/test_frameworks.py
 
-check: $(VENV)/installed-test
+# Each by itself, for `make --jobs=2 check`.
+CHECKS := check-format check-lint check-types check-imports check-locks check-images check-docs \
+  check-labextension
+.PHONY: $(CHECKS)
+check: $(CHECKS)
+$(CHECKS): $(VENV)/installed-test
+check-format:
 	$(BIN)/ruff format --check .
+check-lint:
 	$(BIN)/ruff check .
+check-types:
 	$(BIN)/mypy
+check-imports:
 	$(BIN)/lint-imports
+check-locks:
 	$(BIN)/python .ci/locks.py check
+check-images:
 	$(BIN)/python .ci/images.py check
+check-docs:
 	$(BIN)/python .ci/docs.py --check
+check-labextension:
 	$(BIN)/python .ci/labextension.py check
 
 bench: $(VENV)/installed-test $(VENV)/labextension

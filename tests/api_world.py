@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -157,6 +160,18 @@ class World:
         return self.ok("GET", f"/endpoints/{owner}/{name}", token)
 
 
+@functools.cache
+def _migrated() -> bytes:
+    """An SQLite file with this release's schema, which takes half as long as all of a service's
+    start to make."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "records.sqlite"
+        database = Database(f"sqlite:///{file}")
+        database.migrate()
+        database.close()
+        return file.read_bytes()
+
+
 @contextmanager
 def serving(
     home: Home,
@@ -173,6 +188,9 @@ def serving(
     identity = StandInIdentity()
     artifacts = str(home.artifacts / "blobs")
     config = ServiceConfig(records_url=url, artifacts_url=artifacts, **(settings or {}))
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and not file.exists():
+        file.write_bytes(_migrated())
     app, reconciler, database = compose(
         home,
         config,

@@ -20,8 +20,8 @@ from aiaas_hub.domain.records import DatasetFilter
 from aiaas_hub.domain.search import words_of
 
 
-def test_migrations_and_tables_agree(records_url: str) -> None:
-    database = Database(records_url)
+def test_migrations_and_tables_agree(empty_url: str) -> None:
+    database = Database(empty_url)
     database.migrate()
     database.migrate()  # a repeat changes nothing
     with database.engine.connect() as connection:
@@ -29,8 +29,8 @@ def test_migrations_and_tables_agree(records_url: str) -> None:
     database.close()
 
 
-def test_what_the_first_release_stored_is_found_by_its_words(records_url: str) -> None:
-    database = Database(records_url)
+def test_what_the_first_release_stored_is_found_by_its_words(empty_url: str) -> None:
+    database = Database(empty_url)
     config = Config()
     migrations = Path(database_module.__file__).parent / "migrations"
     config.set_main_option("script_location", str(migrations))
