@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from aiaas_hub.adapters import model_process
 from aiaas_hub.domain.ports import ConvertedModel
 from aiaas_hub.home import inherited_mark
 from aiaas_hub.schemas.endpoints import ModelFigures, Precision
@@ -45,28 +43,23 @@ def _run(
     onnx: Path, target: Path, precision: Precision, rows: Path, batch: int
 ) -> tuple[ModelFigures, ModelFigures]:
     words = [onnx, target, precision, rows, batch, _SECONDS, _MEMORY_BYTES]
+    answer = model_process.ask(
+        [sys.executable, "-I", _SCRIPT, *map(str, words)],
+        {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **inherited_mark()},
+        target.parent,
+        _SECONDS,
+    )
+    if answer and "error" in answer:
+        raise InvalidInput(
+            f"The model cannot be made {precision}: {str(answer['error']).rstrip('.')}.",
+            remedy="Publish it without --precision.",
+        )
     try:
-        done = subprocess.run(  # noqa: S603 - our own script; the model is data to it
-            [sys.executable, "-I", os.fspath(_SCRIPT), *map(str, words)],
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", **inherited_mark()},
-            cwd=target.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        answer = json.loads(done.stdout) if done.returncode == 0 else {}
-        if "error" in answer:
-            raise InvalidInput(
-                f"The model cannot be made {precision}: {str(answer['error']).rstrip('.')}.",
-                remedy="Publish it without --precision.",
-            )
         return (
-            ModelFigures.model_validate(answer.get("before")),
-            ModelFigures.model_validate(answer.get("after")),
+            ModelFigures.model_validate(answer and answer.get("before")),
+            ModelFigures.model_validate(answer and answer.get("after")),
         )
-    except (subprocess.TimeoutExpired, ValidationError, ValueError) as error:
+    except ValidationError as error:
         raise InvalidInput(
             f"Making the model {precision} crashes, or takes too long or too much memory.",
             remedy="Publish it without --precision.",

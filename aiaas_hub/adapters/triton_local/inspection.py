@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from aiaas_hub.adapters import model_process
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import DType, Signature, TensorSpec
 
@@ -123,21 +121,8 @@ def _inspect(
         str(_SECONDS),
         str(_MEMORY_BYTES),
     ]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own script; the model is data to it
-            [os.fspath(word) for word in argv],
-            env=environment.variables(),
-            cwd=onnx.parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        answer = json.loads(done.stdout) if done.returncode == 0 else None
-    except (subprocess.TimeoutExpired, ValueError):
-        answer = None
-    if not isinstance(answer, dict):
+    answer = model_process.ask(argv, environment.variables(), onnx.parent, _SECONDS)
+    if answer is None:
         raise InvalidInput(
             "The model makes onnxruntime crash, or takes too long or too much memory to load.",
             remedy="Load the file with onnxruntime in a notebook to see what happens.",
