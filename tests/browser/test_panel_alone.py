@@ -53,7 +53,7 @@ def test_ten_thousand_rows_are_scrolled_through(
             rows = section.get_by_role("listitem")
             expect(rows.first).to_be_visible(timeout=START_MS)
             section.locator(".jp-aiaas-rows").evaluate(SCROLL, MANY)
-            expect(row(panel, title, last)).to_be_visible()
+            expect(row(panel, title, last)).to_be_visible(timeout=2 * START_MS)
             # Only what is seen is there, and a little around it.
             assert 1 < rows.count() < 40
         expect(page.get_by_role("button", name=re.compile("^AIaaS: "))).to_have_count(0)
