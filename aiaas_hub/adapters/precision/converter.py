@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from aiaas_hub.adapters import model_process
 from aiaas_hub.domain.ports import ConvertedModel
 from aiaas_hub.home import inherited_mark
@@ -49,18 +47,17 @@ def _run(
         target.parent,
         _SECONDS,
     )
-    if answer and "error" in answer:
+    if answer is None:
+        raise InvalidInput(
+            f"Making the model {precision} crashes, or takes too long or too much memory.",
+            remedy="Publish it without --precision.",
+        )
+    if "error" in answer:
         raise InvalidInput(
             f"The model cannot be made {precision}: {str(answer['error']).rstrip('.')}.",
             remedy="Publish it without --precision.",
         )
-    try:
-        return (
-            ModelFigures.model_validate(answer and answer.get("before")),
-            ModelFigures.model_validate(answer and answer.get("after")),
-        )
-    except ValidationError as error:
-        raise InvalidInput(
-            f"Making the model {precision} crashes, or takes too long or too much memory.",
-            remedy="Publish it without --precision.",
-        ) from error
+    return (
+        ModelFigures.model_validate(answer["before"]),
+        ModelFigures.model_validate(answer["after"]),
+    )
