@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from aiaas_hub.schemas import runs as wire
 from aiaas_hub.schemas.errors import AiaasError, NotFound
-from aiaas_magics import display
+from aiaas_magics import display, run_facts
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich, Text
 from aiaas_magics.errors import RunFailed, invalid
@@ -88,7 +88,7 @@ class Run(Rich):
     @property
     def error(self) -> str:
         """Why it failed and what to do about it; empty when it did not."""
-        return _error(self.refresh())
+        return run_facts.error(self.refresh())
 
     @property
     def model(self) -> Model | None:
@@ -261,17 +261,17 @@ class Run(Rich):
     def _facts(self) -> list[tuple[str, str]]:
         record = self._record
         return [
-            ("now", waiting(record)),
-            ("error", _error(record)),
-            ("metrics", metrics_line(record.last_metrics)),
+            ("now", run_facts.waiting(record)),
+            ("error", run_facts.error(record)),
+            ("metrics", run_facts.metrics_line(record.last_metrics)),
             ("datasets", ", ".join(map(str, record.datasets))),
-            ("makes", _makes(record)),
+            ("makes", run_facts.makes(record)),
             ("params", ", ".join(f"{k}={v}" for k, v in record.params.items())),
             ("workers", str(record.resources.workers)),
             ("priority", "" if record.priority is wire.Priority.NORMAL else str(record.priority)),
             ("resumed from", record.resumed_from or ""),
             ("attempt", str(record.attempt) if record.attempt > 1 else ""),
-            ("time", timing(record)),
+            ("time", run_facts.timing(record)),
             ("model", str(record.model) if record.model else ""),
         ]
 
@@ -362,67 +362,15 @@ _ENDED = {
     wire.RunState.LOST: "was lost",
 }
 
-# The service's own word, and Ray's for a job whose driver does not train yet.
-_STARTING_REASONS = ("starting workers", "Job ")
-
 _COLUMNS: list[Column[Run]] = [
     Column("run", lambda r: r.id, lambda r: display.code(r.id)),
     Column("name", lambda r: r.name),
     Column("state", lambda r: r._record.state, lambda r: display.badge(r._record.state)),
-    Column("metrics", lambda r: _measured(r._record)),
+    Column("metrics", lambda r: run_facts.measured(r._record)),
     Column("submitted", lambda r: display.ago(r.created_at)),
-    Column("time", lambda r: timing(r._record)),
+    Column("time", lambda r: run_facts.timing(r._record)),
     Column("model", lambda r: r._record.model or ""),
 ]
-
-
-def _measured(record: wire.Run) -> str:
-    """A sweep has no metrics of its own, and its trials are not asked for one by one."""
-    sweep = record.sweep
-    if sweep is not None and record.kind is wire.RunKind.SWEEP:
-        return f"sweep of {sweep.trials} trials by {sweep.metric} ({sweep.mode})"
-    return metrics_line(record.last_metrics)
-
-
-def _makes(record: wire.Run) -> str:
-    if record.transform is None:
-        return ""
-    return ", ".join(map(str, record.made)) or ", ".join(record.transform.names)
-
-
-def metrics_line(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {display.number(value)}" for name, value in values.items())
-
-
-def waiting(record: wire.Run) -> str:
-    """What goes on before training does: the place in the queue and what would help, or a
-    reason."""
-    if record.state.is_terminal:
-        return ""
-    if record.state is wire.RunState.QUEUED and record.queue is not None:
-        place = record.queue
-        instead = f"; {place.remedy}" if place.remedy else ""
-        blocked = place.blocked_by.rstrip(".")
-        if blocked[1:2].islower() and not blocked.startswith("Ray "):
-            blocked = blocked[0].lower() + blocked[1:]
-        return f"{_ordinal(place.position)} in the queue: {blocked}{instead}"
-    if record.state is wire.RunState.STARTING and record.reason.startswith(_STARTING_REASONS):
-        return (
-            "Ray is starting the workers; the first run on a fresh platform takes about half a "
-            "minute"
-        )
-    return record.reason
-
-
-def _error(record: wire.Run) -> str:
-    if record.error is None:
-        return ""
-    return f"{display.sentence(record.error.message)} {record.error.remedy}".strip()
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
 
 
 def _cell() -> int | None:
@@ -431,14 +379,3 @@ def _cell() -> int | None:
     shell = ipython.get_ipython() if ipython is not None else None
     count: int | None = getattr(shell, "execution_count", None)
     return count
-
-
-def timing(record: wire.Run) -> str:
-    """How long it waited and how long it trained, as far as it has come."""
-    end = record.finished_at or datetime.now(UTC)
-    if record.started_at is None:
-        waited = max(0.0, (end - record.created_at).total_seconds())
-        return f"{display.duration(waited)} before its start"
-    waited = max(0.0, (record.started_at - record.created_at).total_seconds())
-    trained = max(0.0, (end - record.started_at).total_seconds())
-    return f"started after {display.duration(waited)}, ran {display.duration(trained)}"

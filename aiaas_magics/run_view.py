@@ -11,7 +11,7 @@ from aiaas_magics import display, plot
 from aiaas_magics.client.runs import Update
 from aiaas_magics.curves import Curves
 from aiaas_magics.log_tail import PLATFORM, LogTail
-from aiaas_magics.run import metrics_line, timing, waiting
+from aiaas_magics.run_facts import metrics_line, timing, waiting
 
 # Beside each other they can be read; more of them are one after the other in `%aiaas logs`.
 _MOST_TAILS = 4

@@ -14,7 +14,8 @@ from aiaas_magics.client import Client
 from aiaas_magics.client.runs import Update
 from aiaas_magics.panels.attention import Asking, Attended
 from aiaas_magics.panels.background import Background
-from aiaas_magics.run import metrics_line, of_record
+from aiaas_magics.run import of_record
+from aiaas_magics.run_facts import metrics_line
 from aiaas_magics.run_view import RunView
 
 SHOWN = 100
