@@ -6,11 +6,13 @@ The same data-parallel loop with two workers, three ways in turn, several times,
 
 - `platform`: submitted over HTTP to a warm local platform, a metric reported at every step
   and watched all the while, as a cell does;
+- `flooded`: the same, and worker 0 prints ten thousand lines a second meanwhile;
 - `ray_jobs`: a script given to Ray's Jobs API that calls `TorchTrainer.fit`, defaults throughout;
-- `torchrun`: `python -m torch.distributed.run --nproc-per-node 2`.
+- `torchrun`: `python -m torch.distributed.run --nproc-per-node 2`;
+- `torchrun_flooded`: the same with those lines, which a pipe takes.
 
 Times are seconds, medians of the repeats; `first_step` is from the submission to the end of the
-first step on worker 0's clock. Ratios are of the medians.
+first step on worker 0's clock. Ratios are of the medians. Fails where a limit is not kept.
 """
 
 from __future__ import annotations
@@ -41,11 +43,17 @@ from aiaas_magics.client.transport import Connection, Transport
 STEPS = 400
 """The first tenth is not counted in the steps a second."""
 
+LINES_PER_SECOND = 10_000
+
+LIMITS = {"first_step": 5.0, "steps_to_torchrun": 0.97, "flooded_steps_to_torchrun": 0.97}
+"""The first are seconds at most; the others, steps a second as parts of torchrun's, at least."""
+
 LOOP = f"""
 import json, time, torch
 
-def loop(prepare, rank, report):
+def loop(prepare, rank, report, lines_per_second=0):
     torch.manual_seed(0)
+    lines, began = 0, time.perf_counter()
     model = prepare(torch.nn.Sequential(
         torch.nn.Linear(512, 1024), torch.nn.ReLU(), torch.nn.Linear(1024, 10)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -56,34 +64,34 @@ def loop(prepare, rank, report):
         loss.backward()
         optimizer.step()
         report(step, loss.item())
+        due = int((time.perf_counter() - began) * lines_per_second) if rank == 0 else 0
+        if due > lines:
+            print("\\n".join("line %d of what this run says" % n for n in range(lines, due)))
+            lines = due
         if step == 0:
             first = time.time()
         if step == {STEPS // 10}:
             counted = time.perf_counter()
     rate = {STEPS - STEPS // 10 - 1} / (time.perf_counter() - counted)
     if rank == 0:
-        said = dict(first=first, rate=rate, threads=torch.get_num_threads())
+        said = dict(first=first, rate=rate, threads=torch.get_num_threads(), lines=lines)
         print("MEASURED" + json.dumps(said), flush=True)
 """
 
-PLATFORM = (
-    LOOP
-    + """
+PLATFORM = """
 def train(ctx):
-    loop(ctx.prepare, ctx.rank, lambda step, loss: ctx.report(step=step, loss=loss))
+    def report(step, loss):
+        ctx.report(step=step, loss=loss)
+    loop(ctx.prepare, ctx.rank, report, LINES_PER_SECOND)
 """
-)
 
-TORCHRUN = (
-    LOOP
-    + """
+TORCHRUN = """
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 dist.init_process_group("gloo")
-loop(DistributedDataParallel, dist.get_rank(), lambda step, loss: None)
+loop(DistributedDataParallel, dist.get_rank(), lambda step, loss: None, LINES_PER_SECOND)
 dist.destroy_process_group()
 """
-)
 
 RAY_JOBS = (
     "import ray, ray.train, ray.train.torch\n\ndef train():\n"
@@ -100,7 +108,7 @@ trainer.fit()
 
 
 def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
-    """Measure, print and return `{way: {first_step, steps_per_second, …}, "ratios": …}`."""
+    """Measure, print and return `{way: {first_step, steps_per_second, …}, …, "ok": …}`."""
     with tempfile.TemporaryDirectory(prefix="aiaas-benchmark-") as directory:
         root = Path(directory)
         platform = RunningPlatform.on(root / "home")
@@ -111,6 +119,8 @@ def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
             ways: dict[str, Callable[[], dict[str, float]]] = {
                 "platform": lambda: on_platform(calls),
                 "torchrun": lambda: with_torchrun(root),
+                "flooded": lambda: on_platform(calls, LINES_PER_SECOND),
+                "torchrun_flooded": lambda: with_torchrun(root, LINES_PER_SECOND),
             }
             if head is not None:
                 head.start()
@@ -135,14 +145,20 @@ def main(repeats: int = 5, *, with_ray_jobs: bool = True) -> dict[str, Any]:
         for name, found in samples.items()
     }
     result["repeats"] = repeats
-    result["ratios"] = {
-        f"{what}: platform to {other}": round(
-            result["platform"][what] / max(result[other][what], 1e-9), 3
-        )
-        for other in samples
-        if other != "platform"
-        for what in ("first_step", "steps_per_second")
+    result["first_step_to"] = {
+        other: round(result["platform"]["first_step"] / result[other]["first_step"], 3)
+        for other in ("torchrun", "ray_jobs")
+        if other in samples
     }
+    steps = {name: result[name]["steps_per_second"] for name in samples}
+    result["steps_to_torchrun"] = round(steps["platform"] / steps["torchrun"], 3)
+    result["flooded_steps_to_torchrun"] = round(steps["flooded"] / steps["torchrun_flooded"], 3)
+    result["limits"] = LIMITS
+    result["ok"] = (
+        result["platform"]["first_step"] <= LIMITS["first_step"]
+        and result["steps_to_torchrun"] >= LIMITS["steps_to_torchrun"]
+        and result["flooded_steps_to_torchrun"] >= LIMITS["flooded_steps_to_torchrun"]
+    )
     sys.stdout.write(json.dumps(result) + "\n")
     return result
 
@@ -159,12 +175,26 @@ def until_quiet(calls: ServiceCalls) -> None:
     time.sleep(1)
 
 
-def on_platform(calls: ServiceCalls) -> dict[str, float]:
+def saying(program: str, lines_per_second: int) -> str:
+    return f"LINES_PER_SECOND = {lines_per_second}\n{LOOP}{program}"
+
+
+def on_platform(calls: ServiceCalls, lines_per_second: int = 0) -> dict[str, float]:
     """One run on workers that wait."""
     submitted = time.time()
-    run = calls.submit(PLATFORM, resources={"workers": 2})
+    run = calls.submit(saying(PLATFORM, lines_per_second), resources={"workers": 2})
     watch_until_over(calls, run)
-    return measured(calls.ok("GET", f"/runs/{run}/logs")["text"], submitted)
+    return measured(whole_log(calls, run), submitted)
+
+
+def whole_log(calls: ServiceCalls, run: str) -> str:
+    text, offset = "", 0
+    while True:
+        page = calls.ok("GET", f"/runs/{run}/logs?offset={offset}")
+        text += page["text"]
+        if page["complete"] or page["next_offset"] <= offset:
+            return text
+        offset = page["next_offset"]
 
 
 def watch_until_over(calls: ServiceCalls, run: str) -> None:
@@ -177,9 +207,9 @@ def watch_until_over(calls: ServiceCalls, run: str) -> None:
     assert state is RunState.SUCCEEDED, state
 
 
-def with_torchrun(root: Path) -> dict[str, float]:
+def with_torchrun(root: Path, lines_per_second: int = 0) -> dict[str, float]:
     script = root / "torchrun.py"
-    script.write_text(TORCHRUN)
+    script.write_text(saying(TORCHRUN, lines_per_second))
     submitted = time.time()
     command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", str(script)]
     done = subprocess.run(
@@ -268,9 +298,11 @@ def measured(output: str, submitted: float) -> dict[str, float]:
         "first_step": said["first"] - submitted,
         "steps_per_second": said["rate"],
         "threads": said["threads"],
+        "lines": said["lines"],
     }
 
 
 if __name__ == "__main__":
     arguments = [argument for argument in sys.argv[1:] if argument != "--without-ray-jobs"]
-    main(*map(int, arguments[:1]), with_ray_jobs="--without-ray-jobs" not in sys.argv)
+    found = main(*map(int, arguments[:1]), with_ray_jobs="--without-ray-jobs" not in sys.argv)
+    sys.exit(0 if found["ok"] else 1)
