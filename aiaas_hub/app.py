@@ -238,7 +238,7 @@ def compose(
         admission=admission,
         trials=Trials(run_records, tokens, live),
         transforms=Transforms(run_records, datasets, grants),
-        jobs=Jobs(run_records, datasets, models, logs, tokens, live),
+        jobs=Jobs(run_records, datasets, models, logs, tokens, grants, live),
         models=models,
         endpoints=endpoints,
         watching=watching,

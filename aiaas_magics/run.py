@@ -188,8 +188,9 @@ class Run(Rich):
         return to_mlflow(self, uri, experiment)
 
     def to_tensorboard(self, directory: str | Path) -> Path:
-        """Write the metrics as TensorBoard's event file below `directory`; returns where. A
-        repeat takes the place of the one before."""
+        """Write the metrics as TensorBoard's event file below `directory`, and beside it what the
+        workers wrote to `ctx.tensorboard_dir`; returns where. A repeat takes the place of the one
+        before."""
         from aiaas_magics.tracking import to_tensorboard
 
         return to_tensorboard(self, directory)

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -184,8 +185,9 @@ class _Exporter:
 
 
 def to_tensorboard(run: Run, directory: str | Path) -> Path:
-    """Write the run's metrics as an event file to `directory/RUN` and return that; a sweep's
-    trials lie below it. A second export takes the place of the first.
+    """Write the run's metrics as an event file to `directory/RUN` and return that. What its
+    workers wrote to `ctx.tensorboard_dir` lies below it, and so do a sweep's trials. A second
+    export takes the place of the first.
 
     Raises `InvalidInput` without the package `tensorboardX`.
     """
@@ -221,6 +223,17 @@ def _write_events(client: Client, record: wire.Run, target: Path) -> None:
             former.discard(file.rename(target / file.name))
         for file in former:
             file.unlink()
+    for files in record.event_files:
+        _bring(client, record, files, target / f"worker-{files.worker}")
+
+
+def _bring(client: Client, record: wire.Run, files: wire.EventFiles, target: Path) -> None:
+    """What a worker wrote by itself; the files of several attempts have names of their own."""
+    with tempfile.TemporaryDirectory(prefix=".aiaas-", dir=target.parent) as aside:
+        archive = Path(aside) / "files.zip"
+        client.runs.download_event_files(record.id, files, archive)
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(target)
 
 
 @contextmanager

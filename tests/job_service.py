@@ -19,7 +19,14 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from aiaas_hub.schemas.jobs import Job, JobLog, JobMetrics, JobUsage, TrialCreate
+from aiaas_hub.schemas.jobs import (
+    Job,
+    JobEventFiles,
+    JobLog,
+    JobMetrics,
+    JobUsage,
+    TrialCreate,
+)
 from aiaas_hub.schemas.runs import (
     PinnedDataset,
     Progress,
@@ -56,6 +63,8 @@ class RecordedRun:
     model: dict[str, Any] | None = None
     cancelled: bool = False
     usage: list[WorkerUsage] = field(default_factory=list)
+    event_files: dict[int, str] = field(default_factory=dict)
+    """Worker → digest."""
     made: list[dict[str, bytes]] = field(default_factory=list)
     """Of a transform: what it committed, by dataset."""
     progress: Progress | None = None
@@ -208,6 +217,7 @@ class JobService:
             "POST job/events": lambda: self._event(run, body),
             "POST job/usage": lambda: self._usage(run, body),
             "POST job/trials": lambda: self._trial(run, body),
+            "PUT job/event-files": lambda: self._event_files(run, body),
             "PUT job/model": lambda: self._model(run, body),
             "PUT job/datasets": lambda: self._datasets(run, body),
         }
@@ -255,6 +265,12 @@ class JobService:
         event = json.loads(body)
         run.events.append(event)
         run.times[event["kind"]] = time.time()
+        return 204, b""
+
+    @staticmethod
+    def _event_files(run: RecordedRun, body: bytes) -> tuple[int, bytes]:
+        files = JobEventFiles.model_validate_json(body)
+        run.event_files[files.worker] = files.digest
         return 204, b""
 
     def _datasets(self, run: RecordedRun, body: bytes) -> tuple[int, bytes]:

@@ -40,6 +40,7 @@ def train(ctx):
         with torch.no_grad():
             accuracy = (model(held).argmax(1) == truth).float().mean()
         ctx.report(step=step, accuracy=accuracy)
+    (ctx.tensorboard_dir / "events.out.tfevents.1").write_text(f"of worker {ctx.rank}")
     ctx.checkpoint(model=model, optimizer=optimizer, epoch=epoch)
     ctx.save_model(model, held[:2], eval_input=held, labels=[str(i) for i in range(10)])
 """

@@ -15,7 +15,16 @@ from aiaas_hub.api.services import Api
 from aiaas_hub.schemas.audit import Via
 from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.errors import Unauthenticated
-from aiaas_hub.schemas.jobs import Job, JobEvent, JobLog, JobMetrics, JobUsage, Trial, TrialCreate
+from aiaas_hub.schemas.jobs import (
+    Job,
+    JobEvent,
+    JobEventFiles,
+    JobLog,
+    JobMetrics,
+    JobUsage,
+    Trial,
+    TrialCreate,
+)
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import Run
 from aiaas_hub.schemas.transforms import TransformResult
@@ -95,6 +104,13 @@ def report_job_event(body: JobEvent, job: Reporting, api: Api) -> Response:
 def commit_made_datasets(body: TransformResult, job: Reporting, api: Api) -> list[Dataset]:
     """Make the versions that a transform is for; a repeat gives the same ones."""
     return api.transforms.commit(job.run, job.attempt, body)
+
+
+@router.put("/event-files", status_code=204)
+def keep_event_files(body: JobEventFiles, job: Reporting, api: Api) -> Response:
+    """What a worker wrote for TensorBoard; a later call of the same worker replaces it."""
+    api.jobs.add_event_files(job.run, job.attempt, body)
+    return Response(status_code=204)
 
 
 @router.put("/model")

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
+from starlette.responses import StreamingResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, Scope, identify
@@ -129,6 +130,13 @@ def run_logs(
     ] = None,
 ) -> LogChunk:
     return api.runs.logs(run.id, offset, limit, tail)
+
+
+@router.get("/runs/{run_id}/event-files/{attempt}/{worker}", response_class=StreamingResponse)
+def run_event_files(run: ReadableRun, attempt: int, worker: int, api: Api) -> StreamingResponse:
+    """What a worker wrote for TensorBoard, as a zip archive; the run lists what there is."""
+    files = api.runs.event_files(run, attempt, worker)
+    return StreamingResponse(api.blobs.iterate(files.digest), media_type="application/zip")
 
 
 @router.get("/runs/{run_id}/metrics")

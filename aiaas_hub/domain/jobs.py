@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Notifier, RunLogs
-from aiaas_hub.domain.records import RunRecords
+from aiaas_hub.domain.records import BlobGrants, RunRecords
 from aiaas_hub.domain.runs import require_live, topic
 from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from aiaas_hub.schemas.jobs import (
     Job,
     JobEvent,
+    JobEventFiles,
     JobFailed,
     JobLog,
     JobMetrics,
@@ -23,7 +24,7 @@ from aiaas_hub.schemas.jobs import (
     JobUsage,
 )
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
-from aiaas_hub.schemas.runs import Run, RunError, RunKind, RunState
+from aiaas_hub.schemas.runs import EventFiles, Run, RunError, RunKind, RunState
 
 
 class Jobs:
@@ -34,6 +35,7 @@ class Jobs:
         models: Models,
         logs: RunLogs,
         tokens: RunTokens,
+        grants: BlobGrants,
         notifier: Notifier,
     ) -> None:
         self._records = records
@@ -41,6 +43,7 @@ class Jobs:
         self._models = models
         self._logs = logs
         self._tokens = tokens
+        self._grants = grants
         self._notifier = notifier
 
     def authenticate(self, token: str) -> tuple[Run, int]:
@@ -104,6 +107,16 @@ class Jobs:
             raise _over()
         self._logs.append(run.id, base + piece.offset, piece.text)
         self._notifier.notify(topic(run.id))
+
+    def add_event_files(self, run: Run, attempt: int, files: JobEventFiles) -> None:
+        """In the place of what the same worker of this attempt told before."""
+        if files.worker >= run.resources.workers:
+            raise InvalidInput(f"The run's workers are 0 to {run.resources.workers - 1}.")
+        if not self._grants.granted(run.owner, files.digest):
+            raise NotFound("There is no such upload.", remedy="Upload the files again.")
+        kept = EventFiles(attempt=attempt, worker=files.worker, digest=files.digest)
+        if not self._records.add_event_files(run.id, kept):
+            raise _over()
 
     def hand_over(self, run: Run, model: ModelHandOver) -> ModelVersion:
         return self._models.add_version(

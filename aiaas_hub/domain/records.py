@@ -28,6 +28,7 @@ from aiaas_hub.schemas.models import Card, Model, ModelVersion
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.profiles import Profile, ProfileStatus
 from aiaas_hub.schemas.runs import (
+    EventFiles,
     MetricPoint,
     PinnedDataset,
     Progress,
@@ -270,6 +271,10 @@ class RunRecords(Protocol):
 
     def set_made(self, run_id: str, attempt: int, datasets: Sequence[PinnedDataset]) -> None:
         """Keep which versions a live run's current attempt has made."""
+
+    def add_event_files(self, run_id: str, files: EventFiles) -> bool:
+        """Keep them, in the place of the same worker's of the same attempt; False if this attempt
+        is not a live run's current one."""
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""

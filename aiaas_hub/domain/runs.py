@@ -17,6 +17,7 @@ from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
     MAX_PARAMS,
     Environment,
+    EventFiles,
     LogChunk,
     Metrics,
     ParamValue,
@@ -178,6 +179,15 @@ class Runs:
         self._records.update(run.id, run.attempt, cancel_requested=True, reason="cancelling")
         self._notifier.notify(topic(run_id))
         return self.get(run_id)
+
+    def event_files(self, run: Run, attempt: int, worker: int) -> EventFiles:
+        for files in run.event_files:
+            if (files.attempt, files.worker) == (attempt, worker):
+                return files
+        raise NotFound(
+            "This worker of the run has written no files for TensorBoard.",
+            remedy="The run lists those that have: event_files.",
+        )
 
     def logs(self, run_id: str, offset: int, limit: int, tail: int | None = None) -> LogChunk:
         """From byte `offset`, or whole lines from the last `tail` bytes."""

@@ -78,6 +78,13 @@ class JobLog(BaseModel):
     text: str = Field(max_length=1_000_000)
 
 
+class JobEventFiles(BaseModel):
+    """All that a worker has written for TensorBoard, as a zip archive that it uploaded before."""
+
+    worker: int = Field(ge=0)
+    digest: Digest
+
+
 class JobStarted(BaseModel):
     kind: Literal["started"] = "started"
 

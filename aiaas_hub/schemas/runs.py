@@ -305,6 +305,15 @@ class RunPlan(BaseModel):
     """None: the platform cannot tell."""
 
 
+class EventFiles(BaseModel):
+    """What one worker wrote to `ctx.tensorboard_dir`."""
+
+    attempt: int
+    worker: int
+    digest: Digest
+    """Of a zip archive."""
+
+
 class Run(BaseModel):
     id: str
     owner: str
@@ -332,6 +341,8 @@ class Run(BaseModel):
     transform: TransformSpec | None = None
     made: list[PinnedDataset] = Field(default_factory=list)
     """The versions that a transform made."""
+    event_files: list[EventFiles] = Field(default_factory=list)
+    """For TensorBoard, by attempt and worker."""
     created_at: datetime
     started_at: datetime | None = None
     """When the first worker called `train`."""

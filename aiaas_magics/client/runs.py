@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiaas_hub.schemas.errors import NotFound, Unavailable
 from aiaas_hub.schemas.runs import (
+    EventFiles,
     Lineage,
     LogChunk,
     Metrics,
@@ -83,6 +85,11 @@ class RunsClient:
         """The reports after `since`, or all of them thinned to about `points` of each metric."""
         query = {"since": since, "points": points}
         return self._transport.call("GET", f"{_path(run_id)}/metrics", Metrics, query=query)
+
+    def download_event_files(self, run_id: str, files: EventFiles, target: Path) -> None:
+        """Write a worker's files for TensorBoard to `target`, a zip archive."""
+        path = f"{_path(run_id)}/event-files/{files.attempt}/{files.worker}"
+        self._transport.download(path, target)
 
     def lineage(self, run_id: str) -> Lineage:
         return self._transport.call("GET", f"{_path(run_id)}/lineage", Lineage)

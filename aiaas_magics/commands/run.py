@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "has an address, every run that is watched to its end goes there by itself",
     )
     parser.add_argument(
-        "--tensorboard", metavar="DIR", help="write its metrics as TensorBoard's file below it"
+        "--tensorboard",
+        metavar="DIR",
+        help="write its metrics, and what its workers wrote, as TensorBoard's files",
     )
 
 

@@ -24,7 +24,16 @@ from aiaas_hub.schemas.errors import (
     Unavailable,
     from_body,
 )
-from aiaas_hub.schemas.jobs import Job, JobEvent, JobLog, JobMetrics, JobUsage, Trial, TrialCreate
+from aiaas_hub.schemas.jobs import (
+    Job,
+    JobEvent,
+    JobEventFiles,
+    JobLog,
+    JobMetrics,
+    JobUsage,
+    Trial,
+    TrialCreate,
+)
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import ParamValue
 from aiaas_hub.schemas.transforms import TransformResult
@@ -159,6 +168,9 @@ class JobApi:
     def hand_over(self, model: ModelHandOver) -> ModelVersion:
         body = model.model_dump(mode="json")
         return self._parse(ModelVersion, self._call("PUT", f"{self._job}/model", json=body))
+
+    def keep_event_files(self, files: JobEventFiles) -> None:
+        self._call("PUT", f"{self._job}/event-files", json=files.model_dump(mode="json"))
 
     def commit_datasets(self, result: TransformResult) -> list[Dataset]:
         """Make the versions that this transform is for; a repeat gives the same ones."""

@@ -22,6 +22,8 @@ from aiaas_magics.runtime import checkpoints, stopping
 from aiaas_magics.runtime.cache import fetch
 from aiaas_magics.runtime.datasets import RunDataset
 from aiaas_magics.runtime.early_stopping import EarlyStopping
+from aiaas_magics.runtime.event_files import EventFiles
+from aiaas_magics.runtime.metrics import number
 from aiaas_magics.runtime.parallel import Parallel, Precision, Strategy
 from aiaas_magics.runtime.params import Params
 
@@ -79,6 +81,7 @@ class Context:
         left = job.time_limit if job.time_left is None else job.time_left
         self._ends = None if left is None else time.monotonic() + left
         self._stopping = False
+        self._event_files = EventFiles(api, self.rank)
 
     def __repr__(self) -> str:
         return (
@@ -181,7 +184,7 @@ class Context:
         Without `step` the calls are counted. Values are numbers or tensors with one element.
         """
         self._step = self._step + 1 if step is None else int(step)
-        values = {name: _number(name, value) for name, value in metrics.items()}
+        values = {name: number(name, value) for name, value in metrics.items()}
         if self._early is not None:
             self._early.observe(values)
         if self._sender is not None and values:
@@ -218,6 +221,12 @@ class Context:
         """What the user's code has run to its end without."""
         if self._early is not None and self.rank == 0 and self._early.in_vain:
             print(f"[aiaas] {self._early.in_vain}", flush=True)  # noqa: T201 - the run's log
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """An empty directory of this worker's own: what is in it when the code has ended, however
+        it did, is kept with the run, and `run.to_tensorboard` brings it."""
+        return self._event_files.directory
 
     def checkpoint(self, **state: Any) -> None:
         """Save state to go on from after a failure; every worker calls it, worker 0's is kept.
@@ -379,20 +388,10 @@ def entered(context: Context) -> Iterator[Context]:
         context._conclude()
     finally:
         _current = former
+        context._event_files.keep()
 
 
 def _is_module(model: Any) -> bool:
     from torch import nn
 
     return isinstance(model, nn.Module)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        # A loss still knows how it came about, and torch warns of forgetting that silently.
-        return float(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidInput(
-            f"The metric {name!r} is not a number but {type(value).__name__}.",
-            remedy="Report numbers or tensors with one element.",
-        ) from error

@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from aiaas_hub.schemas.errors import AiaasError
+from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.jobs import JobMetrics
 from aiaas_hub.schemas.runs import MetricPoint, Progress
 from aiaas_magics.runtime.api import FLUSH_SECONDS
@@ -111,3 +112,15 @@ class MetricSender:
         if not points and progress is None:
             return None
         return JobMetrics(sequence=self._sequence, points=points, progress=progress)
+
+
+def number(name: str, value: Any) -> float:
+    """A reported value. Raises `InvalidInput` where it is none."""
+    try:
+        # A loss still knows how it came about, and torch warns of forgetting that silently.
+        return float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInput(
+            f"The metric {name!r} is not a number but {type(value).__name__}.",
+            remedy="Report numbers or tensors with one element.",
+        ) from error

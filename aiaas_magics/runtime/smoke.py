@@ -29,7 +29,7 @@ from pydantic import BaseModel, Field
 
 from aiaas_hub.schemas.blobs import Blob
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.jobs import Job
+from aiaas_hub.schemas.jobs import Job, JobEventFiles
 from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
 from aiaas_hub.schemas.runs import MetricValue, Progress, RunError
 from aiaas_hub.schemas.transforms import TransformSpec
@@ -99,6 +99,9 @@ class _Seen:
     def upload(self, file: Path) -> Blob:
         content = file.read_bytes()
         return Blob(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+
+    def keep_event_files(self, files: JobEventFiles) -> None:
+        """Nobody keeps what a first step wrote."""
 
     def hand_over(self, model: ModelHandOver) -> ModelVersion:
         def shown(tensors: Sequence[Any]) -> str:

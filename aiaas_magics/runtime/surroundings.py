@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from aiaas_hub.schemas.blobs import Blob
+    from aiaas_hub.schemas.jobs import JobEventFiles
     from aiaas_hub.schemas.models import ModelHandOver, ModelVersion
     from aiaas_hub.schemas.runs import Progress
 
@@ -54,6 +55,8 @@ class RunService(Protocol):
     def upload(self, file: Path) -> Blob: ...
 
     def hand_over(self, model: ModelHandOver) -> ModelVersion: ...
+
+    def keep_event_files(self, files: JobEventFiles) -> None: ...
 
 
 class MetricSink(Protocol):

@@ -35,7 +35,11 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
         key = world.ok("POST", "/endpoints/alice/thing/keys", json={})
         world.ok("PUT", "/secrets/alice/thing", json=BODIES["/secrets/{owner}/{name}"])
         run = world.submit(datasets=["thing"])
-        world.run_token(run)
+        token = world.run_token(run)
+        written = world.ok("POST", "/blobs", token, content=b"of a worker")["digest"]
+        body = {"worker": 0, "digest": written}
+        path = f"/runs/{run['id']}/job/event-files"
+        assert world.call("PUT", path, token, json=body).status_code == 204
         parts = {
             "owner": "alice",
             "name": "thing",
@@ -43,6 +47,8 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, d
             "key_id": key["id"],
             "alias": "champion",
             "index": "0",
+            "attempt": "1",
+            "worker": "0",
             "version": "1",
             "tag": "golden",
             "digest": "0" * 64,

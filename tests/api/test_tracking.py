@@ -45,6 +45,40 @@ def test_usage_keeps_the_latest_of_each_worker(world: World) -> None:
     assert (refused.status_code, "0 to 1" in refused.text) == (400, True)
 
 
+def test_what_workers_wrote_for_tensorboard_is_kept_by_attempt_and_worker(world: World) -> None:
+    run = world.submit(resources={"workers": 2})
+    token = world.run_token(run)
+
+    def keep(worker: int, digest: str) -> Any:
+        return job(
+            world, run["id"], "/event-files", token, {"worker": worker, "digest": digest}, "PUT"
+        )
+
+    def uploaded(content: bytes) -> str:
+        return str(world.ok("POST", "/blobs", token, content=content)["digest"])
+
+    first, second, other = (uploaded(content) for content in (b"first", b"second", b"other"))
+    for worker, digest in ((1, other), (0, first), (0, second)):
+        assert keep(worker, digest).status_code == 204
+    found = world.ok("GET", f"/runs/{run['id']}")["event_files"]
+    assert found == [
+        {"attempt": 1, "worker": 0, "digest": second},
+        {"attempt": 1, "worker": 1, "digest": other},
+    ]
+    assert world.call("GET", f"/runs/{run['id']}/event-files/1/0").content == b"second"
+    for missing in ("1/2", "2/0"):
+        assert world.call("GET", f"/runs/{run['id']}/event-files/{missing}").status_code == 404
+    theirs = world.call("GET", f"/runs/{run['id']}/event-files/1/0", "user:bob")
+    assert theirs.status_code == 404
+
+    assert keep(2, first).status_code == 400
+    somebody_elses = world.ok("POST", "/blobs", "user:bob", content=b"bob's")["digest"]
+    assert keep(0, somebody_elses).status_code == 404
+    assert job(world, run["id"], "/events", token, {"kind": "succeeded"}).status_code == 204
+    assert keep(0, first).status_code == 409
+    assert world.ok("GET", f"/runs/{run['id']}")["event_files"] == found
+
+
 def test_progress_comes_with_metrics(world: World) -> None:
     run = world.submit()
     token = world.run_token(run)

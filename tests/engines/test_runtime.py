@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import stat
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,10 @@ def test_two_workers_train_report_log_and_hand_over(
         None, {"pixels": rows["input.pixels"]}
     )
     np.testing.assert_allclose(answer, rows["output.output"], atol=1e-4)
+
+    assert sorted(run.event_files) == [0, 1]
+    written = zipfile.ZipFile(io.BytesIO(job_service.blobs[run.event_files[1]]))
+    assert written.read("events.out.tfevents.1") == b"of worker 1"
 
     token_file = ray_home.runs / "run-digits" / "token-1"
     assert stat.S_IMODE(token_file.stat().st_mode) == 0o600

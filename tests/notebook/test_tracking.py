@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,25 @@ def test_tensorboard_reads_a_run(world: World, notebook: Notebook, tmp_path: Pat
     assert sorted(path.name for path in where.iterdir()) == sorted(
         [file.name, "events.out.tfevents.1.host"]
     )
+
+
+def test_what_workers_wrote_for_tensorboard_lies_beside_it(
+    world: World, notebook: Notebook, tmp_path: Path
+) -> None:
+    run = submitted(world, notebook)
+    token = world.run_token({"id": run.id})
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("images/events.out.tfevents.1.node", "a picture")
+        archive.writestr("../../outside", "no further up")
+    digest = world.ok("POST", "/blobs", token, content=content.getvalue())["digest"]
+    body = {"worker": 0, "digest": digest}
+    assert world.call("PUT", f"/runs/{run.id}/job/event-files", token, json=body).status_code == 204
+    for _ in range(2):
+        where = run.to_tensorboard(tmp_path / "boards")
+        written = where / "worker-0" / "images" / "events.out.tfevents.1.node"
+        assert written.read_text() == "a picture"
+    assert not list(tmp_path.glob("outside"))
 
 
 def test_a_model_is_downloaded_whole(world: World, notebook: Notebook, tmp_path: Path) -> None:

@@ -6,28 +6,25 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import aliased
 
-from aiaas_hub.adapters.records import metrics
+from aiaas_hub.adapters.records import metrics, run_rows
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
-from aiaas_hub.adapters.records.tables import ModelRow, ModelVersionRow, RunRow
+from aiaas_hub.adapters.records.tables import RunRow
 from aiaas_hub.domain.downsampling import Curve
 from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.domain.records import LiveRun, RunFilter
 from aiaas_hub.domain.states import check_run_transition
 from aiaas_hub.schemas.errors import TooLarge
-from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
+    EventFiles,
     MetricPoint,
     PinnedDataset,
-    Priority,
     Progress,
-    Resources,
     Run,
-    RunError,
     RunKind,
     RunState,
     WorkerUsage,
@@ -74,9 +71,9 @@ class SqlRunRecords:
 
     def add(self, run: Run, idempotency_key: str | None, trial: int | None = None) -> Run:
         with self._database.transaction() as session:
-            former = _added_before(session, run, idempotency_key, trial)
+            former = run_rows.added_before(session, run, idempotency_key, trial)
             if former is not None:
-                return _run(session, former)
+                return run_rows.as_run(session, former)
             row = RunRow(
                 id=run.id,
                 owner=run.owner,
@@ -100,12 +97,12 @@ class SqlRunRecords:
             )
             session.add(row)
             session.flush()
-            return _run(session, row)
+            return run_rows.as_run(session, row)
 
     def get(self, run_id: str) -> Run | None:
         with self._database.reading() as session:
-            row = _find(session, run_id)
-            return None if row is None else _run(session, row)
+            row = run_rows.find(session, run_id)
+            return None if row is None else run_rows.as_run(session, row)
 
     def page(self, owner: str, which: RunFilter, cursor: str | None, limit: int) -> Page[Run]:
         query = select(RunRow).where(RunRow.owner == owner)
@@ -121,7 +118,12 @@ class SqlRunRecords:
             query = query.where(RunRow.name == which.name)
         with self._database.reading() as session:
             return select_page(
-                session, query, RunRow.number, cursor, limit, lambda row: _run(session, row)
+                session,
+                query,
+                RunRow.number,
+                cursor,
+                limit,
+                lambda row: run_rows.as_run(session, row),
             )
 
     def started(self) -> Sequence[LiveRun]:
@@ -135,12 +137,12 @@ class SqlRunRecords:
             .order_by(RunRow.number)
         )
         with self._database.reading() as session:
-            return [_live(session, row) for row in session.scalars(query)]
+            return [run_rows.live(session, row) for row in session.scalars(query)]
 
     def live(self, run_id: str) -> LiveRun | None:
         with self._database.reading() as session:
-            row = _find(session, run_id)
-            return _live(session, row) if row is not None and row.state in _LIVE else None
+            row = run_rows.find(session, run_id)
+            return run_rows.live(session, row) if row is not None and row.state in _LIVE else None
 
     def contenders(self) -> Sequence[Contender]:
         # Out of the middle of the JSON: all of it, with the sources, would be read at each look.
@@ -167,7 +169,7 @@ class SqlRunRecords:
             .order_by(RunRow.number)
         )
         with self._database.reading() as session:
-            return [_contender(*row) for row in session.execute(query)]
+            return [run_rows.contender(*row) for row in session.execute(query)]
 
     def last_starts(self, since: datetime) -> dict[str, datetime]:
         query = (
@@ -200,8 +202,8 @@ class SqlRunRecords:
         with self._database.reading() as session:
             return [
                 (
-                    _live(session, trial),
-                    None if sweep.state in _LIVE else _run(session, sweep),
+                    run_rows.live(session, trial),
+                    None if sweep.state in _LIVE else run_rows.as_run(session, sweep),
                 )
                 for trial, sweep in session.execute(_UNPARENTED)
             ]
@@ -229,7 +231,7 @@ class SqlRunRecords:
         **values: Any,
     ) -> Run | None:
         with self._database.transaction() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is None or row.attempt != attempt or row.state not in expected:
                 return None
             check_run_transition(RunState(row.state), new)
@@ -239,11 +241,11 @@ class SqlRunRecords:
             if next_attempt is not None:
                 row.attempt = next_attempt
                 row.metrics_base = metrics.next_index(session, row.number)
-            return _run(session, row)
+            return run_rows.as_run(session, row)
 
     def update(self, run_id: str, attempt: int, **values: Any) -> None:
         with self._database.transaction() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is not None and row.attempt == attempt and row.state in _LIVE:
                 for column, value in values.items():
                     setattr(row, column, value)
@@ -257,7 +259,7 @@ class SqlRunRecords:
         progress: Progress | None = None,
     ) -> bool:
         with self._database.transaction() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is None or row.attempt != attempt or row.state not in _LIVE:
                 return False
             if progress is not None:
@@ -280,12 +282,12 @@ class SqlRunRecords:
 
     def metrics(self, run_id: str, since: int, limit: int) -> tuple[Sequence[MetricPoint], int]:
         with self._database.reading() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             return ([], since) if row is None else metrics.read(session, row.number, since, limit)
 
     def curves(self, run_id: str) -> tuple[dict[str, Curve], int]:
         with self._database.reading() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is None:
                 return {}, 0
             # The end first: points that come between the two are then read again, never missed.
@@ -296,7 +298,7 @@ class SqlRunRecords:
         self, run_id: str, attempt: int, samples: Sequence[WorkerUsage], at: datetime
     ) -> bool:
         with self._database.transaction() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is None or row.attempt != attempt or row.state not in _LIVE:
                 return False
             latest = {sample["worker"]: sample for sample in row.usage}
@@ -307,105 +309,24 @@ class SqlRunRecords:
 
     def set_made(self, run_id: str, attempt: int, datasets: Sequence[PinnedDataset]) -> None:
         with self._database.transaction() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is not None and row.attempt == attempt and row.state in _LIVE:
                 row.spec = {**row.spec, "made": [one.model_dump() for one in datasets]}
+
+    def add_event_files(self, run_id: str, files: EventFiles) -> bool:
+        with self._database.transaction() as session:
+            row = run_rows.find(session, run_id)
+            if row is None or row.attempt != files.attempt or row.state not in _LIVE:
+                return False
+            kept = {(one["attempt"], one["worker"]): one for one in row.spec.get("event_files", ())}
+            kept[files.attempt, files.worker] = files.model_dump()
+            row.spec = {**row.spec, "event_files": [kept[key] for key in sorted(kept)]}
+            return True
 
     def log_base(self, run_id: str, attempt: int) -> int | None:
         """Byte at which this attempt's log begins; None unless it is a live run's current one."""
         with self._database.reading() as session:
-            row = _find(session, run_id)
+            row = run_rows.find(session, run_id)
             if row is None or row.attempt != attempt or row.state not in _LIVE:
                 return None
             return row.log_base
-
-
-def _find(session: Session, run_id: str) -> RunRow | None:
-    return session.scalars(select(RunRow).where(RunRow.id == run_id)).one_or_none()
-
-
-def _added_before(
-    session: Session, run: Run, idempotency_key: str | None, trial: int | None
-) -> RunRow | None:
-    query: Select[RunRow]
-    if trial is not None:
-        query = select(RunRow).where(RunRow.parent == run.parent, RunRow.trial == trial)
-    elif idempotency_key is not None:
-        query = select(RunRow).where(
-            RunRow.owner == run.owner, RunRow.idempotency_key == idempotency_key
-        )
-    else:
-        return None
-    return session.scalars(query).one_or_none()
-
-
-def _contender(
-    run_id: str,
-    owner: str,
-    order: int,
-    state: str,
-    reason: str,
-    since: datetime,
-    priority: str,
-    workers: int,
-    cpus: float,
-    gpus: float,
-    concurrency: int | None,
-) -> Contender:
-    return Contender(
-        id=run_id,
-        owner=owner,
-        order=order,
-        started=state != RunState.QUEUED,
-        reason=reason,
-        since=since,
-        priority=Priority(priority),
-        resources=Resources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus),
-        concurrency=concurrency or 1,
-    )
-
-
-def _live(session: Session, row: RunRow) -> LiveRun:
-    return LiveRun(
-        run=_run(session, row),
-        submitted_at=row.submitted_at,
-        cancel_requested=row.cancel_requested,
-        ended_at=row.ended_at,
-        pending_at=row.pending_at,
-        unseen_since=row.unseen_since,
-        used_at=row.used_at,
-        stop_error=None if row.stop_error is None else RunError.model_validate(row.stop_error),
-    )
-
-
-def _run(session: Session, row: RunRow) -> Run:
-    model = session.execute(
-        select(ModelRow.owner, ModelRow.name, ModelVersionRow.version)
-        .join(ModelVersionRow, ModelVersionRow.model_id == ModelRow.id)
-        .where(ModelVersionRow.run_id == row.id)
-        # A retried run may have handed over more than one: the last is its model.
-        .order_by(ModelVersionRow.version.desc())
-        .limit(1)
-    ).one_or_none()
-    return Run(
-        id=row.id,
-        owner=row.owner,
-        name=row.name,
-        kind=RunKind(row.kind),
-        parent=row.parent,
-        trial=row.trial,
-        state=RunState(row.state),
-        reason=row.reason,
-        attempt=row.attempt,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        model=None
-        if model is None
-        else PinnedModel(owner=model.owner, name=model.name, version=model.version),
-        error=None if row.error is None else RunError.model_validate(row.error),
-        last_metrics=row.last_metrics,
-        progress=None if row.progress is None else Progress.model_validate(row.progress),
-        usage=row.usage,
-        **row.spec,
-    )
