@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import psutil
 import pytest
 from bed.control_plane import ControlPlane, missing
 from bed.definitions import define
 from job_service import JobService
+from ray_heads import RayHead
 from training_pods import Training, run_pods, training
 
-from aiaas_hub.adapters import ray_head
 from aiaas_hub.adapters.kubernetes.client import Cluster
 from aiaas_hub.adapters.ray_cluster import RayCluster
 from aiaas_hub.adapters.ray_jobs import RayJobs
 from aiaas_hub.adapters.ray_kubernetes import RayKubernetes
 from aiaas_hub.adapters.ray_local import RayLocal
-from aiaas_hub.adapters.run_directory import path_of, remove
+from aiaas_hub.adapters.run_directory import path_of
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.domain.ports import JobState, JobSubmission, TrainingEngine
 from aiaas_hub.home import Home
-from aiaas_hub.loopback import free_ports
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.platform import EngineState
 from aiaas_hub.schemas.runs import Resources
@@ -58,34 +53,24 @@ def silent_url() -> Iterator[str]:
 
 
 class Head:
-    """A Ray cluster that exists already: a head with its dashboard, started by nobody's service."""
+    """A Ray cluster that exists already."""
 
     forgets = True
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._supervisor = Supervisor(home.processes, home.logs)
-        ports = ray_head.choose_ports(home)
-        (port,) = free_ports(1)
-        spec = ray_head.head_process(home, ports)
-        argv = [one for one in spec.argv if one != "--include-dashboard=false"]
-        argv += ["--include-dashboard=true", "--dashboard-host=127.0.0.1"]
-        # Jobs are started as `python`, which is this one's where its environment is activated.
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        self._spec = replace(
-            spec, argv=[*argv, f"--dashboard-port={port}"], env={**spec.env, "PATH": path}
-        )
+        self._head = RayHead(home)
         self.mark = str(home.root)
-        self.address = f"http://127.0.0.1:{port}"
         self._engines: list[RayCluster] = []
 
     def engine(self, api_url: str) -> RayCluster:
-        jobs = RayJobs(self.address, self._home.secret("ray_token"))
-        self._engines.append(RayCluster(jobs, self._home.runs, api_url, self.address))
+        address = self._head.address
+        jobs = RayJobs(address, self._head.token)
+        self._engines.append(RayCluster(jobs, self._home.runs, api_url, address))
         return self._engines[-1]
 
     def start(self) -> None:
-        self._supervisor.start(self._spec)
+        self._head.start()
 
     def lose(self) -> None:
         kill_head(self._home)
@@ -96,8 +81,7 @@ class Head:
     def shutdown(self) -> None:
         for engine in self._engines:
             engine.close()
-        self._supervisor.stop(ray_head.NAME)
-        remove(self._home)
+        self._head.shutdown()
 
 
 class Own:
