@@ -67,6 +67,11 @@ class Contender:
     resources: Resources
     concurrency: int = 1
     """A sweep's trials at a time, each of which takes `resources`."""
+    name: str = ""
+    begun: datetime | None = None
+    """When its first worker called `train`."""
+    time_limit: float | None = None
+    """Seconds from then."""
 
 
 @dataclass(frozen=True)
@@ -91,39 +96,44 @@ def decide(
     `engine_reason`: why the engine takes no run at all now; empty if it does.
     """
     ledger = _Ledger(rules, capacity)
-    waiting = []
-    for contender in contenders:
-        if contender.started:
-            ledger.take(contender)
-        else:
-            waiting.append(contender)
+    waiting = _without_holders(contenders, ledger)
     verdicts: dict[str, Verdict] = {}
+    if engine_reason:
+        ordered = _in_order(waiting, ledger, rules.patience, now, last_starts)
+        for position, (run, _) in enumerate(ordered, 1):
+            verdicts[run.id] = Verdict(QueuePlace(position=position, blocked_by=engine_reason))
+        return verdicts
     position = 0
-    gap = False
-    for run, is_due in _in_order(waiting, ledger, rules.patience, now, last_starts):
-        lacks = ledger.lacks(run.owner, _needs(run.resources, run.concurrency))
-        if lacks is None and not engine_reason:
-            ledger.take(run)
-            verdicts[run.id] = Verdict(in_gap=gap)
-            continue
-        position += 1
-        if lacks is None or engine_reason:
-            place = QueuePlace(position=position, blocked_by=engine_reason)
-        else:
+    for one in _judged(waiting, ledger, rules.patience, now, last_starts):
+        place = None
+        if one.lacks is not None:
+            position += 1
             place = QueuePlace(
                 position=position,
-                blocked_by=ledger.sentence(run, lacks),
-                remedy=_instead(run, ledger),
-                never=not ledger.could_ever(run),
+                blocked_by=ledger.sentence(one.run, one.lacks),
+                remedy=_instead(one.run, ledger),
+                never=one.never,
             )
-            if not place.never:
-                gap = gap or lacks not in _OWN
-                if lacks in _OWN and now - run.since >= rules.patience:
-                    ledger.keep(run, _OWN)
-                elif lacks not in _OWN and is_due:
-                    ledger.keep(run, _Share)
-        verdicts[run.id] = Verdict(place)
+        verdicts[one.run.id] = Verdict(place, one.in_gap)
     return verdicts
+
+
+def startable(
+    contenders: Iterable[Contender],
+    rules: QueueRules,
+    capacity: Capacity,
+    now: datetime,
+    last_starts: Mapping[str, datetime],
+) -> tuple[list[str], list[str]]:
+    """The waiting runs that `decide` would start, and those that it never would: without a word,
+    which is what takes its time."""
+    ledger = _Ledger(rules, capacity)
+    waiting = _without_holders(contenders, ledger)
+    judged = list(_judged(waiting, ledger, rules.patience, now, last_starts))
+    return (
+        [one.run.id for one in judged if one.lacks is None],
+        [one.run.id for one in judged if one.never],
+    )
 
 
 def quota(contenders: Iterable[Contender], owner: str, limits: RunLimits) -> Quota:
@@ -307,6 +317,52 @@ class _Ledger:
         if kept > _TINY:
             held.append(f"{_number(kept)} kept for a run that has waited longer")
         return f"waits for {missing}: {' and '.join(filter(None, held))} of {_number(total)}"
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    run: Contender
+    lacks: _Share | None
+    """None: it starts."""
+    never: bool = False
+    in_gap: bool = False
+
+
+def _without_holders(contenders: Iterable[Contender], ledger: _Ledger) -> list[Contender]:
+    """Those that wait; what the others hold is written down."""
+    waiting = []
+    for contender in contenders:
+        if contender.started:
+            ledger.take(contender)
+        else:
+            waiting.append(contender)
+    return waiting
+
+
+def _judged(
+    waiting: Sequence[Contender],
+    ledger: _Ledger,
+    patience: timedelta,
+    now: datetime,
+    last_starts: Mapping[str, datetime],
+) -> Iterator[_Judgement]:
+    """Each waiting run in its order; meanwhile the ledger is as it was judged by."""
+    gap = False
+    for run, is_due in _in_order(waiting, ledger, patience, now, last_starts):
+        lacks = ledger.lacks(run.owner, _needs(run.resources, run.concurrency))
+        if lacks is None:
+            ledger.take(run)
+            yield _Judgement(run, None, in_gap=gap)
+            continue
+        never = not ledger.could_ever(run)
+        yield _Judgement(run, lacks, never)
+        if never:
+            continue
+        gap = gap or lacks not in _OWN
+        if lacks in _OWN and now - run.since >= patience:
+            ledger.keep(run, _OWN)
+        elif lacks not in _OWN and is_due:
+            ledger.keep(run, _Share)
 
 
 def _in_order(
