@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
+from aiaas_hub import __version__
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
 from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
@@ -28,6 +29,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.endpoint_keys import SqlKeyRecords
 from aiaas_hub.adapters.records.endpoints import SqlEndpointRecords
+from aiaas_hub.adapters.records.environments import SqlEnvironmentRecords
 from aiaas_hub.adapters.records.garbage import SqlGarbageRecords
 from aiaas_hub.adapters.records.models import SqlModelRecords
 from aiaas_hub.adapters.records.profiles import SqlProfileRecords
@@ -58,6 +60,7 @@ from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.drifting import Drifting
 from aiaas_hub.domain.endpoints import Endpoints
+from aiaas_hub.domain.environments import Environments, OwnEnvironment, ToldEnvironment
 from aiaas_hub.domain.jobs import Jobs
 from aiaas_hub.domain.lineage import Lineages
 from aiaas_hub.domain.models import Models
@@ -84,7 +87,7 @@ from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
 from aiaas_hub.schemas.platform import WorkerProfile
-from aiaas_hub.schemas.runs import Environment, Resources
+from aiaas_hub.schemas.runs import Resources
 from aiaas_hub.spawner.notebook_home import directory_name
 from aiaas_hub.spawner.pricing import rate
 from aiaas_hub.spawner.profiles import Capacity, load_profiles, offers
@@ -149,15 +152,12 @@ def compose(
     rules = replace(rules, of_user=budgets.run_limits)
     admission = Admission(run_records, engines.training, rules, config.max_queued_per_user, budgets)
 
-    def workers_environment(packages: Iterable[str]) -> Environment | None:
-        # What a cluster of others, or an image, has installed, only its operator knows.
-        elsewhere = config.ray_address or config.kubernetes_namespace
-        return None if elsewhere else own_environment(packages)
+    environments = _environments(config, database)
 
     def submissions() -> set[str]:
         return {live.submission_id for live in run_records.started()}
 
-    runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, workers_environment)
+    runs = Runs(run_records, admission, datasets, grants, logs, live, PYTHON, environments)
     advancing = Advancing(run_records, admission, engines.training, logs, tokens, live)
     endpoints = Endpoints(
         endpoint_records,
@@ -238,7 +238,7 @@ def compose(
         admission=admission,
         trials=Trials(run_records, tokens, live),
         transforms=Transforms(run_records, datasets, grants),
-        jobs=Jobs(run_records, datasets, models, logs, tokens, grants, live),
+        jobs=Jobs(run_records, datasets, models, logs, tokens, grants, live, environments),
         models=models,
         endpoints=endpoints,
         watching=watching,
@@ -271,6 +271,17 @@ def compose(
         beside.append(page.routes(Sessions(browser), services, identity, root))
     app = create_application(services, identity, prefix, beside, measures)
     return app, reconciler, database
+
+
+def _environments(config: ServiceConfig, database: Database) -> Environments:
+    if config.kubernetes_namespace:
+        place = f"kubernetes:{config.kubernetes_namespace}/{config.kubernetes_image}"
+    elif config.ray_address:
+        place = f"ray:{config.ray_address}"
+    else:
+        return OwnEnvironment(own_environment)
+    # Notebooks are updated with the service, and would be refused for what was there before.
+    return ToldEnvironment(SqlEnvironmentRecords(database), f"{place} {__version__}")
 
 
 def _quotas(

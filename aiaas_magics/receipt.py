@@ -15,6 +15,7 @@ from aiaas_magics.snapshot.captures import Capture
 
 if TYPE_CHECKING:
     from aiaas_hub.schemas.transforms import TransformSpec
+    from aiaas_hub.schemas.usage import Allowance
 
 _SHOWN = 8
 
@@ -116,7 +117,9 @@ class Receipt(Rich):
             return "not known"
         missing = [f"{name} is not installed here" for name in self.code.missing]
         found = [str(difference) for difference in self.differences] + missing
-        return "; ".join(found) or f"as here: Python {there.python}, aiaas-hub {there.client}"
+        told = f"as here: Python {there.python}, aiaas-hub {there.client}"
+        since = f" (as a run there told {display.ago(there.told_at)})" if there.told_at else ""
+        return ("; ".join(found) or told) + since
 
     def _sweep(self) -> str:
         if self.sweep is None:
@@ -138,6 +141,7 @@ class Receipt(Rich):
                 ("GPUs", plan.quota.gpus),
             )
         ]
+        quota += [_hours_left(allowance) for allowance in plan.hours]
         return [
             ("datasets", ", ".join(map(str, plan.datasets))),
             ("resources", asked),
@@ -167,6 +171,12 @@ def _left(used: wire.Used) -> str:
     return f"{max(0, used.limit - used.used):g} of {used.limit:g}"
 
 
+def _hours_left(allowance: Allowance) -> str:
+    left = max(0.0, allowance.limit - allowance.used)
+    whose = f" with the group {allowance.group}" if allowance.group else ""
+    return f"{allowance.name}{whose} {left:.4g} of {allowance.limit:.4g}"
+
+
 def _place(place: wire.QueuePlace | None) -> str:
     if place is None:
         return "starts at once"
@@ -176,6 +186,8 @@ def _place(place: wire.QueuePlace | None) -> str:
 
 def _start(plan: wire.RunPlan) -> str:
     if plan.expected_start_seconds is None:
-        return "" if plan.queue is None else "when its turn comes"
-    warm = ", on workers that wait" if plan.warm else ""
-    return f"in about {display.duration(plan.expected_start_seconds)}{warm}"
+        return "" if plan.queue is None else "when its turn comes; nobody knows when yet"
+    about = f"in about {display.about(plan.expected_start_seconds)}"
+    if plan.queue is not None:
+        return f"{about}, if the runs before it take as long as runs usually do"
+    return f"{about}, on workers that wait" if plan.warm else about

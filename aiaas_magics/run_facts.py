@@ -40,7 +40,13 @@ def waiting(record: wire.Run) -> str:
         blocked = place.blocked_by.rstrip(".")
         if blocked[1:2].islower() and not blocked.startswith("Ray "):
             blocked = blocked[0].lower() + blocked[1:]
-        return f"{_ordinal(place.position)} in the queue: {blocked}{instead}"
+        turn = ""
+        if place.expected_seconds is not None:
+            turn = (
+                f"; its turn comes in about {display.about(place.expected_seconds)}, if the runs "
+                "before it take as long as runs usually do"
+            )
+        return f"{_ordinal(place.position)} in the queue: {blocked}{instead}{turn}"
     if record.state is wire.RunState.STARTING and record.reason.startswith(_STARTING_REASONS):
         return (
             "Ray is starting the workers; the first run on a fresh platform takes about half a "

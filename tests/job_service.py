@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from aiaas_hub.schemas.jobs import (
     Job,
+    JobEnvironment,
     JobEventFiles,
     JobLog,
     JobMetrics,
@@ -65,6 +66,7 @@ class RecordedRun:
     usage: list[WorkerUsage] = field(default_factory=list)
     event_files: dict[int, str] = field(default_factory=dict)
     """Worker → digest."""
+    environment: JobEnvironment | None = None
     made: list[dict[str, bytes]] = field(default_factory=list)
     """Of a transform: what it committed, by dataset."""
     progress: Progress | None = None
@@ -215,6 +217,7 @@ class JobService:
             "POST job/metrics": lambda: self._metrics(run, body),
             "POST job/log": lambda: self._log(run, body),
             "POST job/events": lambda: self._event(run, body),
+            "PUT job/environment": lambda: self._environment(run, body),
             "POST job/usage": lambda: self._usage(run, body),
             "POST job/trials": lambda: self._trial(run, body),
             "PUT job/event-files": lambda: self._event_files(run, body),
@@ -246,6 +249,13 @@ class JobService:
         run.progress = batch.progress or run.progress
         for position, point in enumerate(batch.points):
             run.metrics.setdefault(batch.sequence + position, (point.step, point.values))
+        return 204, b""
+
+    @staticmethod
+    def _environment(run: RecordedRun, body: bytes) -> tuple[int, bytes]:
+        if not run.job.tell_environment:
+            return 404, _error("not_found", "An older service has no such route.")
+        run.environment = JobEnvironment.model_validate_json(body)
         return 204, b""
 
     @staticmethod

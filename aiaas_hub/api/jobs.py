@@ -17,6 +17,7 @@ from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.errors import Unauthenticated
 from aiaas_hub.schemas.jobs import (
     Job,
+    JobEnvironment,
     JobEvent,
     JobEventFiles,
     JobLog,
@@ -65,6 +66,14 @@ def job_snapshot(job: Reporting, api: Api) -> StreamingResponse:
 def job_dataset(index: int, job: Reporting, api: Api) -> StreamingResponse:
     content = api.blobs.iterate(api.jobs.dataset(job.run, index))
     return StreamingResponse(content, media_type="application/vnd.apache.parquet")
+
+
+@router.put("/environment", status_code=204)
+def tell_job_environment(body: JobEnvironment, job: Reporting, api: Api) -> Response:
+    """What is installed where the job runs; kept of an attempt's first word only, and where the
+    job is asked for it (`tell_environment`)."""
+    api.jobs.tell_environment(job.run, body)
+    return Response(status_code=204)
 
 
 @router.post("/metrics", status_code=204)

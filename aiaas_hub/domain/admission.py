@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from aiaas_hub.domain.forecasting import forecast
 from aiaas_hub.domain.ports import Capacity, TrainingEngine
 from aiaas_hub.domain.queueing import (
     Contender,
@@ -21,10 +22,13 @@ from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable
 from aiaas_hub.schemas.platform import EngineState
-from aiaas_hub.schemas.runs import Quota, Run, RunCreate, RunKind, RunState
+from aiaas_hub.schemas.runs import QueuePlace, Quota, Run, RunCreate, RunKind, RunState
+from aiaas_hub.schemas.usage import Allowance
 
 _RECENT = 20
 """Runs from which the time of a start is told."""
+_PAST = 200
+"""Runs from which it is told how long runs take."""
 _CANDIDATE = ""
 """Stands for a run that is not submitted yet; no run has this id."""
 
@@ -34,6 +38,11 @@ class Queue:
     contenders: Sequence[Contender]
     verdicts: Mapping[str, Verdict]
     """Of those that wait, in the order of the queue."""
+    now: datetime
+    reason: str
+    """Why the engine takes no run at all; empty if it does."""
+    capacity: Capacity
+    last_starts: Mapping[str, datetime]
 
 
 class Admission:
@@ -60,16 +69,18 @@ class Admission:
         reason, capacity = self._engine_state()
         starts = self._records.last_starts(now - self._rules.patience)
         verdicts = decide(contenders, self._rules, capacity, now, starts, reason)
-        return Queue(contenders, verdicts)
+        return Queue(contenders, verdicts, now, reason, capacity, starts)
 
     def placed(self, runs: Sequence[Run]) -> list[Run]:
         """The same runs; those that are queued with their places."""
-        if not any(run.state is RunState.QUEUED for run in runs):
+        queued = [run.id for run in runs if run.state is RunState.QUEUED]
+        if not queued:
             return list(runs)
-        verdicts = self.look().verdicts
+        queue = self.look()
+        verdicts = self._foretold(queue, queued)
         placed = []
         for run in runs:
-            place = verdicts[run.id].place if run.id in verdicts else None
+            place = verdicts.get(run.id)
             if run.state is RunState.QUEUED and place is not None:
                 run = run.model_copy(update={"queue": place, "reason": place.blocked_by})
             placed.append(run)
@@ -105,8 +116,9 @@ class Admission:
             sentence, remedy = found
             raise InvalidInput(sentence, remedy=remedy)
 
-    def judge(self, owner: str, request: RunCreate) -> tuple[Verdict, Quota]:
-        """What would become of a run submitted now, and what its owner holds."""
+    def judge(self, owner: str, request: RunCreate) -> tuple[QueuePlace | None, Quota]:
+        """The place that a run submitted now would have, None if it would start, and what its
+        owner holds."""
         candidate = Contender(
             id=_CANDIDATE,
             owner=owner,
@@ -117,15 +129,21 @@ class Admission:
             priority=request.priority,
             resources=request.resources,
             concurrency=1 if request.sweep is None else request.sweep.concurrency,
+            name=request.name,
+            time_limit=request.time_limit,
         )
         queue = self.look(candidate)
         used = quota(queue.contenders, owner, self._rules.own(owner))
-        return queue.verdicts[_CANDIDATE], used
+        return self._foretold(queue, [_CANDIDATE])[_CANDIDATE], used
+
+    def hours(self, owner: str, request: RunCreate) -> list[Allowance]:
+        """The budgets of hours that such a run uses."""
+        return [] if self._budgets is None else self._budgets.hours(owner, request.resources)
 
     def quota(self, owner: str) -> Quota:
         return quota(self._records.contenders(), owner, self._rules.own(owner))
 
-    def warm(self, request: RunCreate) -> bool:
+    def warm(self, request: RunCreate | Run) -> bool:
         """Whether workers wait that this run would begin on."""
         if request.kind is not RunKind.TRAIN:
             return False  # trials and transforms have workers of their own
@@ -134,12 +152,36 @@ class Admission:
         except Unavailable:
             return False
 
-    def seconds_to_start(self) -> float | None:
-        """The median of recent runs, from submission to the first worker's call of `train`."""
-        times = self._records.start_times(_RECENT)
-        if not times:
+    def seconds_to_start(self, place: QueuePlace | None, warm: bool) -> float | None:
+        """Until the first worker's call of `train`: the wait in this place, and the median of
+        recent starts, of warm ones or cold ones as far as there are any."""
+        times = self._records.start_times(_RECENT, warm) or self._records.start_times(_RECENT)
+        waits = 0.0 if place is None else place.expected_seconds
+        if not times or waits is None:
             return None
-        return round(statistics.median(time.total_seconds() for time in times), 1)
+        return round(waits + statistics.median(time.total_seconds() for time in times), 1)
+
+    def _foretold(self, queue: Queue, wanted: Sequence[str]) -> dict[str, QueuePlace | None]:
+        """The places of these runs, as far as they wait, with the expected time of their turn."""
+        places = {
+            run_id: queue.verdicts[run_id].place for run_id in wanted if run_id in queue.verdicts
+        }
+        waiting = [run_id for run_id, place in places.items() if place is not None]
+        if not waiting or queue.reason:
+            return places
+        found = forecast(
+            waiting,
+            queue.contenders,
+            self._rules,
+            queue.capacity,
+            queue.now,
+            queue.last_starts,
+            self._records.past(_PAST),
+        )
+        return {
+            run_id: place and place.model_copy(update={"expected_seconds": found.get(run_id)})
+            for run_id, place in places.items()
+        }
 
     def _engine_state(self) -> tuple[str, Capacity]:
         nothing = Capacity(cpus=0, gpus=0)

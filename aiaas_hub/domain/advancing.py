@@ -128,6 +128,7 @@ class Advancing:
     def _submit(self, live: LiveRun) -> None:
         run = live.run
         resumed = self._records.get(run.resumed_from) if run.resumed_from else None
+        warm = self._admission.warm(run)
         try:
             self._engine.submit(
                 JobSubmission(
@@ -146,7 +147,7 @@ class Advancing:
         except AiaasError as error:
             self._end(live, RunState.FAILED, RunError(message=error.message, remedy=error.remedy))
             return
-        self._records.update(run.id, run.attempt, submitted_at=datetime.now(UTC))
+        self._records.update(run.id, run.attempt, submitted_at=datetime.now(UTC), warm=warm)
 
     def _observe(self, live: LiveRun) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.datasets import Datasets
+from aiaas_hub.domain.environments import Environments
 from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.ports import Notifier, RunLogs
 from aiaas_hub.domain.records import BlobGrants, RunRecords
@@ -13,6 +14,7 @@ from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from aiaas_hub.schemas.jobs import (
     Job,
+    JobEnvironment,
     JobEvent,
     JobEventFiles,
     JobFailed,
@@ -37,6 +39,7 @@ class Jobs:
         tokens: RunTokens,
         grants: BlobGrants,
         notifier: Notifier,
+        environments: Environments,
     ) -> None:
         self._records = records
         self._datasets = datasets
@@ -45,6 +48,7 @@ class Jobs:
         self._tokens = tokens
         self._grants = grants
         self._notifier = notifier
+        self._environments = environments
 
     def authenticate(self, token: str) -> tuple[Run, int]:
         """The live run and the attempt that this token stands for.
@@ -78,7 +82,11 @@ class Jobs:
             early_stop=run.early_stop,
             sweep=run.sweep,
             transform=run.transform,
+            tell_environment=self._environments.asks,
         )
+
+    def tell_environment(self, run: Run, environment: JobEnvironment) -> None:
+        self._environments.tell(run, environment)
 
     def dataset(self, run: Run, index: int) -> str:
         """Digest of the content of the run's dataset at this place in its list."""

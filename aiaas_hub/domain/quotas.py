@@ -147,12 +147,14 @@ class Budgets:
         if error is not None:
             raise Forbidden(error.message, remedy=error.remedy)
 
+    def hours(self, owner: str, resources: Resources) -> list[Allowance]:
+        """The hours that a run with these resources uses."""
+        return self._hours_of_run(owner, resources, self._last() or Quotas())
+
     def used_up(self, owner: str, resources: Resources) -> RunError | None:
         """Why a run with these resources may not go on; None: it may."""
         quotas = self._read()
-        for allowance in self._hours(owner, quotas):
-            if allowance.name == "GPU-hours" and not resources.gpus_per_worker:
-                continue
+        for allowance in self._hours_of_run(owner, resources, quotas):
             if allowance.used < allowance.limit or allowance.renews_at is None:
                 continue
             whose = f"The group {allowance.group} has" if allowance.group else "You have"
@@ -204,6 +206,13 @@ class Budgets:
 
     def _groups(self, owner: str) -> frozenset[str]:
         return self._members.groups().get(owner, frozenset())
+
+    def _hours_of_run(self, owner: str, resources: Resources, quotas: Quotas) -> list[Allowance]:
+        return [
+            allowance
+            for allowance in self._hours(owner, quotas)
+            if allowance.name != "GPU-hours" or resources.gpus_per_worker
+        ]
 
     def _hours(self, owner: str, quotas: Quotas) -> Iterator[Allowance]:
         groups = self._members.groups()

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from aiaas_hub.domain.downsampling import Curve
+from aiaas_hub.domain.forecasting import Past
 from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.domain.search import Word
 from aiaas_hub.domain.traffic import Shift
@@ -220,8 +221,12 @@ class RunRecords(Protocol):
         """When a run of each owner was last started; owners without one since then are left
         out."""
 
-    def start_times(self, limit: int) -> Sequence[timedelta]:
-        """Of the newest runs that started: from submission to the engine to the first worker."""
+    def start_times(self, limit: int, warm: bool | None = None) -> Sequence[timedelta]:
+        """Of the newest runs that started: from submission to the engine to the first worker. With
+        `warm`, only of those for which workers waited, or did not."""
+
+    def past(self, limit: int) -> Sequence[Past]:
+        """How long the newest runs took that are over; no trials."""
 
     def unparented(self) -> Sequence[tuple[LiveRun, Run | None]]:
         """Trials to be ended: those of sweeps that are over, with the sweep, and those that

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.access import Asker
 from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.datasets import Datasets
 from aiaas_hub.domain.downsampling import downsample
+from aiaas_hub.domain.environments import Environments
 from aiaas_hub.domain.ports import Notifier, RunLogs
 from aiaas_hub.domain.records import BlobGrants, RunFilter, RunRecords
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
     MAX_PARAMS,
-    Environment,
     EventFiles,
     LogChunk,
     Metrics,
@@ -44,10 +44,6 @@ def topic(run_id: str) -> str:
     return f"runs/{run_id}"
 
 
-WorkersEnvironment = Callable[[Iterable[str]], Environment | None]
-"""The workers' versions of these distributions; None where nobody can tell."""
-
-
 class Runs:
     def __init__(
         self,
@@ -58,7 +54,7 @@ class Runs:
         logs: RunLogs,
         notifier: Notifier,
         python: str,
-        environment: WorkersEnvironment,
+        environments: Environments,
     ) -> None:
         self._records = records
         self._admission = admission
@@ -67,7 +63,7 @@ class Runs:
         self._logs = logs
         self._notifier = notifier
         self._python = python
-        self._environment = environment
+        self._environments = environments
 
     def submit(
         self, owner: str, request: RunCreate, asker: Asker, idempotency_key: str | None
@@ -95,16 +91,17 @@ class Runs:
         self._require_same_python(request)
         self._admission.require_possible(owner, request)
         datasets = self._datasets.resolve(request.datasets, owner, asker)
-        verdict, quota = self._admission.judge(owner, request)
-        starts = verdict.place is None
+        place, quota = self._admission.judge(owner, request)
+        warm = self._admission.warm(request)
         return RunPlan(
             datasets=datasets,
             resources=request.resources,
-            queue=verdict.place,
+            queue=place,
             quota=quota,
-            expected_start_seconds=self._admission.seconds_to_start() if starts else None,
-            warm=self._admission.warm(request),
-            environment=self._environment(request.snapshot.packages),
+            hours=self._admission.hours(owner, request),
+            expected_start_seconds=self._admission.seconds_to_start(place, warm),
+            warm=warm,
+            environment=self._environments.of(request.snapshot.packages),
         )
 
     def resume(self, run: Run, change: RunResume, asker: Asker, idempotency_key: str | None) -> Run:
@@ -216,11 +213,13 @@ class Runs:
         return self._admission.placed([run])[0]
 
     def _require_same_python(self, request: RunCreate) -> None:
-        if request.snapshot.python != self._python:
+        told = self._environments.of(())
+        there = told.python if told is not None and told.is_recent else self._python
+        if request.snapshot.python != there:
             raise InvalidInput(
                 f"The notebook runs Python {request.snapshot.python} and the platform's workers "
-                f"{self._python}: code does not travel between the two.",
-                remedy=f"Choose a kernel with Python {self._python}.",
+                f"{there}: code does not travel between the two.",
+                remedy=f"Choose a kernel with Python {there}.",
             )
 
 

@@ -13,6 +13,8 @@ from aiaas_hub.schemas.runs import (
     MAX_PARAMS,
     EarlyStop,
     MetricPoint,
+    PackageName,
+    PackageVersion,
     ParamName,
     ParamValue,
     PinnedDataset,
@@ -52,6 +54,20 @@ class Job(BaseModel):
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
     transform: TransformSpec | None = None
+    tell_environment: bool = False
+    """Whether the service would know what is installed where the job runs."""
+
+
+class JobEnvironment(BaseModel):
+    """What is installed where the job runs; counts from the first who tells it of an attempt,
+    before a worker has begun."""
+
+    python: str = Field(max_length=20)
+    """`major.minor`."""
+    client: str = Field(max_length=100)
+    """Version of `aiaas_magics`."""
+    packages: dict[PackageName, PackageVersion] = Field(max_length=5000)
+    """All distributions."""
 
 
 class JobMetrics(BaseModel):

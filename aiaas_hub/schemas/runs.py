@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -20,6 +20,7 @@ from aiaas_hub.schemas.blobs import Digest
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.names import Name
 from aiaas_hub.schemas.transforms import TransformSpec
+from aiaas_hub.schemas.usage import Allowance
 
 
 class RunState(StrEnum):
@@ -207,6 +208,9 @@ class QueuePlace(BaseModel):
     """How it would start now (`with --workers 1 it would start now`); empty: no way is known."""
     never: bool = False
     """It asks for more than there is in all: no wait starts it."""
+    expected_seconds: float | None = None
+    """Until its turn, if the runs before it take as long as runs usually do, and no longer than
+    their time limits; None: nobody knows."""
 
 
 class Used(BaseModel):
@@ -285,6 +289,14 @@ class Environment(BaseModel):
     """Version of `aiaas_magics` there."""
     packages: dict[PackageName, PackageVersion | None] = Field(default_factory=dict)
     """The distributions that a snapshot names, in the workers' versions; None: not installed."""
+    told_at: datetime | None = None
+    """When a run told it that began there; None: the platform knows it by itself."""
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether code that does not suit it can be refused: somebody may have brought a cluster
+        up to date since, and no run would come to tell it."""
+        return self.told_at is None or datetime.now(UTC) - self.told_at < timedelta(days=1)
 
 
 class RunPlan(BaseModel):
@@ -296,9 +308,13 @@ class RunPlan(BaseModel):
     queue: QueuePlace | None = None
     """None: it would start now."""
     quota: Quota
+    hours: list[Allowance] = []
+    """Those of the owner and of the owner's groups that such a run uses, and that refuse it once
+    they are used up."""
     expected_start_seconds: float | None = None
-    """From submission to the first worker's call of `train`, the median of the platform's recent
-    runs; None: it would wait first, or no run has been started yet."""
+    """From submission to the first worker's call of `train`: until its turn, where it would wait
+    (`queue.expected_seconds`), and then the median of the platform's recent starts; None: nobody
+    knows."""
     warm: bool = False
     """Whether as many workers as it takes wait already, and suit it."""
     environment: Environment | None = None

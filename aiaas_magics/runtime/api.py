@@ -26,6 +26,7 @@ from aiaas_hub.schemas.errors import (
 )
 from aiaas_hub.schemas.jobs import (
     Job,
+    JobEnvironment,
     JobEvent,
     JobEventFiles,
     JobLog,
@@ -127,6 +128,10 @@ class JobApi:
             raise Unavailable(
                 f"The sample was not sent: {error or type(error).__name__}."
             ) from error
+
+    def tell_environment(self, environment: JobEnvironment) -> None:
+        body = environment.model_dump(mode="json")
+        self._call("PUT", f"{self._job}/environment", json=body)
 
     def send_log(self, piece: JobLog) -> None:
         self._call("POST", f"{self._job}/log", json=piece.model_dump(mode="json"))

@@ -31,6 +31,7 @@ from aiaas_magics.runtime import snapshot
 from aiaas_magics.runtime.api import JobApi
 from aiaas_magics.runtime.cache import prune
 from aiaas_magics.runtime.failures import TrainingFailed, explain, log, worker_failures
+from aiaas_magics.runtime.installed import installed
 from aiaas_magics.runtime.logs import LogShipper
 from aiaas_magics.runtime.surroundings import kept_checkpoint
 from aiaas_magics.runtime.trial import TrialsFailed
@@ -133,6 +134,11 @@ class Driver:
         over = False
         try:
             job = api.job()
+            if job.tell_environment:
+                # Before it is refused for what this tells. What the service does not take of it
+                # is no failure of the run.
+                with contextlib.suppress(InvalidInput):
+                    api.tell_environment(installed())
             snapshot.check(job.snapshot)
             # Once for all workers of this node.
             snapshot.fetch(api, job.snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def test_why_a_run_waits_and_what_would_start_instead(world: World) -> None:
         "blocked_by": "waits for 1 CPU: another user's run holds 3 of 4",
         "remedy": "with --workers 1 it would start now",
         "never": False,
+        "expected_seconds": None,
     }
     world.tick()
     shown = seen(world, mine)
@@ -177,6 +179,64 @@ def test_a_key_with_another_body_is_refused(world: World) -> None:
     assert fresh.status_code == 400  # not Parquet, but a key is taken by what was asked first
     other = world.call("POST", "/datasets/alice/thing/versions", json={"blob": y}, headers=headers)
     assert other.status_code == 409
+
+
+def trained(
+    world: World, seconds: float, token: str = "user:alice", start: float = 0
+) -> tuple[Any, str]:
+    """A run that called `train` as if `seconds` ago, and `start` seconds after its submission."""
+    run = world.submit(token)
+    reports = world.run_token(run)
+    world.call("POST", f"/runs/{run['id']}/job/events", reports, json={"kind": "started"})
+    began = datetime.now(UTC) - timedelta(seconds=seconds)
+    values = {"submitted_at": began - timedelta(seconds=start), "started_at": began}
+    world.services.run_records.update(run["id"], 1, **values)
+    return run, reports
+
+
+def over(world: World, run: Any, reports: str) -> None:
+    world.call("POST", f"/runs/{run['id']}/job/events", reports, json={"kind": "succeeded"})
+
+
+def test_until_when_a_run_waits_is_told_from_how_long_runs_took(world: World) -> None:
+    world.training.has = Capacity(cpus=1, gpus=0)
+    over(world, *trained(world, 590, start=7))
+    trained(world, 0)
+    told = plan(world)
+    assert told["queue"]["expected_seconds"] == 600
+    assert told["expected_start_seconds"] == 607
+    mine = world.submit()
+    assert mine["queue"]["expected_seconds"] == 600
+    # Behind both of them.
+    assert plan(world)["queue"]["expected_seconds"] == 1200
+    assert seen(world, mine)["queue"]["expected_seconds"] == 600
+    (listed,) = [one for one in world.ok("GET", "/runs")["items"] if one["id"] == mine["id"]]
+    assert listed["queue"]["expected_seconds"] == 600
+    # As long as the engine takes nothing, nobody knows.
+    world.training.ready = False
+    assert plan(world)["queue"]["expected_seconds"] is None
+    assert plan(world)["expected_start_seconds"] is None
+
+
+def test_starts_on_workers_that_wait_and_others_are_told_apart(world: World) -> None:
+    for warm, took in ((True, 2), (False, 40)):
+        world.training.waiting = int(warm)
+        trained(world, 0, start=took)
+    assert plan(world)["expected_start_seconds"] == 40
+    world.training.waiting = 1
+    assert plan(world)["expected_start_seconds"] == 2
+
+
+def test_hours_that_are_left_are_in_the_plan(world: World) -> None:
+    (world.home.root / "quotas.yaml").write_text(
+        "period: day\ndefault: {worker_hours: 3, gpu_hours: 2}\n"
+    )
+    assert [(one["name"], one["used"], one["limit"]) for one in plan(world)["hours"]] == [
+        ("worker-hours", 0, 3)
+    ]
+    world.training.has = Capacity(cpus=4, gpus=4)
+    told = plan(world, resources={"gpus_per_worker": 1})["hours"]
+    assert [(one["name"], one["limit"]) for one in told] == [("GPU-hours", 2), ("worker-hours", 3)]
 
 
 def test_more_than_there_is_is_told_in_the_plan_and_refused(world: World) -> None:

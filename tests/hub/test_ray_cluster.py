@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 from ray_heads import RayHead
 from running_platform import RunningPlatform
 from service_calls import ServiceCalls
 
+import aiaas_hub
+from aiaas_hub.app import PYTHON
 from aiaas_hub.home import Home
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
@@ -70,7 +73,10 @@ def own(head: RayHead, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
 
 def test_a_run_trains_on_a_cluster_of_others(own: RunningPlatform) -> None:
     ada = ServiceCalls.of(own, "ada")
-    run = ada.submit(TRAINING, name="elsewhere", resources={"workers": 2})
+    request = ada.run_request(TRAINING, name="elsewhere", resources={"workers": 2})
+    request["snapshot"]["packages"] = {"torch": "0.0.1", "no-such-thing": "1"}
+    assert ada.ok("POST", "/runs/plan", json=request)["environment"] is None
+    run = ada.ok("POST", "/runs", json=request)["id"]
     found = ada.run_until(run, "succeeded", timeout=LONG)
 
     assert losses(ada, run) == {step: 1.0 / step for step in (1, 2, 3)}
@@ -81,6 +87,11 @@ def test_a_run_trains_on_a_cluster_of_others(own: RunningPlatform) -> None:
     assert (found["model"]["name"], found["model"]["version"]) == ("elsewhere", 1)
     model = ada.ok("GET", "/models/ada/elsewhere")
     assert [one["shape"] for one in model["latest"]["signature"]["inputs"]] == [[-1, 2]]
+
+    # From now on it is known what is installed there.
+    there = ada.ok("POST", "/runs/plan", json=request)["environment"]
+    assert there["packages"] == {"torch": version("torch"), "no-such-thing": None}
+    assert (there["python"], there["client"]) == (PYTHON, aiaas_hub.__version__)
 
     # Its checkpoint is there for another to go on from.
     later = ada.ok("POST", f"/runs/{run}/resume", json={})["id"]

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from api_world import World
+from api_world import PREFIX, World, serving
 from notebook_shell import Notebook
 
 import aiaas_magics
+from aiaas_hub.app import PYTHON
+from aiaas_hub.home import Home
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.platform import WorkerProfile
-from aiaas_magics import environment
+from aiaas_hub.schemas.runs import RunPlan
+from aiaas_magics import __version__, environment
 from aiaas_magics.receipt import Receipt
+from aiaas_magics.request import Request
 
 CELL = "def train(ctx):\n    ctx.report(step=1, rows=len(ctx.dataset().to_pandas()))\n"
 BARE = "def train(ctx):\n    ctx.report(step=1, loss=0.5)\n"
@@ -66,6 +70,53 @@ def test_workers_are_as_large_as_a_profile(world: World, notebook: Notebook) -> 
     assert "no profile 'larg'" in said
     assert "There are large." in said
     assert len(world.ok("GET", "/runs")["items"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("wait", "start", "warm", "says"),
+    [
+        (0, None, False, None),
+        (0, 1.4, True, "start: in about 1 s, on workers that wait"),
+        (0, 21, False, "start: in about 21 s"),
+        (None, None, False, "start: when its turn comes; nobody knows when yet"),
+        (
+            240,
+            261,
+            False,
+            "start: in about 4 min, if the runs before it take as long as runs usually do",
+        ),
+        (3600, 3904, True, "start: in about 1 h 05 min, if the runs before it take"),
+    ],
+)
+def test_a_plan_says_when_it_would_start(
+    wait: float | None, start: float | None, warm: bool, says: str | None
+) -> None:
+    place = {"position": 1, "blocked_by": "waits for 1 CPU", "expected_seconds": wait}
+    text = planned(queue=None if wait == 0 else place, expected_start_seconds=start, warm=warm)
+    if says is None:
+        assert "start:" not in text
+    else:
+        assert says in text
+
+
+def test_a_plan_names_the_hours_that_are_left() -> None:
+    own = {"name": "worker-hours", "used": 7.5, "limit": 10}
+    text = planned(hours=[own, {"name": "GPU-hours", "used": 3, "limit": 2, "group": "students"}])
+    assert "worker-hours 2.5 of 10, GPU-hours with the group students 0 of 2" in text
+
+
+def planned(**changes: object) -> str:
+    """The receipt of a plan that says this, on one line."""
+    nothing = {"used": 0, "limit": None}
+    plan = RunPlan.model_validate(
+        {
+            "datasets": [],
+            "resources": {},
+            "quota": {"runs": nothing, "workers": nothing, "gpus": nothing},
+            **changes,
+        }
+    )
+    return " ".join(repr(Receipt(Request(name="x"), None, (), plan, ())).split())
 
 
 def test_a_plan_tells_what_would_be_refused(world: World, notebook: Notebook) -> None:
@@ -218,6 +269,33 @@ def test_pain_version_skew_is_told_before_the_upload(
     said = notebook.refuses(f"%%aiaas train --name x --detach\n{BARE}")
     assert "pip install aiaas-hub==" in said
     assert uploads(world) == before
+
+
+def test_versions_of_a_cluster_of_others_are_told_once_a_run_there_told_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notebook: Notebook
+) -> None:
+    home, url = Home(tmp_path / "there"), f"sqlite:///{tmp_path / 'there.sqlite'}"
+    with serving(home, url, settings={"ray_address": "http://ray:8265"}) as there:
+        monkeypatch.setenv("AIAAS_URL", str(there.client.base_url.join(PREFIX)))
+        monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "user:alice")
+        cell = f"import numpy\n{BARE}"
+        receipt = notebook.run(f"%%aiaas train --name x --plan\n{cell}")
+        assert receipt.ok
+        assert "environment: not known" in repr(receipt)
+        run = there.submit()
+        told = {"python": PYTHON, "client": __version__, "packages": {"NumPy": "0.1"}}
+        path = f"/runs/{run['id']}/job/environment"
+        there.ok("PUT", path, there.run_token(run), json=told)
+        text = " ".join(repr(notebook.run(f"%%aiaas train --name x --plan\n{cell}")).split())
+        assert "the workers have 0.1 (as a run there told just now)" in text
+        # Another release of ours is refused before anything is sent.
+        later = there.submit()
+        path = f"/runs/{later['id']}/job/environment"
+        there.ok("PUT", path, there.run_token(later), json={**told, "client": "99.1"})
+        before = uploads(there)
+        said = notebook.refuses(f"%%aiaas train --name x --detach\n{cell}")
+        assert "pip install aiaas-hub==99.1" in said
+        assert uploads(there) == before
 
 
 def test_another_version_of_a_library_is_named(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -57,12 +59,27 @@ def test_what_the_code_did_not_end_is_left_to_the_service(
     def fail(*_: object) -> None:
         raise problem
 
-    monkeypatch.setattr(Driver, "_train", fail)
-    monkeypatch.setattr(Driver, "_take_signals", lambda _: None)
     monkeypatch.setattr(driver, "head_lives", lambda: head)
-    monkeypatch.setenv("AIAAS_NODE_CACHE", str(tmp_path / "cache"))
     run = service.add("run-1", "def train(ctx): ...", retries=retries)
     run.job = run.job.model_copy(update={"attempt": attempt})
+    assert driven(service, tmp_path, monkeypatch, fail) == FAILED
+    if told is None:
+        assert run.kinds == []
+    else:
+        assert run.kinds == ["failed"]
+        assert told in run.error.message
+
+
+def driven(
+    service: JobService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: Callable[..., None],
+) -> int:
+    """The exit status of run-1's driver with this in place of Ray Train."""
+    monkeypatch.setattr(Driver, "_train", training)
+    monkeypatch.setattr(Driver, "_take_signals", lambda _: None)
+    monkeypatch.setenv("AIAAS_NODE_CACHE", str(tmp_path / "cache"))
     token = tmp_path / "token"
     token.write_text(TOKEN)
     end = Driver().run(
@@ -74,12 +91,31 @@ def test_what_the_code_did_not_end_is_left_to_the_service(
             storage=tmp_path / "storage",
         )
     )
-    assert end.status == FAILED
-    if told is None:
-        assert run.kinds == []
-    else:
-        assert run.kinds == ["failed"]
-        assert told in run.error.message
+    return end.status
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_installed_is_told_where_it_is_asked_for(
+    service: JobService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    run = service.add("run-1", "def train(ctx): ...")
+    run.job = run.job.model_copy(update={"tell_environment": asked})
+    assert driven(service, tmp_path, monkeypatch, lambda *_: None) == 0
+    told = run.environment
+    assert (told is not None) == asked
+    if told is not None:
+        assert told.python == f"{sys.version_info.major}.{sys.version_info.minor}"
+        assert told.packages["torch"] == version("torch")
+
+
+def test_a_notebook_of_another_python_is_refused_and_has_the_service_know_why(
+    service: JobService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = service.add("run-1", "def train(ctx): ...", python="3.1")
+    run.job = run.job.model_copy(update={"tell_environment": True})
+    assert driven(service, tmp_path, monkeypatch, lambda *_: None) == FAILED
+    assert "Python 3.1" in run.error.message
+    assert run.environment is not None
 
 
 # Ray's own, of its record of checkpoints.

@@ -336,6 +336,11 @@ def test_a_queued_run_says_what_it_waits_for(position: int, said: str) -> None:
     )
     for shown in (RunView(record).line(), RunView(record).html(), repr(Run(CLIENT, record))):
         assert sentence in shown
+        assert "its turn" not in shown
+    record = running(state="queued", queue={**place, "expected_seconds": 240})
+    expected = "its turn comes in about 4 min, if the runs before it take as long as runs usually"
+    for shown in (RunView(record).line(), RunView(record).html(), repr(Run(CLIENT, record))):
+        assert f"{sentence}; {expected}" in " ".join(shown.split())
 
 
 def test_workers_have_their_resources_and_their_own_logs() -> None:

@@ -45,6 +45,9 @@ def contender(
     cpus: float,
     gpus: float,
     concurrency: int | None,
+    name: str,
+    begun: datetime | None,
+    time_limit: float | None,
 ) -> Contender:
     return Contender(
         id=run_id,
@@ -56,6 +59,9 @@ def contender(
         priority=Priority(priority),
         resources=Resources(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus),
         concurrency=concurrency or 1,
+        name=name,
+        begun=begun,
+        time_limit=time_limit,
     )
 
 

@@ -14,6 +14,7 @@ from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.pages import select_page
 from aiaas_hub.adapters.records.tables import RunRow
 from aiaas_hub.domain.downsampling import Curve
+from aiaas_hub.domain.forecasting import Past
 from aiaas_hub.domain.queueing import Contender
 from aiaas_hub.domain.records import LiveRun, RunFilter
 from aiaas_hub.domain.states import check_run_transition
@@ -160,6 +161,9 @@ class SqlRunRecords:
                 spec[("resources", "cpus_per_worker")].as_float(),
                 spec[("resources", "gpus_per_worker")].as_float(),
                 spec[("sweep", "concurrency")].as_integer(),
+                RunRow.name,
+                RunRow.started_at,
+                spec["time_limit"].as_float(),
             )
             .where(
                 RunRow.kind != RunKind.TRIAL,
@@ -180,7 +184,7 @@ class SqlRunRecords:
         with self._database.reading() as session:
             return {owner: at for owner, at in session.execute(query) if at is not None}
 
-    def start_times(self, limit: int) -> Sequence[timedelta]:
+    def start_times(self, limit: int, warm: bool | None = None) -> Sequence[timedelta]:
         query = (
             select(RunRow.submitted_at, RunRow.started_at)
             .where(
@@ -191,11 +195,32 @@ class SqlRunRecords:
             .order_by(RunRow.submitted_at.desc())
             .limit(limit)
         )
+        if warm is not None:
+            query = query.where(RunRow.warm.is_(warm))
         with self._database.reading() as session:
             return [
                 started - submitted
                 for submitted, started in session.execute(query)
                 if submitted is not None and started is not None
+            ]
+
+    def past(self, limit: int) -> Sequence[Past]:
+        query = (
+            select(RunRow.owner, RunRow.name, RunRow.started_at, RunRow.finished_at)
+            .where(
+                RunRow.kind != RunKind.TRIAL,
+                RunRow.state.in_(_TERMINAL),
+                RunRow.started_at.is_not(None),
+                RunRow.finished_at.is_not(None),
+            )
+            .order_by(RunRow.number.desc())
+            .limit(limit)
+        )
+        with self._database.reading() as session:
+            return [
+                Past(owner, name, max(0.0, (finished - started).total_seconds()))
+                for owner, name, started, finished in session.execute(query)
+                if started is not None and finished is not None
             ]
 
     def unparented(self) -> Sequence[tuple[LiveRun, Run | None]]:

@@ -128,6 +128,17 @@ class SecretRow(Base):
     used_at: Mapped[datetime | None]
 
 
+class EnvironmentRow(Base):
+    """What the last run that began in a place told is installed there."""
+
+    __tablename__ = "environments"
+
+    place: Mapped[str] = mapped_column(String(1000), primary_key=True)
+    submission: Mapped[str] = mapped_column(String(64))
+    environment: Mapped[dict[str, Any]]
+    told_at: Mapped[datetime]
+
+
 class DatasetRow(Base):
     __tablename__ = "datasets"
     __table_args__ = (
@@ -255,6 +266,8 @@ class RunRow(Base):
     created_at: Mapped[datetime]
     submitted_at: Mapped[datetime | None]
     """When the engine was known to have this attempt."""
+    warm: Mapped[bool | None]
+    """Whether workers waited for it then."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     """When the engine was first seen to have ended the attempt without a report."""
