@@ -65,6 +65,14 @@ class ServiceConfig(Configurable):
         "is kept for it.",
     ).tag(config=True)
 
+    collective_seconds = Int(
+        600,
+        min=1,
+        help="How long a run's workers wait for each other in a step that all of them take, such "
+        "as DDP's of the gradients; then the run has failed, or goes on by --retries. More than "
+        "the longest that one worker does alone.",
+    ).tag(config=True)
+
     max_requests_per_user = Int(
         128,
         min=1,

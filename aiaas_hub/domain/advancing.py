@@ -52,6 +52,7 @@ PENDING_NOTED = timedelta(seconds=30)
 """How often it is written down that the engine says so."""
 REACH_LIMIT = timedelta(minutes=10)
 """How long the engine may be out of reach before what ran there counts as lost."""
+_MAX_CAUSE = 500
 
 
 class Advancing:
@@ -102,7 +103,9 @@ class Advancing:
                 live = self._records.live(run_id)
                 if live is not None:
                     gap = ", ahead of a bigger run that does not fit yet" * verdict.in_gap
-                    self._carefully(self._start, live, f"starting workers{gap}")
+                    # Without a reason of its own a later attempt says why there is one.
+                    reason = f"starting workers{gap}" if gap or live.run.attempt == 1 else ""
+                    self._carefully(self._start, live, reason)
             elif verdict.place.blocked_by != reasons[run_id]:
                 live = self._records.live(run_id)
                 if live is not None:
@@ -241,23 +244,32 @@ class Advancing:
                 remedy=f"Read its log: %aiaas logs {live.run.id}",
                 traceback=status.message or "its log may say why",
             )
-            self._stopped_or(live, lambda: self._retry_or(live, RunState.FAILED, error))
+            cause = status.message.strip().partition("\n")[0][:_MAX_CAUSE]
+            self._stopped_or(
+                live, lambda: self._retry_or(live, RunState.FAILED, error, cause=cause)
+            )
         elif live.cancel_requested:
             self._end(live, RunState.CANCELLED)
 
-    def _retry_or(self, live: LiveRun, state: RunState, error: RunError, free: int = 0) -> None:
-        """A new attempt if the run's retries, and `free` ones more, are not used up."""
+    def _retry_or(
+        self, live: LiveRun, state: RunState, error: RunError, free: int = 0, cause: str = ""
+    ) -> None:
+        """A new attempt if the run's retries, and `free` ones more, are not used up. It says why
+        there is one: by `cause`, or else by the error that the run would have had."""
         run = live.run
         if run.attempt > run.retries + free:
             self._end(live, state, error)
             return
+        again = going_on(run, cause or error.message)
+        self._note(run.id, f"[aiaas] {again}\n")
         self._records.transition(
             run.id,
             run.attempt,
             [run.state],
             RunState.QUEUED,
             next_attempt=run.attempt + 1,
-            reason=f"attempt {run.attempt} was lost; going on from its checkpoint",
+            reason="",
+            retry_reason=again,
             submitted_at=None,
             ended_at=None,
             unseen_since=None,
@@ -267,6 +279,12 @@ class Advancing:
             log_base=self._logs.size(run.id),
         )
         self._notifier.notify(topic(run.id))
+
+    def _note(self, run_id: str, line: str) -> None:
+        """Add a line to the run's log, once if the step is repeated."""
+        size, length = self._logs.size(run_id), len(line.encode())
+        if self._logs.read(run_id, max(0, size - length), length)[0] != line:
+            self._logs.append(run_id, size, line)
 
     def _end_trial(self, trial: LiveRun, sweep: Run | None) -> None:
         """End a trial as its sweep ended, or because someone cancelled it."""
@@ -301,6 +319,14 @@ class Advancing:
         if reason and reason != live.run.reason:
             self._records.update(live.run.id, live.run.attempt, reason=reason)
             self._notifier.notify(topic(live.run.id))
+
+
+def going_on(run: Run, cause: str) -> str:
+    """Why there is another attempt after this one, and what it begins with."""
+    what = "Starting again" if run.state is RunState.STARTING else "Going on from its checkpoint"
+    # A free start is none of the run's own retries.
+    counted = f" (retry {run.attempt} of {run.retries})" if run.attempt <= run.retries else ""
+    return f"Attempt {run.attempt} was lost: {cause.rstrip('.:')}. {what}{counted}."
 
 
 def over_limit(run: Run) -> RunError:

@@ -20,6 +20,7 @@ from aiaas_hub.schemas.jobs import (
     JobFailed,
     JobLog,
     JobMetrics,
+    JobRetrying,
     JobStarted,
     JobStopped,
     JobSucceeded,
@@ -40,6 +41,7 @@ class Jobs:
         grants: BlobGrants,
         notifier: Notifier,
         environments: Environments,
+        collective_seconds: int,
     ) -> None:
         self._records = records
         self._datasets = datasets
@@ -49,6 +51,7 @@ class Jobs:
         self._grants = grants
         self._notifier = notifier
         self._environments = environments
+        self._collective_seconds = collective_seconds
 
     def authenticate(self, token: str) -> tuple[Run, int]:
         """The live run and the attempt that this token stands for.
@@ -79,6 +82,7 @@ class Jobs:
             retries=run.retries,
             time_limit=run.time_limit,
             time_left=_time_left(run),
+            collective_seconds=self._collective_seconds,
             early_stop=run.early_stop,
             sweep=run.sweep,
             transform=run.transform,
@@ -141,6 +145,10 @@ class Jobs:
             changed = self._records.transition(
                 run.id, attempt, [RunState.STARTING], RunState.RUNNING, started_at=now, reason=""
             )
+        elif isinstance(event, JobRetrying):
+            # Of the same attempt, which keeps its state, its place and its time limit.
+            self._records.update(run.id, attempt, reason="", retry_reason=event.reason)
+            changed = run
         else:
             state, reason, error = self._ending(run, event)
             changed = self._records.transition(

@@ -51,6 +51,8 @@ class Job(BaseModel):
     time_limit: TimeLimit | None = None
     time_left: float | None = None
     """Seconds of `time_limit` that this attempt has left, 0 or more, at the time of the answer."""
+    collective_seconds: int = 600
+    """How long a worker waits for the others in one step that all of them take."""
     early_stop: EarlyStop | None = None
     sweep: SweepSpec | None = None
     transform: TransformSpec | None = None
@@ -105,6 +107,13 @@ class JobStarted(BaseModel):
     kind: Literal["started"] = "started"
 
 
+class JobRetrying(BaseModel):
+    """Workers died, and new ones go on in the same attempt."""
+
+    kind: Literal["retrying"] = "retrying"
+    reason: Sentence
+
+
 class JobSucceeded(BaseModel):
     kind: Literal["succeeded"] = "succeeded"
 
@@ -122,7 +131,8 @@ class JobStopped(BaseModel):
 
 
 JobEvent = Annotated[
-    JobStarted | JobSucceeded | JobFailed | JobStopped, Field(discriminator="kind")
+    JobStarted | JobRetrying | JobSucceeded | JobFailed | JobStopped,
+    Field(discriminator="kind"),
 ]
 
 

@@ -62,6 +62,21 @@ class Failure:
             "as a parameter (--param batch_size=16, ctx.params.batch_size) a resume can halve it."
         )
 
+    @property
+    def by_itself(self) -> str:
+        """That a run goes on by itself, to be said of one that does not."""
+        return "" if self._retried else "; --retries 2 does so by itself"
+
+    @property
+    def or_by_itself(self) -> str:
+        """The same as a sentence."""
+        going = " With --retries 2 a run goes on by itself from the last ctx.checkpoint()."
+        return "" if self._retried else going
+
+    @property
+    def _retried(self) -> bool:
+        return self.job is not None and self.job.retries > 0
+
 
 Recogniser = Callable[[Failure], Cause | None]
 
@@ -76,8 +91,8 @@ def diagnose(failure: Failure, among: Sequence[Recogniser]) -> Cause | None:
 
 
 def pattern(text: str, sentence: str, remedy: str) -> Recogniser:
-    """Knows a failure by its text. `{1}` … are the pattern's groups, `{code}`, `{resume}` and
-    `{smaller_batch}` those of `Failure`."""
+    """Knows a failure by its text. `{1}` … are the pattern's groups, the others
+    properties of `Failure`."""
     expression = re.compile(text, re.IGNORECASE)
 
     def recognise(failure: Failure) -> Cause | None:
@@ -89,6 +104,8 @@ def pattern(text: str, sentence: str, remedy: str) -> Recogniser:
             "code": failure.code,
             "resume": failure.resume,
             "smaller_batch": failure.smaller_batch,
+            "by_itself": failure.by_itself,
+            "or_by_itself": failure.or_by_itself,
         }
         return Cause(sentence.format(*groups, **names), remedy.format(*groups, **names))
 

@@ -33,6 +33,7 @@ from aiaas_magics.runtime.cache import prune
 from aiaas_magics.runtime.failures import TrainingFailed, explain, log, worker_failures
 from aiaas_magics.runtime.installed import installed
 from aiaas_magics.runtime.logs import LogShipper
+from aiaas_magics.runtime.retries import Retries
 from aiaas_magics.runtime.surroundings import kept_checkpoint
 from aiaas_magics.runtime.trial import TrialsFailed
 
@@ -147,7 +148,7 @@ class Driver:
             elif job.kind is RunKind.TRANSFORM:
                 self._transform(job, assignment, api, began)
             else:
-                self._train(job, assignment, began)
+                self._train(job, assignment, api, began)
         except RunOver as reason:
             print(f"[aiaas] stopping: {reason}", file=sys.stderr)  # noqa: T201 - the run's log
             over = True
@@ -157,7 +158,7 @@ class Driver:
             error = RunError(message=problem.message, remedy=problem.remedy)
         except Exception as problem:
             over = _is_over(problem)
-            error = explain(problem, job)
+            error = explain(problem, job, logs.last_words)
             if not over and (lost := _lost_by_engine(problem, error, job)):
                 # Whether there is another attempt is not ours to say.
                 log(error)
@@ -180,7 +181,7 @@ class Driver:
             return DriverEnd(status=FAILED, message=f"{error.message} {error.remedy}")
         return DriverEnd(status=0)
 
-    def _train(self, job: Job, assignment: Assignment, began: float) -> None:
+    def _train(self, job: Job, assignment: Assignment, api: JobApi, began: float) -> None:
         import ray
 
         self._connect()
@@ -210,7 +211,7 @@ class Driver:
                     "api": assignment.api,
                     "token_file": str(assignment.token_file),
                 },
-                torch_config=TorchConfig(),
+                torch_config=TorchConfig(timeout_s=job.collective_seconds),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=resources.workers,
                     use_gpu=resources.gpus_per_worker > 0,
@@ -227,6 +228,7 @@ class Driver:
                 logs=output,
                 flush_log=self._logs.flush,
                 first_checkpoint=first_checkpoint(assignment),
+                retried=Retries(job, self._logs, api.event).tell,
             )
             self._trainer.fit()
         finally:

@@ -13,7 +13,7 @@ from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.jobs import Job
 from aiaas_hub.schemas.runs import RunError
 from aiaas_magics.runtime.diagnosis import Failure, diagnose
-from aiaas_magics.runtime.recognisers import DEATHS, RECOGNISERS
+from aiaas_magics.runtime.recognisers import CERTAIN_DEATHS, DEATHS, LAST_WORDS, RECOGNISERS
 
 _MAX_MESSAGE = 500
 _MAX_TRACEBACK = 20_000
@@ -99,8 +99,9 @@ def _syntax_error(error: SyntaxError, said: str, job: Job | None) -> RunError:
     )
 
 
-def explain(error: BaseException, job: Job | None = None) -> RunError:
-    """Why a run failed, from whatever the engine wrapped it in."""
+def explain(error: BaseException, job: Job | None = None, log: str = "") -> RunError:
+    """Why a run failed, from whatever the engine wrapped it in, and from the end of its log where
+    a worker could not say it in another way."""
     failures = worker_failures(error)
     told = [failure for failure in failures.values() if isinstance(failure, TrainingFailed)]
     own = [failure for failure in told if not failure.secondary]
@@ -109,9 +110,8 @@ def explain(error: BaseException, job: Job | None = None) -> RunError:
     if own or (told and not dead):
         return min(own or told, key=lambda failure: failure.at).error
     if dead:
-        rank, death = min(dead.items())
-        return _died(rank, death, job)
-    known = diagnose(Failure(error, job), DEATHS)
+        return _died(dead, job, log)
+    known = diagnose(Failure(error, job), (*CERTAIN_DEATHS, *DEATHS))
     return _error(
         f"The run failed in Ray: {known.sentence if known else _last_line(error)}",
         known.remedy if known else "Submit the run again; its log has the details.",
@@ -133,9 +133,18 @@ def worker_failures(error: BaseException) -> Mapping[int, BaseException]:
     return {rank: getattr(failure, "_base_exc", failure) for rank, failure in failures.items()}
 
 
-def _died(rank: int, death: BaseException, job: Job | None) -> RunError:
-    failure = Failure(death, job)
-    known = diagnose(failure, DEATHS)
+def _died(dead: Mapping[int, BaseException], job: Job | None, log: str) -> RunError:
+    known = None
+    for rank, death in sorted(dead.items()):
+        failure = Failure(death, job)
+        words = Failure(RuntimeError(_words_of(rank, log, job)), job)
+        known = diagnose(failure, CERTAIN_DEATHS) or diagnose(words, LAST_WORDS)
+        if known is not None:
+            break
+    else:
+        rank, death = min(dead.items())
+        failure = Failure(death, job)
+        known = diagnose(failure, DEATHS)
     return _error(
         f"Worker {rank} died: {known.sentence if known else _last_line(death)}",
         known.remedy
@@ -144,6 +153,14 @@ def _died(rank: int, death: BaseException, job: Job | None) -> RunError:
         "as --retries 2 does by itself.",
         str(death),
     )
+
+
+def _words_of(rank: int, log: str, job: Job | None) -> str:
+    """A worker's own lines: it is named by the log, or, if it was on another node, by torch."""
+    if job is None or job.resources.workers == 1:
+        return log
+    own = re.compile(rf"^\[{rank}\] |\[rank{rank}\]:|\bRank {rank}\]")
+    return "\n".join(line for line in log.splitlines() if own.search(line))
 
 
 def _last_line(error: BaseException) -> str:

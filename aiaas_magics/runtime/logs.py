@@ -200,6 +200,8 @@ class LogShipper:
         self._arrived = threading.Condition()
         self._late = False
         self._heard = time.monotonic()
+        self._words = b""
+        self._words_lock = threading.Lock()
         _flush_python()
         take_any_text()
         self._original = os.dup(1), os.dup(2)
@@ -221,6 +223,17 @@ class LogShipper:
         """Add whole lines from elsewhere."""
         if lines:
             self._buffer.feed(lines)
+            with self._words_lock:
+                self._words = (self._words + lines)[-TAIL:]
+
+    @property
+    def last_words(self) -> str:
+        """The latest lines: what a worker said that died may explain it."""
+        return self._words.decode(errors="replace")
+
+    def forget_words(self) -> None:
+        with self._words_lock:
+            self._words = b""
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Return once the log so far is with the service, or after `timeout` seconds; once it was

@@ -173,6 +173,11 @@ def _exit(failure: Failure) -> Cause | None:
     )
 
 
+_SAME_STEPS = (
+    "Every worker must take the same steps: give each the same number of batches, and call "
+    "ctx.report(), ctx.checkpoint() and ctx.save_model() on all of them. Then {resume}."
+)
+
 _PEERS = (
     pattern(
         r"DataLoader worker .*(?:exited unexpectedly|killed by signal)",
@@ -183,8 +188,7 @@ _PEERS = (
         r"(?:gloo|nccl|store|barrier|collective).*tim(?:ed|e) ?out|tim(?:ed|e) ?out.*"
         r"(?:gloo|nccl|store|barrier|collective)",
         "a worker waited for the others until the time was up",
-        "Every worker must take the same steps: give each the same number of batches, and call "
-        "ctx.report(), ctx.checkpoint() and ctx.save_model() on all of them. Then {resume}.",
+        _SAME_STEPS,
     ),
     pattern(
         r"connection closed by peer|connection reset by peer|connection was (?:likely )?closed"
@@ -230,7 +234,9 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     _assertion,
 )
 
-DEATHS: tuple[Recogniser, ...] = (
+_CRASH = "Run it once with one worker and num_workers=0; the log's last lines say which library."
+
+CERTAIN_DEATHS: tuple[Recogniser, ...] = (
     pattern(
         r"low on memory|memory monitor|OOMKilled|exit code 137",
         "it used more memory than its machine has left, and was stopped before the machine was",
@@ -240,13 +246,34 @@ DEATHS: tuple[Recogniser, ...] = (
         r"node (?:\S+ )?(?:has )?died|node .*(?:was|is) (?:dead|terminated|drained|preempted)"
         r"|node failure",
         "its machine went away",
-        "{resume} goes on from the last checkpoint; --retries 2 does so by itself.",
+        "{resume} goes on from the last checkpoint{by_itself}.",
     ),
+)
+"""What the engine knows of a worker that could not say anything itself."""
+
+LAST_WORDS: tuple[Recogniser, ...] = (
+    pattern(
+        # torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, WorkNCCL::checkTimeout.
+        r"Watchdog caught collective operation timeout: WorkNCCL\(.*?OpType=_?(\w+),"
+        r".*?Timeout\(ms\)=(\d+)000\)",
+        "it waited {2} s for the others in {1}, until the time was up",
+        _SAME_STEPS,
+    ),
+    pattern(
+        # Ray's own handler of signals, and Python's.
+        r"\*\*\* SIG(?:SEGV|BUS|ILL|FPE) received|Fatal Python error: (?:Segmentation|Bus error)",
+        "it crashed in compiled code",
+        _CRASH,
+    ),
+)
+"""What a worker has logged before it died; the engine says of all that it may have been killed."""
+
+DEATHS: tuple[Recogniser, ...] = (
     pattern(
         r"OOM killer|SIGKILL|exit code -9|connection error code 2|signal 9",
         # Ray says the same of a kill, a crash and an exit.
         "its process ended without a word; most often the kernel killed it for lack of memory",
-        "{smaller_batch} With --retries 2 a run goes on by itself from the last ctx.checkpoint().",
+        "{smaller_batch}{or_by_itself}",
     ),
     pattern(
         # As text: Ray wraps what its own writing of checkpoints raises.
@@ -258,7 +285,7 @@ DEATHS: tuple[Recogniser, ...] = (
     pattern(
         r"SIGSEGV|segmentation fault",
         "it crashed in compiled code",
-        "Run it once with one worker and num_workers=0; the log's last lines say which library.",
+        _CRASH,
     ),
 )
-"""What the engine says of a worker that could not say anything itself."""
+"""What the engine guesses."""

@@ -36,6 +36,10 @@ from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import Check
 from ray.train.v2._internal.execution.checkpoint.sync_actor import SynchronizationActor
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.controller import controller as controller_module
+from ray.train.v2._internal.execution.failure_handling import (
+    DefaultFailurePolicy,
+    FailureDecision,
+)
 from ray.train.v2._internal.execution.worker_group import (
     WorkerGroup,
     thread_runner,
@@ -44,10 +48,11 @@ from ray.train.v2._internal.execution.worker_group import (
 from ray.train.v2._internal.execution.worker_group.worker import RayTrainWorker, Worker
 
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_magics.runtime.failures import worker_failures
 from aiaas_magics.runtime.lines import take_any_text
 
 if TYPE_CHECKING:
-    from ray.train import Checkpoint, Result
+    from ray.train import Checkpoint, FailureConfig, Result, TrainingFailedError
 
     from aiaas_magics.runtime.worker_logs import WorkerLogs
 
@@ -267,11 +272,34 @@ class _Checkpoints(CheckpointManager):  # type: ignore[misc]
         storage.storage_filesystem.move(f"{path}.new", path)
 
 
+class _Retries(DefaultFailurePolicy):  # type: ignore[misc]
+    """Ray Train's own policy, which tells of a retry; by itself it notes that for its developers.
+
+    `told` gets the failure and, where it counts against the run's retries, which one it is.
+    """
+
+    def __init__(
+        self, config: FailureConfig, told: Callable[[BaseException, int | None], None]
+    ) -> None:
+        super().__init__(config)
+        self._told = told
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        before = self._worker_group_failures
+        decision = super().make_decision(training_failed_error)
+        # Failures of its controller alone are workers that have no place yet.
+        if decision is FailureDecision.RETRY and worker_failures(training_failed_error):
+            count = self._worker_group_failures
+            self._told(training_failed_error, count if count > before else None)
+        return decision
+
+
 class RunTrainer(TorchTrainer):  # type: ignore[misc]
     """`TorchTrainer` whose controller runs in this process, on workers from a reserve.
 
     The run begins with `first_checkpoint` as long as it has made none itself. Before one of its
-    own counts, `flush_log` is called.
+    own counts, `flush_log` is called. When workers failed and others take their place, `retried`
+    is called with the failure, which retry it is, and whether there is a checkpoint to go on from.
 
     `fit` raises what Ray Train's does, `ray.train.TrainingFailedError`.
     """
@@ -283,6 +311,7 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         logs: WorkerLogs,
         flush_log: Callable[[], None],
         first_checkpoint: Checkpoint | None = None,
+        retried: Callable[[BaseException, int | None, bool], None] = lambda *_: None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
@@ -292,12 +321,18 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         own = {"reserve": reserve, "logs": logs, "first_checkpoint": first_checkpoint}
         self._group = type("RunWorkerGroup", (_Group,), own)
         self._controller: TrainController | None = None
+        self._retried = retried
+        self._first_checkpoint = first_checkpoint
 
     def ask_to_stop(self) -> None:
         """Let `ctx.should_stop` become true in the workers; returns at once."""
         group = self._controller and self._controller.get_worker_group()
         for worker in group.get_workers() if group and group.has_started() else ():
             worker.actor.ask_to_stop.remote()
+
+    def _tell(self, failure: BaseException, count: int | None) -> None:
+        own = self._controller and self._controller._checkpoint_manager.latest_checkpoint_result
+        self._retried(failure, count, bool(own or self._first_checkpoint))
 
     def _create_default_callbacks(self) -> list[Any]:
         # The cleaner is an actor that outlives a controller; ours ends with the driver, and
@@ -310,6 +345,7 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         controller_class = type(
             "RunController", (TrainController,), {"worker_group_cls": self._group}
         )
+        arguments["failure_policy"] = _Retries(self.run_config.failure_config, self._tell)
         # The constructor has no place for another one. One run, one controller in a process.
         controller_module.CheckpointManager = self._checkpoints
         controller = self._controller = controller_class(**arguments)

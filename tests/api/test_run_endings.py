@@ -267,3 +267,67 @@ def test_a_worker_that_starts_again_has_what_is_left_of_the_time(world: World) -
     assert 0 < left() <= 1800
     world.services.run_records.update(run["id"], 1, started_at=began - timedelta(hours=1))
     assert left() == 0
+
+
+def test_a_run_that_goes_on_says_why(world: World) -> None:
+    run, token = started(world, retries=2)
+    # Workers died, and the driver has others in the same attempt.
+    died = "Worker 0 died: its machine went away. Going on from its checkpoint (retry 1 of 2)."
+    world.services.run_records.update(run["id"], 1, reason="Ray does not answer.")
+    assert report(world, run, token, {"kind": "retrying", "reason": died}) == 204
+    assert (seen(world, run)["state"], seen(world, run)["reason"]) == ("running", died)
+    # The new workers begin.
+    assert report(world, run, token, {"kind": "started"}) == 204
+    assert seen(world, run)["reason"] == died
+    world.call("POST", f"/runs/{run['id']}/job/log", token, json={"offset": 0, "text": "first\n"})
+    # Then the whole attempt is lost.
+    world.training.jobs[f"{run['id']}-1"] = JobStatus(JobState.LOST, "The Ray head is gone.")
+    world.tick()
+    lost = "Attempt 1 was lost: The Ray head is gone. Going on from its checkpoint (retry 1 of 2)."
+    assert (seen(world, run)["state"], seen(world, run)["reason"]) == ("starting", lost)
+    second = world.training.submissions[-1].token
+    world.call("POST", f"/runs/{run['id']}/job/log", second, json={"offset": 0, "text": "next\n"})
+    report(world, run, second, {"kind": "started"})
+    assert (seen(world, run)["state"], seen(world, run)["reason"]) == ("running", lost)
+    log = world.ok("GET", f"/runs/{run['id']}/logs")["text"]
+    assert log == f"first\n[aiaas] {lost}\nnext\n"
+    report(world, run, second, {"kind": "succeeded"})
+    assert seen(world, run)["reason"] == ""
+
+
+def test_a_killed_driver_and_a_free_start_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advancing, "REPORT_GRACE", timedelta())
+    killed, _ = started(world, retries=1)
+    world.training.jobs[f"{killed['id']}-1"] = JobStatus(JobState.FAILED, "Its driver was killed.")
+    never = world.submit()
+    world.tick()
+    del world.training.jobs[f"{never['id']}-1"]
+    world.tick(2)
+    assert seen(world, killed)["reason"] == (
+        "Attempt 1 was lost: Its driver was killed. Going on from its checkpoint (retry 1 of 1)."
+    )
+    # One without retries, whose workers had not begun.
+    assert seen(world, never)["reason"] == (
+        "Attempt 1 was lost: The Ray head that ran this was lost. Starting again."
+    )
+
+
+def test_a_repeated_step_tells_a_lost_attempt_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = started(world, retries=1)
+    records = world.services.run_records
+    with monkeypatch.context() as broken:
+
+        def die(*_: object, **__: object) -> None:
+            raise RuntimeError("killed between the two")
+
+        broken.setattr(records, "transition", die)
+        world.training.jobs[f"{run['id']}-1"] = JobStatus(JobState.LOST, "The Ray head is gone.")
+        world.tick()
+    assert seen(world, run)["attempt"] == 1
+    world.tick()
+    assert seen(world, run)["attempt"] == 2
+    assert world.ok("GET", f"/runs/{run['id']}/logs")["text"].count("was lost") == 1

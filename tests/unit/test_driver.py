@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from job_service import TOKEN, JobService
-from ray.train import Checkpoint, CheckpointConfig, ControllerError, WorkerGroupError
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    ControllerError,
+    FailureConfig,
+    WorkerGroupError,
+)
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2._internal.execution.storage import StorageContext
 from ray.train.v2._internal.execution.training_report import _TrainingReport
 
 from aiaas_hub.schemas.assignments import Assignment
+from aiaas_hub.schemas.jobs import JobRetrying
 from aiaas_magics.runtime import driver
 from aiaas_magics.runtime.driver import FAILED, Driver
 from aiaas_magics.runtime.failures import TrainingFailed
-from aiaas_magics.runtime.trainer import RunTrainer
+from aiaas_magics.runtime.retries import Retries
+from aiaas_magics.runtime.trainer import RunTrainer, _Retries
 
 FULL = ControllerError(OSError(28, "[errno 28] No space left on device"))
 OWN = WorkerGroupError("", {0: TrainingFailed.of(ValueError("mine"), 0, ())})
@@ -116,6 +128,59 @@ def test_a_notebook_of_another_python_is_refused_and_has_the_service_know_why(
     assert driven(service, tmp_path, monkeypatch, lambda *_: None) == FAILED
     assert "Python 3.1" in run.error.message
     assert run.environment is not None
+
+
+class _Logs:
+    """In place of what sends a log: it takes the test's own output."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    @property
+    def last_words(self) -> str:
+        return self.text
+
+    def forget_words(self) -> None:
+        pass
+
+    def write(self, lines: bytes) -> None:
+        self.text += lines.decode()
+
+
+@pytest.mark.parametrize("own_checkpoint", [True, False])
+def test_workers_that_begin_again_are_told_of(service: JobService, own_checkpoint: bool) -> None:
+    run = service.add("run-1", "def train(ctx): ...", retries=3)
+    # An attempt before this one has used up the first.
+    job = run.job.model_copy(update={"attempt": 2})
+    logs: Any = _Logs()
+    events: queue.Queue[JobRetrying] = queue.Queue()
+    retries = Retries(job, logs, events.put)
+    trainer = RunTrainer(
+        lambda: None,
+        reserve=None,
+        logs=None,
+        flush_log=lambda: None,
+        retried=retries.tell,
+        first_checkpoint=Checkpoint("/somewhere") if own_checkpoint else None,
+    )
+    policy = _Retries(FailureConfig(max_failures=2), trainer._tell)
+    assert policy.make_decision(DEAD) is FailureDecision.RETRY
+    how = "Going on from its checkpoint" if own_checkpoint else "Beginning again"
+    assert events.get(timeout=10).reason == (
+        f"Worker 0 died: The actor is dead. {how} (retry 2 of 3)."
+    )
+    assert logs.text.startswith(f"[aiaas] Worker 0 died: The actor is dead. {how} (retry 2 of 3).")
+    assert logs.text.endswith(".\n")
+    assert "If that fails, too: " in logs.text
+    # One that waits for its workers' place, with no limit of its own, is none.
+    assert policy.make_decision(ControllerError(WorkerGroupStartupFailedError("none free"))) is (
+        FailureDecision.RETRY
+    )
+    assert policy.make_decision(DEAD) is FailureDecision.RETRY
+    assert events.get(timeout=10).reason.endswith("(retry 3 of 3).")
+    # The end is told as an end.
+    assert policy.make_decision(DEAD) is FailureDecision.RAISE
+    assert logs.text.count("[aiaas]") == 2
 
 
 # Ray's own, of its record of checkpoints.

@@ -24,7 +24,13 @@ from aiaas_magics.runtime import failures
 PARAMS = {"lr": 0.1, "batch_size": 64}
 
 
-def a_job(params: dict[str, Any] | None = None, entry: str = "cell.py") -> Job:
+def a_job(
+    params: dict[str, Any] | None = None,
+    entry: str = "cell.py",
+    *,
+    workers: int = 1,
+    retries: int = 0,
+) -> Job:
     return Job(
         run_id="run-1",
         attempt=1,
@@ -33,8 +39,8 @@ def a_job(params: dict[str, Any] | None = None, entry: str = "cell.py") -> Job:
         snapshot=Snapshot(digest="0" * 64, entry=entry, python="3.11", client="0"),
         datasets=[PinnedDataset(owner="ada", name="digits", version=1)],
         params=PARAMS if params is None else params,
-        resources=Resources(),
-        retries=0,
+        resources=Resources(workers=workers),
+        retries=retries,
     )
 
 
@@ -263,6 +269,77 @@ def test_a_worker_that_died_without_a_word(death: Exception, says: str, remedy: 
     assert error.message.startswith("Worker 1 died: ")
     assert says in error.message
     assert remedy in error.remedy
+
+
+def _died_without_a_word() -> Exception:
+    # Ray's src/ray/core_worker and raylet: the same of every process that ends.
+    return ray.exceptions.ActorDiedError(
+        ActorDiedErrorContext(
+            actor_id=bytes(16),
+            error_message="Worker unexpectedly exits with a connection error code 2. End of file. "
+            "There are some potential root causes. (1) The process is killed by SIGKILL by OOM "
+            "killer due to high memory usage. (2) ray stop --force is called. (3) The worker is "
+            "crashed unexpectedly due to SIGSEGV or other unexpected errors.",
+        )
+    )
+
+
+# As torch 2.6 logged it (github.com/XPixelGroup/BasicSR, issue 737): WorkNCCL::checkTimeout and
+# handleException in torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, whose words 2.13 has still.
+WATCHDOG = """\
+[rank{0}]:[E626 06:24:44.903881913 ProcessGroupNCCL.cpp:616] [Rank {0}] Watchdog caught collective \
+operation timeout: WorkNCCL(SeqNum=808, OpType=ALLREDUCE, NumelIn=9801523, NumelOut=9801523, \
+Timeout(ms)=600000) ran for 600020 milliseconds before timing out.
+[rank{0}]:[E626 06:24:44.906457629 ProcessGroupNCCL.cpp:1785] [PG ID 0 PG GUID 0(default_pg) \
+Rank {0}] Exception (either an error or timeout) detected by watchdog at work: 808, last enqueued \
+NCCL work: 811, last completed NCCL work: 807.
+[rank{0}]:[E626 06:24:45.115598131 ProcessGroupNCCL.cpp:630] [Rank {0}] Some NCCL operations have \
+failed or timed out. Due to the asynchronous nature of CUDA kernels, subsequent GPU operations \
+might run on corrupted/incomplete data.
+[rank{0}]:[E626 06:24:45.115617251 ProcessGroupNCCL.cpp:636] [Rank {0}] To avoid data \
+inconsistency, we are taking the entire process down.
+"""
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+def test_nccls_watchdog_is_not_told_as_lack_of_memory(forwarded: bool) -> None:
+    # A worker of this machine has its rank before each line; Ray forwards those of others.
+    before = "(RunWorker pid=411, ip=10.0.0.3) " if forwarded else "[1] "
+    log = "[0] step 807\n" + "".join(
+        f"{before}{line}" for line in WATCHDOG.format(1).splitlines(True)
+    )
+    job = a_job(workers=2)
+    group = WorkerGroupError("", {0: _died_without_a_word(), 1: _died_without_a_word()})
+    error = failures.explain(group, job, log)
+    assert error.message == (
+        "Worker 1 died: it waited 600 s for the others in ALLREDUCE, until the time was up"
+    )
+    assert "the same number of batches" in error.remedy
+    assert "'%aiaas resume run-1'" in error.remedy
+    # Of a death that the engine knows the reason of, the log says what came of it.
+    low = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+    known = failures.explain(WorkerGroupError("", {1: low}), job, log)
+    assert "more memory than its machine has left" in known.message
+    # What another worker said is no reason for this one.
+    alone = failures.explain(WorkerGroupError("", {0: _died_without_a_word()}), job, log)
+    assert "for lack of memory" in alone.message
+
+
+def test_a_crash_that_was_logged_is_not_told_as_lack_of_memory() -> None:
+    log = "step 1\n*** SIGSEGV received at time=1751000000 on cpu 3 ***\n"
+    group = WorkerGroupError("", {0: _died_without_a_word()})
+    assert failures.explain(group, a_job(), log).message == (
+        "Worker 0 died: it crashed in compiled code"
+    )
+
+
+def test_who_has_retries_is_not_told_to_have_some() -> None:
+    for death in (_died_without_a_word(), ray.exceptions.NodeDiedError("The node abc has died.")):
+        group = WorkerGroupError("", {0: death})
+        assert "--retries 2" in failures.explain(group, a_job()).remedy
+        retried = failures.explain(group, a_job(retries=2)).remedy
+        assert "%aiaas resume run-1" in retried
+        assert "--retries" not in retried
 
 
 def test_a_failure_of_the_engine_itself_has_a_sentence() -> None:

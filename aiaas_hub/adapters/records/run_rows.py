@@ -87,6 +87,7 @@ def as_run(session: Session, row: RunRow) -> Run:
         .order_by(ModelVersionRow.version.desc())
         .limit(1)
     ).one_or_none()
+    state = RunState(row.state)
     return Run(
         id=row.id,
         owner=row.owner,
@@ -94,8 +95,8 @@ def as_run(session: Session, row: RunRow) -> Run:
         kind=RunKind(row.kind),
         parent=row.parent,
         trial=row.trial,
-        state=RunState(row.state),
-        reason=row.reason,
+        state=state,
+        reason=row.reason or ("" if state.is_terminal else row.retry_reason or ""),
         attempt=row.attempt,
         created_at=row.created_at,
         started_at=row.started_at,

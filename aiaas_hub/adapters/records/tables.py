@@ -260,6 +260,8 @@ class RunRow(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
+    retry_reason: Mapped[str | None] = mapped_column(Text)
+    """Why it was begun again last; said while there is no other reason."""
     attempt: Mapped[int]
     spec: Mapped[dict[str, Any]]
     """What was submitted, and never changes."""
