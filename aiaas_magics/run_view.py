@@ -163,7 +163,7 @@ def _who(worker: int) -> str:
 
 def _usage(samples: list[wire.WorkerUsage]) -> str:
     """A row for each worker, the busiest first where there are many."""
-    gpu = any(sample.gpu_percent is not None for sample in samples)
+    gpu = any(map(_gpu, samples))
     shown = samples
     if len(samples) > _MOST_WORKERS:
         shown = sorted(samples, key=lambda sample: -sample.memory_bytes)[:_MOST_WORKERS]
@@ -192,7 +192,6 @@ def _memory(sample: wire.WorkerUsage) -> str:
 
 
 def _gpu(sample: wire.WorkerUsage) -> str:
-    if sample.gpu_percent is None:
-        return ""
-    memory = f" · {display.size(sample.gpu_memory_bytes)}" if sample.gpu_memory_bytes else ""
-    return display.escape(f"{sample.gpu_percent:.0f} %{memory}")
+    percent = "" if sample.gpu_percent is None else f"{sample.gpu_percent:.0f} %"
+    memory = display.size(sample.gpu_memory_bytes) if sample.gpu_memory_bytes else ""
+    return display.escape(" · ".join(filter(None, (percent, memory))))

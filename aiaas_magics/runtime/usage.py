@@ -111,5 +111,7 @@ def _gpu() -> tuple[float | None, int | None]:
     memory = int(torch.cuda.memory_reserved())
     try:
         return float(torch.cuda.utilization()), memory
-    except (ImportError, RuntimeError, OSError):  # without NVIDIA's management library
+    except Exception:
+        # Of a GPU that is shared, or without NVIDIA's management library; its errors are of no
+        # class that torch promises, and none is a reason to say nothing of a worker.
         return None, memory

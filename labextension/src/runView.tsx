@@ -135,7 +135,10 @@ function Usage(props: {
             ),
             ...(one.gpu_percent === null
               ? []
-              : [props.trans.__('GPU %1 %', one.gpu_percent.toFixed(0))])
+              : [props.trans.__('GPU %1 %', one.gpu_percent.toFixed(0))]),
+            ...(one.gpu_memory_bytes
+              ? [props.trans.__('GPU memory %1', size(one.gpu_memory_bytes))]
+              : [])
           ].join(' · ')}
         </li>
       ))}

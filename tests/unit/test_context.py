@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pynvml
 import pytest
 import torch
 from contexts import LocalRun, local_run
@@ -234,6 +235,45 @@ def test_a_worker_tells_what_it_uses(run: LocalRun, api: JobApi) -> None:
     assert sample.worker == 3
     assert 10_000_000 < sample.memory_bytes < sample.memory_total_bytes
     assert sample.gpu_percent is None
+
+
+class _ManagementLibrary:
+    """In place of NVIDIA's libnvidia-ml.so, as NVIDIA's own Python calls it: one GPU."""
+
+    def __init__(self, status: int) -> None:
+        self._status = status
+
+    def nvmlInitWithFlags(self, flags: int) -> int:  # noqa: N802 - NVIDIA's names
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: object, handle: object) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetUtilizationRates(self, handle: object, rates: Any) -> int:  # noqa: N802
+        rates._obj.gpu, rates._obj.memory = 55, 20
+        return self._status
+
+
+@pytest.mark.parametrize(
+    ("status", "percent"), [(pynvml.NVML_SUCCESS, 55.0), (pynvml.NVML_ERROR_NOT_SUPPORTED, None)]
+)
+def test_a_worker_tells_what_it_uses_of_its_gpu(
+    monkeypatch: pytest.MonkeyPatch, status: int, percent: float | None
+) -> None:
+    monkeypatch.setattr(pynvml, "nvmlLib", _ManagementLibrary(status))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    # What CUDA itself would say.
+    for name, said in (
+        ("is_available", True),
+        ("is_initialized", True),
+        ("current_device", 0),
+        ("memory_reserved", 3 << 30),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda said=said: said)
+    sample = UsageSampler(lambda _: None, 0).sample()
+    # A GPU that is divided among several has no figure of its own, and its memory is known.
+    assert (sample.gpu_percent, sample.gpu_memory_bytes) == (percent, 3 << 30)
 
 
 def test_a_sampler_goes_on_without_the_service_and_ends_with_the_run(

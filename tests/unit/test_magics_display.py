@@ -357,6 +357,13 @@ def test_workers_have_their_resources_and_their_own_logs() -> None:
     check_html(html)
     assert "3.0 GiB of 12.0 GiB" in html
     assert "55 % · 1.0 GiB" in html
+    # What is known of a GPU does not wait for the rest.
+    assert ">1.0 GiB</td>" in html
+    alone = RunView(running(usage=[usage[0]])).html()
+    assert ">GPU<" in alone
+    assert "1.0 GiB" in alone
+    without = RunView(running(usage=[{**usage[0], "gpu_memory_bytes": None}])).html()
+    assert ">GPU<" not in without
     for box in ("worker 0", "worker 1", "platform"):
         assert box in html
     assert view.log_tail.splitlines() == [
