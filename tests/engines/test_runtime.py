@@ -341,6 +341,7 @@ def test_a_retry_goes_on_from_its_checkpoint(ray_local: RayLocal, job_service: J
         (1, {"attempt": 1}),
         (2, {"attempt": 2, "value": 42}),
     ]
+    assert "the first try fails. Going on from its checkpoint (retry 1 of 1). If that" in run.log
 
 
 def test_a_checkpoint_waits_for_the_log_before_it(

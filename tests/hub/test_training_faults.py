@@ -120,7 +120,15 @@ def test_a_killed_worker(trainings: Trainings) -> None:
         time.sleep(0.2)
     healed("worker killed: goes on from its checkpoint", killed)
     trainings.until_it_steps("survivor", beyond=3)
-    assert trainings.state("survivor")["attempt"] == 1
+    found = trainings.state("survivor")
+    assert (found["state"], found["attempt"]) == ("running", 1)
+    # It says what it outlived, in its log and as its reason.
+    cause = "Worker 0 died: its process ended without a word"
+    again = "Going on from its checkpoint (retry 1 of 20)."
+    assert found["reason"].startswith(cause)
+    assert found["reason"].endswith(again)
+    (told,) = [line for line in trainings.log("survivor") if line.startswith(f"[aiaas] {cause}")]
+    assert f"{again} If that fails, too: Make the batch or the model smaller" in told
     trainings.assert_whole("survivor")
     trainings.end("next")
     trainings.wait("next", "succeeded")
@@ -142,6 +150,11 @@ def test_a_killed_driver(trainings: Trainings) -> None:
     assert trainings.held() == 2
     trainings.until_attempt("survivor", 2)
     healed("driver killed: goes on from its checkpoint", killed)
+    lost = (
+        "Attempt 1 was lost: Its driver was killed. Going on from its checkpoint (retry 1 of 20)."
+    )
+    assert trainings.state("survivor")["reason"] == lost
+    assert f"[aiaas] {lost}" in trainings.log("survivor")
     trainings.assert_whole("survivor")
 
 
