@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from api_world import World
-from jupyter_client.manager import start_new_kernel
 from notebook_shell import Notebook
 from run_reports import JobSide, beside, submit
 
@@ -174,52 +172,6 @@ def test_a_runs_display_can_be_found_again(world: World, notebook: Notebook) -> 
     assert MIME_TYPE not in run._repr_mimebundle_()
     notebook.run("x = 1")
     assert MIME_TYPE in run._repr_mimebundle_()
-
-
-def outputs(kernel: Any, code: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-
-    def take(message: dict[str, Any]) -> None:
-        if message["msg_type"] in ("display_data", "update_display_data", "stream", "error"):
-            found.append({"type": message["msg_type"], **message["content"]})
-
-    kernel.execute_interactive(code, output_hook=take, timeout=60)
-    return found
-
-
-def test_pain_a_session_orphaned_by_a_kernel_restart(
-    world: World, notebook: Notebook, tmp_path: Path
-) -> None:
-    """A real kernel is killed while it watches; the next one attaches and sees it all."""
-    manager, kernel = start_new_kernel(cwd=str(tmp_path))
-    try:
-        cell = "%%aiaas train --name cnn --detach\ndef train(ctx):\n    pass"
-        outputs(kernel, "%load_ext aiaas_magics")
-        outputs(kernel, cell)
-        (run,) = aiaas.runs.list()
-        job = JobSide(world, run)
-        job.event("started")
-        job.step(3)
-        job.log("before\n")
-        kernel.execute("%aiaas attach")
-        while "display_data" not in (m := kernel.get_iopub_msg(timeout=30))["msg_type"]:
-            assert m["msg_type"] != "error", m
-        manager.restart_kernel(now=True)
-        kernel.wait_for_ready(timeout=60)
-        job.log("after\n")
-        job.step(2)
-        job.event("succeeded")
-        outputs(kernel, "%load_ext aiaas_magics")
-        shown = outputs(kernel, f"%aiaas attach {run.id}")
-    finally:
-        kernel.stop_channels()
-        manager.shutdown_kernel(now=True)
-    assert not [output for output in shown if output["type"] == "error"], shown
-    last = [output["data"] for output in shown if "data" in output][-1]
-    assert last[MIME_TYPE] == {"run": run.id, "version": 1}
-    assert "before\nafter" in last["text/plain"]
-    assert "step 5" in last["text/plain"]
-    assert "succeeded" in last["text/html"]
 
 
 def test_pain_a_failure_shown_as_completed(world: World, notebook: Notebook) -> None:

@@ -94,20 +94,6 @@ def test_pain_no_progress(world: World, notebook: Notebook) -> None:
     assert "3 of 12" in on.lines[-1]
 
 
-def test_pain_an_interrupt_that_does_not_say_how_to_cancel(
-    world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    run = submit(notebook)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(watching, "_follow", interrupt)
-    attached = notebook.run(f"%aiaas attach {run.id}")
-    assert attached.state == "queued"
-    assert f"%aiaas cancel {run.id}" in capsys.readouterr().out
-
-
 def test_an_interrupt_of_the_submission_says_where_to_look(
     world: World, notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
