@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -160,6 +161,27 @@ def test_runs_are_compared(world: World, notebook: Notebook) -> None:
     assert "1 run is not compared" in notebook.refuses(f"%aiaas runs --compare {made[0].id}")
     with pytest.raises(InvalidInput, match="named twice"):
         aiaas.runs.compare(made[0], made[0].id)
+
+
+def test_runs_are_compared_with_the_versions_of_their_data(
+    world: World, notebook: Notebook
+) -> None:
+    world.dataset(rows=5)
+    world.dataset("labels")
+    older = submit(notebook, "--dataset digits --dataset labels")
+    world.dataset(rows=6)
+    newer, pinned = submit(notebook, "--dataset digits"), submit(notebook, "--dataset digits@1")
+    shown: Comparison = notebook.run(f"%aiaas runs --compare {older.id} {newer.id} {pinned.id}")
+    (row,) = [line for line in repr(shown).splitlines() if line.strip().startswith("datasets")]
+    assert re.findall(r"alice/(\S+?)(,?)(?= )", f"{row} ") == [
+        ("digits@1", ","),
+        ("labels@1", ""),
+        ("digits@2", ""),
+        ("digits@1", ""),
+    ]
+    # What is not the first one's stands out.
+    assert "<b>alice/digits@2</b>" in shown._html()
+    assert "<b>alice/digits@1, " not in shown._html()
 
 
 def test_a_runs_display_can_be_found_again(world: World, notebook: Notebook) -> None:
