@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from notebook_shell import Notebook
 from run_reports import JobSide, submit
 
 import aiaas_magics as aiaas
+from aiaas_hub.schemas.runs import RunState
+from aiaas_magics import run as run_module
 from aiaas_magics.panels import attention
 from aiaas_magics.panels.background import AtOnce
 from aiaas_magics.panels.run_monitor import RunMonitor
@@ -95,6 +98,50 @@ def test_a_run_is_listed_chosen_and_followed_to_its_end(
     monitor.choose(run.id)
     clock.tick()
     assert run.id in monitor.card
+
+
+def test_pain_panel_and_notebook_see_different_state(
+    world: World,
+    notebook: Notebook,
+    monitor: RunMonitor,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What happens elsewhere, to a run or by somebody's hand, is the same wherever one looks."""
+    # A loop that asks a run may be told what was so half a second ago; a test is too quick for it.
+    monkeypatch.setattr(run_module, "_FRESH_SECONDS", 0.0)
+    held = submit(notebook)
+    clock.tick()
+    monitor.choose(held.id)
+
+    def seen() -> dict[str, str]:
+        clock.tick()
+        ((line, _),) = monitor.runs
+        listed, shown = notebook.run("%aiaas runs"), notebook.run(f"%aiaas run {held.id}")
+        (row,) = [row for row in repr(listed).splitlines() if held.id in row]
+        said = {
+            "panel's list": line,
+            "panel's card": re.sub("<[^>]*>", " ", monitor.card),
+            "%aiaas runs": row,
+            "%aiaas run": repr(shown).splitlines()[0],
+            "object": held.state,
+            "service": world.ok("GET", f"/runs/{held.id}")["state"],
+        }
+        # One word each: of the states that there are, the first that is said.
+        return {where: re.findall("|".join(RunState), text)[0] for where, text in said.items()}
+
+    def all_say(state: str) -> None:
+        found = seen()
+        assert set(found.values()) == {state}, found
+
+    all_say("queued")
+    job = JobSide(world, held)
+    all_say("starting")
+    job.event("started")
+    all_say("running")
+    world.ok("POST", f"/runs/{held.id}/cancel")
+    world.tick()
+    all_say("cancelled")
 
 
 def test_cancel_asks_back(

@@ -77,7 +77,8 @@ class Kernels(dict[str, str]):
         return SimpleNamespace(execution_state=self[kernel])
 
 
-def test_a_busy_kernel_or_a_followed_run_is_activity_and_an_idle_one_is_not() -> None:
+def test_pain_a_culler_that_does_not_know_of_attached_runs() -> None:
+    """A cell that waits for its run keeps its kernel busy, and a page that follows one a stream."""
     settings: dict[str, Any] = {"kernel_manager": Kernels(a="idle"), "last_activity_times": {}}
     assert not Activity(settings).note()
     assert not settings["last_activity_times"]
