@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiaas_magics.runtime.snapshot import Code
 
 _POLL_SECONDS = 0.05
+_VALUE = "value"
 STOP_SECONDS = 20.0
 """How long a trial that is told to stop may take to come to its next report."""
 
@@ -130,16 +131,17 @@ class Trial:
 
     def _train(self, reporter: _Reporter) -> None:
         shared = self._shared
+        directory = trial_storage(Path(shared.storage), self._number)
         sweep = JobApi(shared.api, shared.run_id, Path(shared.token_file))
         try:
             begun = sweep.begin_trial(self._number, self._params)
             if begun.state.is_terminal:
-                # A driver that died had not written down that it was over.
+                # A driver that died had not written down that it was over, nor what it came to.
+                reporter.value = _value(directory)
                 return
             api = sweep.of_trial(begun)
         finally:
             sweep.close()
-        directory = trial_storage(Path(shared.storage), self._number)
         began = _began(directory)
         logs = LogShipper(_appending(api, directory))
         sender = MetricSender(self._sending(api), attempt_began=began)
@@ -157,6 +159,7 @@ class Trial:
             code = snapshot.load(unpacked, job.snapshot)
             files = code.files
             self._call(code, job, api, reporter, directory)
+            _keep(directory / _VALUE, repr(reporter.value))
             end = JobSucceeded()
         except TrialStopped:
             end = JobStopped()
@@ -261,10 +264,21 @@ def _began(directory: Path) -> float:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "began"
     if not file.exists():
-        aside = file.with_name(".began")
-        aside.write_text(repr(time.time()))
-        aside.rename(file)
+        _keep(file, repr(time.time()))
     return float(file.read_text())
+
+
+def _value(directory: Path) -> float | None:
+    """What a trial came to that ended by itself; None of one that was cancelled."""
+    file = directory / _VALUE
+    return float(file.read_text()) if file.exists() else None
+
+
+def _keep(file: Path, text: str) -> None:
+    """All of it, or none."""
+    aside = file.with_name(f".{file.name}")
+    aside.write_text(text)
+    aside.rename(file)
 
 
 def _appending(api: JobApi, directory: Path) -> Callable[[JobLog], None]:
@@ -275,8 +289,6 @@ def _appending(api: JobApi, directory: Path) -> Callable[[JobLog], None]:
     def send(piece: JobLog) -> None:
         offset = base + piece.offset
         api.send_log(JobLog(offset=offset, text=piece.text))
-        aside = file.with_name(".log-bytes")
-        aside.write_text(str(offset + len(piece.text.encode())))
-        aside.rename(file)
+        _keep(file, str(offset + len(piece.text.encode())))
 
     return send

@@ -107,8 +107,8 @@ def test_a_trial_reports_to_its_own_run_and_to_the_sweep(
     ]
     assert run.log == "trying 6\n"
     assert (sweep.metrics, sweep.log) == ({}, "")
-    # What was over before is not run again.
-    assert results(Trial(shared, 4, {"x": 6})) == [Result(None, 0, done=True)]
+    # What was over before is not run again, and what it came to is not lost.
+    assert results(Trial(shared, 4, {"x": 6})) == [Result(2, 0, done=True)]
     assert len(run.metrics) == 3
 
 
