@@ -5,6 +5,10 @@ import {
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
 import { ICommandPalette } from '@jupyterlab/apputils';
+import {
+  IEditorExtensionRegistry,
+  IEditorLanguageRegistry
+} from '@jupyterlab/codemirror';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
@@ -15,6 +19,7 @@ import { ITranslator, nullTranslator } from '@jupyterlab/translation';
 import { keepCellRuns } from './cellRuns';
 import { addPanel } from './commands';
 import { ending } from './endingWatch';
+import { colourMagics } from './magicColours';
 import { IPlatform, Platform } from './platform';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns, Runs } from './runs';
@@ -64,6 +69,18 @@ const cellRuns: JupyterFrontEndPlugin<void> = {
   requires: [IRuns, INotebookTracker],
   activate: (_app: JupyterFrontEnd, runs: IRuns, notebooks: INotebookTracker) =>
     keepCellRuns(notebooks, runs)
+};
+
+const magics: JupyterFrontEndPlugin<void> = {
+  id: '@aiaas-hub/labextension:magics',
+  description: 'Colours lines of %aiaas, and the SQL of %%aiaas sql.',
+  autoStart: true,
+  requires: [IEditorExtensionRegistry, IEditorLanguageRegistry],
+  activate: (
+    _app: JupyterFrontEnd,
+    extensions: IEditorExtensionRegistry,
+    languages: IEditorLanguageRegistry
+  ) => colourMagics(extensions, languages)
 };
 
 const platform: JupyterFrontEndPlugin<Platform> = {
@@ -127,4 +144,4 @@ const panel: JupyterFrontEndPlugin<void> = {
 export { IPlatform } from './platform';
 export { IRuns } from './runs';
 
-export default [runs, runOutput, cellRuns, platform, panel, ending];
+export default [runs, runOutput, cellRuns, magics, platform, panel, ending];

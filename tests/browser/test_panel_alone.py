@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 from lab_alone import MANY, lab, long_lists
-from lab_pages import START_MS, find_wrong, look, needs_extension, open_panel, row
+from lab_pages import START_MS, find_wrong, go_dark, look, needs_extension, open_panel, row
 from language_pack import make_language_pack
 from playwright.sync_api import Page, expect
 
@@ -107,6 +108,62 @@ def test_it_speaks_chinese_where_jupyterlab_does(page: Page, tmp_path: Path) -> 
         look(page, "panel-in-chinese")
 
 
+def test_cells_of_magics_are_coloured_by_the_theme(page: Page, tmp_path: Path) -> None:
+    sources = (TRAINING, QUERY, "%aiaas load flowers --into flowers")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells.append(nbformat.v4.new_markdown_cell("%aiaas runs"))
+    language = {"name": "python", "mimetype": "text/x-python"}
+    metadata = {"language_info": {**language, "codemirror_mode": {"name": "ipython"}}}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "magics.ipynb"
+    )
+    with lab(tmp_path, "lab/tree/magics.ipynb") as url:
+        page.set_viewport_size({"width": 1200, "height": 800})
+        page.goto(url)
+        # It is asked for a kernel otherwise.
+        select = page.get_by_role("button", name="Select Kernel")
+        train, query = (page.locator(".jp-CodeCell").nth(i) for i in range(2))
+        expect(query.locator(".jp-aiaas-code-sql").first).to_be_visible(timeout=START_MS)
+        if select.is_visible():
+            select.click()
+        expect(page.locator(".jp-aiaas-code-magic")).to_have_text(["%%aiaas", "%%aiaas", "%aiaas"])
+        option = train.locator(".jp-aiaas-code-option", has_text="--name")
+        filled = train.locator(".jp-aiaas-code-filled", has_text="{rate}")
+        keyword = query.get_by_text("GROUP", exact=True)
+        told = {}
+        for theme in ("light", "dark"):
+            if theme == "dark":
+                go_dark(page)
+            parts = {"property": option, "variable-2": filled, "keyword": keyword}
+            told[theme] = {name: part.evaluate(COLOURS, name) for name, part in parts.items()}
+            for name, (colour, of_the_theme) in told[theme].items():
+                assert colour == of_the_theme, name
+            look(page, f"magics-{theme}")
+        assert told["light"] != told["dark"]
+
+
+TRAINING = '''\
+%%aiaas train --name "first try" --dataset flowers --param lr={rate} --detach
+def train(ctx):
+    frame = ctx.dataset().to_pandas()
+    ctx.report(step=1, rows=len(frame))'''
+QUERY = '''\
+%%aiaas sql --into top
+-- Which of them are the dearest?
+SELECT city, sum(price) AS total, 'in %' AS unit
+FROM sales
+WHERE year >= 2024 and city in ('Oslo', 'Bergen')
+GROUP BY city'''
+# Of a word and of the theme: as the page shows them.
+COLOURS = """
+(word, name) => {
+    const probe = word.parentElement.appendChild(document.createElement("i"));
+    probe.style.color = `var(--jp-mirror-editor-${name}-color)`;
+    const colours = [word, probe].map(node => getComputedStyle(node).color);
+    probe.remove();
+    return colours;
+}
+"""
 SCROLL = """
 async (box, many) => {
     const last = () => box.querySelector(`[aria-posinset="${many}"]`);
