@@ -45,6 +45,10 @@ def train(ctx):
 
 export const attach = (run: string): string => `%aiaas attach ${word(run)}`;
 
+/** A run's source: its cell's first line, which was no Python, was kept as a comment. */
+export const asTyped = (source: string): string =>
+  source.trimEnd().replace(/^# (?=%%aiaas\s)/, '');
+
 export const logs = (run: string): string => `%aiaas logs ${word(run)}`;
 
 export const resume = (run: string): string => `%aiaas resume ${word(run)}`;

@@ -6,6 +6,7 @@ import {
   Notification,
   WidgetTracker
 } from '@jupyterlab/apputils';
+import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import { IRenderMimeRegistry } from '@jupyterlab/rendermime';
@@ -46,6 +47,7 @@ export interface Parts {
   platform: Platform;
   runs: IRuns;
   rendermime: IRenderMimeRegistry;
+  languages: IEditorLanguageRegistry | null;
   trans: TranslationBundle;
   notebooks: INotebookTracker | null;
   palette: ICommandPalette | null;

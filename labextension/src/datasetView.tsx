@@ -7,6 +7,7 @@ import { digits } from './curves';
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
 import { cell, count, day, size } from './readable';
+import { Markdown } from './rendering';
 import { Codes, Facts, Reading, Table, Versions, ViewProps } from './viewParts';
 import { ColumnProfile, ProfileStatus } from './wire';
 
@@ -50,11 +51,7 @@ export function DatasetView(props: ViewProps): JSX.Element {
               chosen={latest.version}
               choose={setVersion}
             />
-            {one.description && (
-              <p className="jp-aiaas-description">
-                {one.description.split('\n').map(plain).join('\n')}
-              </p>
-            )}
+            {one.description && <Markdown text={one.description} />}
             <Facts
               facts={[
                 [trans.__('Owner'), one.owner],

@@ -106,7 +106,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     ILayoutRestorer,
     IStatusBar,
     ILabShell,
-    ISettingRegistry
+    ISettingRegistry,
+    IEditorLanguageRegistry
   ],
   activate: (
     app: JupyterFrontEnd,
@@ -120,7 +121,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     restorer: ILayoutRestorer | null,
     statusBar: IStatusBar | null,
     labShell: ILabShell | null,
-    registry: ISettingRegistry | null
+    registry: ISettingRegistry | null,
+    languages: IEditorLanguageRegistry | null
   ) => {
     const settings = new Settings();
     void settings.follow(registry, PANEL);
@@ -129,6 +131,7 @@ const panel: JupyterFrontEndPlugin<void> = {
       platform,
       runs,
       rendermime,
+      languages,
       trans: (translator ?? nullTranslator).load('aiaas_hub'),
       notebooks,
       palette,

@@ -7,6 +7,7 @@ import { digits } from './curves';
 import { useLoaded } from './loaded';
 import { plain } from './logTail';
 import { day, size } from './readable';
+import { Markdown } from './rendering';
 import {
   Codes,
   Facts,
@@ -56,11 +57,7 @@ export function ModelView(props: ViewProps): JSX.Element {
           const { card, signature } = latest;
           return (
             <>
-              {card.description && (
-                <p className="jp-aiaas-description">
-                  {card.description.split('\n').map(plain).join('\n')}
-                </p>
-              )}
+              {card.description && <Markdown text={card.description} />}
               <Facts
                 facts={[
                   [trans.__('Owner'), one.owner],

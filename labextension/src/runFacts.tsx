@@ -6,6 +6,7 @@ import * as code from './code';
 import { useIntention } from './intention';
 import { useLoaded } from './loaded';
 import { RunLineage } from './lineageView';
+import { lines, Python } from './rendering';
 import { asServiceError, ServiceError } from './serviceError';
 import { Trouble } from './trouble';
 import { Codes, Reading, ViewProps } from './viewParts';
@@ -48,11 +49,43 @@ export function RunFacts(props: ViewProps): JSX.Element {
           <>
             <Resume {...props} run={run} />
             <Codes codes={codes} actions={actions} trans={trans} />
+            {run.snapshot?.source && (
+              <Source {...props} source={run.snapshot.source} />
+            )}
             <RunLineage {...props} key={run.model?.version ?? 0} />
           </>
         );
       }}
     </Reading>
+  );
+}
+
+/** What ran. A page of a later day shows what was typed on that one. */
+function Source(props: ViewProps & { source: string }): JSX.Element {
+  const { actions, trans } = props;
+  const shown = lines(code.asTyped(props.source));
+  const name = trans.__('Code');
+  return (
+    <>
+      <h3>{name}</h3>
+      <Python code={shown} label={name} />
+      <div className="jp-aiaas-actions">
+        <button
+          className="jp-mod-styled"
+          aria-label={trans.__('Insert: %1', name)}
+          onClick={() => actions.insert(shown)}
+        >
+          {trans.__('Insert')}
+        </button>
+        <button
+          className="jp-mod-styled"
+          aria-label={trans.__('Copy: %1', name)}
+          onClick={() => actions.copy(shown)}
+        >
+          {trans.__('Copy')}
+        </button>
+      </div>
+    </>
   );
 }
 

@@ -1,6 +1,7 @@
 /** Main-area views: one for each thing that is looked at. */
 
 import { MainAreaWidget, ReactWidget } from '@jupyterlab/apputils';
+import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
 import { IRenderMimeRegistry, MimeModel } from '@jupyterlab/rendermime';
 import { TranslationBundle } from '@jupyterlab/translation';
 import { Message } from '@lumino/messaging';
@@ -15,6 +16,7 @@ import { KindId, Thing } from './kinds';
 import { plain } from './logTail';
 import { ModelView } from './modelView';
 import { Platform } from './platform';
+import { Renderings } from './rendering';
 import { RunFacts } from './runFacts';
 import { MIME_TYPE, RunOutput } from './runOutput';
 import { IRuns } from './runs';
@@ -31,6 +33,7 @@ export interface ViewParts {
   platform: Platform;
   runs: IRuns;
   rendermime: IRenderMimeRegistry;
+  languages: IEditorLanguageRegistry | null;
   actions: Actions;
   trans: TranslationBundle;
 }
@@ -113,7 +116,7 @@ class ViewBody extends ReactWidget {
     const { platform, actions, trans } = this._parts;
     const View = VIEWS[this._thing.kind];
     return (
-      <>
+      <Renderings.Provider value={this._parts}>
         <h2>{plain(caption(this._thing, trans))}</h2>
         <View
           thing={this._thing}
@@ -122,7 +125,7 @@ class ViewBody extends ReactWidget {
           trans={trans}
           isShown={this.isVisible}
         />
-      </>
+      </Renderings.Provider>
     );
   }
 }

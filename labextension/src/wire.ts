@@ -22,6 +22,10 @@ export interface Run {
   error: { message: string; remedy: string; traceback: string } | null;
   progress?: { step: number; total: number | null } | null;
   usage?: WorkerUsage[];
+  snapshot?: {
+    /** The cell, function or script; empty where none travelled. */
+    source: string;
+  };
   queue?: {
     position: number;
     blocked_by: string;

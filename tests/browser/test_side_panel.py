@@ -40,7 +40,7 @@ DATA = f"""\
 import aiaas_magics as aiaas
 import pandas as pd
 rows = pd.DataFrame({{"n": range(120), "{HOSTILE}": ["{HOSTILE}"] * 120}})
-stored = aiaas.datasets.put("flowers", rows, description="{HOSTILE}")
+stored = aiaas.datasets.put("flowers", rows, description="**by hand** {HOSTILE}")
 """
 # It ends when it is told to.
 TRAINING = f"""\
@@ -142,9 +142,11 @@ def test_a_new_user_finds_what_there_is(
     look(page, "panel-light")
     assert find_wrong(page, "#aiaas-panel") == []
 
-    # What anybody wrote is text, wherever it is shown; a dialog would fail the test.
+    # What anybody wrote is text, wherever it is shown, or harmless; a dialog would fail the test.
     dataset = open_view(page, flowers, "Dataset flowers")
-    expect(dataset.locator(".jp-aiaas-description")).to_have_text(HOSTILE)
+    description = dataset.locator(".jp-aiaas-description")
+    expect(description.locator("strong")).to_have_text("by hand")
+    expect(description.locator("[onerror]")).to_have_count(0)
     expect(dataset.get_by_role("cell", name=HOSTILE).first).to_be_visible()
     expect(dataset.get_by_text("1 to 50 of 120")).to_be_visible()
     dataset.get_by_role("button", name="After").click()
@@ -155,6 +157,9 @@ def test_a_new_user_finds_what_there_is(
     view = open_view(page, run, "View of run")
     expect(view.get_by_role("region", name="Log")).to_contain_text(f"a log with {HOSTILE}")
     expect(view.get_by_role("img", name=re.compile("^loss by step"))).to_be_visible()
+    code = view.get_by_role("region", name="Code")
+    expect(code).to_contain_text("%%aiaas train --name seen-live --dataset flowers")
+    expect(code.locator("span", has_text="def").first).to_be_visible()
     go.touch()
     expect(page.get_by_text("Run seen-live succeeded.").first).to_be_visible(timeout=RUN_MS)
     expect(run.get_by_text("succeeded", exact=True)).to_be_visible()
