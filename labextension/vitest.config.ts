@@ -6,6 +6,9 @@ export default defineConfig({
   test: {
     environment: 'jsdom',
     include: ['tests/**/*.test.{ts,tsx}'],
+    setupFiles: ['tests/jsdom.ts'],
+    // Beside other suites axe takes longer than what is usual.
+    testTimeout: 30_000,
     // Their modules for Node.js are none that can be imported by name.
     server: { deps: { inline: [/@lumino/] } }
   }

@@ -4,8 +4,12 @@ const PLAIN = /^[A-Za-z0-9_./@:=+-]+$/;
 
 /** A word of a magic's line, as a shell would be told of it. */
 export function word(text: string): string {
-  // No name goes on to the next line, where it would be code.
-  const one = text.replace(/[\x00-\x1f\x7f]/g, ' '); // eslint-disable-line no-control-regex
+  // No name goes on to the next line, where it would be code, or turns the direction of its own.
+  // eslint-disable-next-line no-control-regex
+  const one = text.replace(
+    /[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g,
+    ' '
+  );
   if (PLAIN.test(one)) {
     return one;
   }

@@ -13,6 +13,8 @@ test('names are words, whoever chose them', () => {
 test('no name begins a line of code, or is evaluated in one', () => {
   const inserted = code.preview('eve\nimport os/x');
   expect(inserted.split('\n')).toHaveLength(1);
+  // What turns the direction of a line would show another one than is run.
+  expect(code.load('a\u202eb/x', 'x')).toBe(`%aiaas load 'a b/x' --into x`);
   // In a magic's line braces hold expressions, save where they are doubled.
   expect(code.preview('{boom}/x')).toBe(`%aiaas preview '{{boom}}/x'`);
 });
