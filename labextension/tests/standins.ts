@@ -15,6 +15,7 @@ import type {
   Model,
   Page,
   Preview,
+  ProfileStatus,
   Question,
   Run,
   Trial,
@@ -230,8 +231,26 @@ export class StandInService {
       ...this.preview_,
       offset: query.offset
     });
-  profile = (): Promise<unknown> =>
-    this._answer('profile', { state: 'none', profile: null });
+  profile_: ProfileStatus = {
+    state: 'none',
+    done: 0,
+    total: 0,
+    error: '',
+    profile: null
+  };
+  profile = (): Promise<ProfileStatus> =>
+    this._answer('profile', this.profile_);
+  model = (
+    owner: string,
+    name: string,
+    { version }: { version?: number }
+  ): Promise<Model> => {
+    const found = this.models_.find(one => one.name === name)!;
+    return this._answer(`model ${owner}/${name}@${version ?? ''}`, {
+      ...found,
+      latest: { ...found.latest, version: version ?? found.latest.version }
+    });
+  };
   endpoint = (_: string, name: string): Promise<Endpoint> =>
     this._answer(
       `endpoint ${name}`,
