@@ -21,6 +21,7 @@ from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.errors import PublishFailed, invalid
 from aiaas_magics.model import Model
 from aiaas_magics.run import Run
+from aiaas_magics.runtime import torchscript
 from aiaas_magics.screen import Screen, screen
 from aiaas_magics.served import conversion_line, parity_line
 
@@ -28,6 +29,7 @@ _CANARY_PERCENT = 10
 """Of a bake for which no share was said."""
 _ALL = 100
 _AS_THE_PLATFORM_DOES = wire.ServingOptions()
+_FILES = (".onnx", *torchscript.SUFFIXES)
 _STEPS = ("staging", "verifying", "canary", "serving")
 
 
@@ -110,11 +112,11 @@ def publish(
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
-    An object (torch, Keras 3, TensorFlow, scikit-learn, ONNX) is exported with
-    `example` (an array with the batch first, or a tuple or dict of them); on `eval_input`,
-    held-out rows, its outputs are compared with Triton's. Returns when the version serves or, of
-    a canary, has its share. Raises `PublishFailed` if it does not come to serve: what served
-    before goes on.
+    An object (torch, TorchScript, Keras 3, TensorFlow, scikit-learn, ONNX), or the path of a file
+    with ONNX or TorchScript, is exported with `example` (an array with the batch first, or a tuple
+    or dict of them); on `eval_input`, held-out rows, its outputs are compared with Triton's.
+    Returns when the version serves or, of a canary, has its share. Raises `PublishFailed` if it
+    does not come to serve: what served before goes on.
 
     With `tokenizer`, a fast one of transformers, or of a transformers pipeline or a
     SentenceTransformer, the endpoint takes texts, and so are `example` and `eval_input`: lists of
@@ -147,9 +149,9 @@ def publish(
         return publish_run(thing.id, name or thing.name, plan, options)
     if isinstance(thing, Model):
         return publish_model(str(thing), name or thing.name, plan, options)
-    if isinstance(thing, str):
+    if isinstance(thing, str) and not thing.endswith(_FILES):
         raise InvalidInput(
-            "aiaas.publish takes an object, not a text.",
+            "aiaas.publish takes an object or a model's file, not a text.",
             remedy="Give aiaas.runs.get(ID) or aiaas.models.get(NAME).",
         )
     if name is None:

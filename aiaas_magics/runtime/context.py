@@ -291,9 +291,10 @@ class Context:
     ) -> None:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
-        Every worker may call it; worker 0's model counts. `model` is a torch module, a Keras 3
-        model on torch or TensorFlow, a `tf.Module` or `tf.function`, a fitted scikit-learn
-        estimator, or ONNX itself: a `ModelProto` or the path of a file. `example_input` is
+        Every worker may call it; worker 0's model counts. `model` is a torch module, a
+        TorchScript one too, a Keras 3 model on torch or TensorFlow, a `tf.Module` or `tf.function`,
+        a fitted scikit-learn estimator, or ONNX itself, a `ModelProto`; or the path of a file with
+        ONNX or TorchScript. `example_input` is
         what the model takes: a tensor or array with a leading batch dimension, a tuple of them,
         or a dict by input name; for an estimator also a DataFrame. `eval_input`, of the same
         form, holds the rows that publishing compares outputs on. `labels` are the class names of

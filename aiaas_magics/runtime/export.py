@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.models import DType
+from aiaas_magics.runtime import torchscript
 from aiaas_magics.runtime.exported import ExportedModel, first_line, prove
+from aiaas_magics.runtime.torchscript import is_scripted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +37,8 @@ def export_torch(
     *,
     directory: Path,
 ) -> ExportedModel:
-    """Export `model` with a free batch dimension into `directory`, and compare it with
-    onnxruntime.
+    """Export `model`, TorchScript too, with a free batch dimension into `directory`, and compare
+    it with onnxruntime.
 
     Inputs are a tensor or array with a leading batch dimension, a tuple of them in the order of
     `forward`'s parameters, or a dict by parameter name. Other dimensions are fixed, except
@@ -116,6 +118,8 @@ def _named_inputs(model: nn.Module, given: Any, argument: str) -> dict[str, torc
 
 def _parameters(model: nn.Module) -> tuple[list[str], str | None]:
     """Names of what `forward` takes, and the name of its `*args` if it has them."""
+    if is_scripted(model):
+        return torchscript.parameters(model), None
     names = []
     variadic = None
     for parameter in inspect.signature(model.forward).parameters.values():
@@ -156,7 +160,8 @@ def at_rest(model: nn.Module) -> Iterator[nn.Module]:
 
     state = [*model.parameters(), *model.buffers()]
     module = model if all(t.device.type == "cpu" for t in state) else copy.deepcopy(model).cpu()
-    modes = [(part, part.training) for part in module.modules()]
+    # A frozen TorchScript module has no mode: it is at rest for ever.
+    modes = [(part, part.training) for part in module.modules() if hasattr(part, "training")]
     module.eval()
     try:
         yield module
@@ -250,6 +255,10 @@ def _export(
 ) -> None:
     import torch
 
+    if is_scripted(module):
+        every = {name: sorted({0, *free[name]}) for name in inputs}
+        torchscript.to_onnx(module, target, inputs, every, output_names)
+        return
     batch = torch.export.Dim("batch", min=1)
     shapes = {
         name: {0: batch, **dict.fromkeys(free[name], torch.export.Dim.DYNAMIC)} for name in inputs

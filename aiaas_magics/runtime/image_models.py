@@ -15,6 +15,7 @@ from aiaas_magics.image_files import contents
 from aiaas_magics.runtime.exported import ExportedModel
 from aiaas_magics.runtime.image_processing import declared, numbers
 from aiaas_magics.runtime.steps import own_labels, with_step
+from aiaas_magics.runtime.torchscript import is_scripted
 
 _MAX_IMAGES = 32
 """For the comparison of outputs: each costs a decoding several times over."""
@@ -78,7 +79,9 @@ def _held_out(files: list[bytes]) -> list[bytes]:
 def _module(model: Any) -> Any:
     """What is exported: of a model of transformers its logits or its vector, alone."""
     forward = getattr(model, "forward", None)
-    if forward is None or _INPUT not in inspect.signature(forward).parameters:
+    if forward is None or is_scripted(model):
+        return model
+    if _INPUT not in inspect.signature(forward).parameters:
         return model
     from aiaas_magics.runtime.named_inputs import with_named_inputs
 

@@ -1,4 +1,4 @@
-"""Models of other libraries than torch, as ONNX: Keras, TensorFlow, scikit-learn, XGBoost, ONNX.
+"""Models of any library, as ONNX: torch, Keras, TensorFlow, scikit-learn, XGBoost, ONNX.
 
 `export` takes any of them, and torch modules; what is exported is always compared with what the
 source model answers.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_magics.runtime import boosted
+from aiaas_magics.runtime import boosted, torchscript
 from aiaas_magics.runtime.exported import (
     ExportedModel,
     as_array,
@@ -57,9 +57,9 @@ def export(
     `text_models`, and of models that generate `causal_models`. With a `processor`, or a pipeline
     for images: see `image_models`.
 
-    A torch module, a Keras 3 model (on torch or TensorFlow), a `tf.Module` or `tf.function`, a
-    fitted scikit-learn estimator (XGBoost's are such, in a pipeline too), a `ModelProto`, or the
-    path of an ONNX file. Inputs are an array or
+    A torch module (a TorchScript one too, or its file's path), a Keras 3 model (on torch or
+    TensorFlow), a `tf.Module` or `tf.function`, a fitted scikit-learn estimator (XGBoost's are
+    such, in a pipeline too), a `ModelProto`, or the path of an ONNX file. Inputs are an array or
     tensor with a leading batch dimension, a tuple of them in the order of the model's inputs, or a
     dict by name; for an estimator a matrix of shape (rows, features) or a DataFrame; where a
     ColumnTransformer comes first, each column becomes an input of shape (rows, 1). Numbers for
@@ -67,6 +67,8 @@ def export(
 
     Raises `InvalidInput` if it is none of these, does not convert, or answers differently.
     """
+    if torchscript.is_file(model):
+        model = torchscript.opened(model)
     if processor is not None or has_image_processor(model):
         if tokenizer is not None:
             raise InvalidInput(
@@ -92,6 +94,12 @@ def export(
             tokenizer=tokenizer,
             max_length=max_length,
             directory=directory,
+        )
+    if tokenizer is not None and torchscript.is_scripted(model):
+        raise InvalidInput(
+            "A TorchScript module takes no tokenizer here.",
+            remedy="Give the module that it was scripted from with the tokenizer, or leave the "
+            "tokenizer out: the endpoint then takes tokens.",
         )
     if tokenizer is not None or has_tokenizer(model):
         from aiaas_magics.runtime.text_models import export_text
@@ -349,7 +357,8 @@ def _export_onnx(
     except Exception as error:  # the parser's and the checker's own
         raise InvalidInput(
             f"The ONNX model is not valid: {first_line(error)}",
-            remedy="Give a ModelProto, or the path of a file that onnx.load reads.",
+            remedy="Give a ModelProto, or the path of a file that onnx.load reads; one with "
+            "TorchScript ends with .pt.",
         ) from error
     single = directory / "given.onnx"
     single.write_bytes(proto.SerializeToString())
