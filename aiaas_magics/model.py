@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Any
 
 from aiaas_hub.schemas import models as wire
 from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.schemas.runs import Run
-from aiaas_magics import display
+from aiaas_magics import display, registering
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.display import Column, Listing, Rich
-from aiaas_magics.errors import invalid
+from aiaas_magics.model_card import card
 
 _SHOWN_LABELS = 20
 _KINDS: dict[wire.Kind, str] = {
@@ -88,14 +87,9 @@ class Model(Rich):
         metrics: Mapping[str, float] | None = None,
     ) -> Model:
         """Say something of this version on its card; what is not given stays."""
-        said = {"description": description, "licence": licence, "metrics": metrics}
-        given = {name: value for name, value in said.items() if value is not None}
-        try:
-            card = wire.Card.model_validate({**self.card.model_dump(), **given})
-        except ValidationError as error:
-            raise invalid(error) from error
+        said = card(description, licence, metrics, self.card)
         models = self._client.models
-        self._record = models.describe(self.owner, self.name, self.version, card)
+        self._record = models.describe(self.owner, self.name, self.version, said)
         return self
 
     def download(self, path: str | Path) -> Path:
@@ -168,13 +162,52 @@ class Models:
         return Listing(
             (Model(client, record) for record in client.models.list()),
             _COLUMNS,
-            empty="No models yet: a run makes one with ctx.save_model(…).",
+            empty="No models yet: a run makes one with ctx.save_model(…), or "
+            "aiaas.models.register(model, x[:2], name=…).",
         )
 
     def get(self, name: str) -> Model:
         """`[owner/]name[@version]` or `name@alias`; without either the newest."""
         client = current_client()
         return Model(client, client.model(name))
+
+    def register(
+        self,
+        model: Any,
+        example: Any = None,
+        *,
+        name: str | None = None,
+        eval_input: Any = None,
+        labels: list[str] | None = None,
+        tokenizer: Any = None,
+        max_length: int | None = None,
+        processor: Any = None,
+        description: str | None = None,
+        licence: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Model:
+        """Keep a model object, or the file of one, as a version of my model `name`; nothing is
+        served. `aiaas.publish(model)` does that, then or later.
+
+        All but the card's fields (`description`, `licence`, `metrics`) is as in `aiaas.publish`.
+        What is the newest version already makes no other one. Raises `InvalidInput` if it does
+        not export, or answers differently then.
+        """
+        client = current_client()
+        said = card(description, licence, metrics)
+        version = registering.register(
+            client,
+            name,
+            model,
+            example,
+            eval_input,
+            labels,
+            said,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            processor=processor,
+        )
+        return Model(client, client.models.get(version.owner, version.name, version.version))
 
 
 models = Models()

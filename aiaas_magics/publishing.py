@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from aiaas_hub.schemas import endpoints as wire
 from aiaas_hub.schemas.errors import InvalidInput
-from aiaas_hub.schemas.models import ModelVersionCreate
-from aiaas_hub.schemas.names import check_name
+from aiaas_hub.schemas.models import Card
 from aiaas_magics import display
 from aiaas_magics.canary import judgement_line, traffic_line
-from aiaas_magics.client import Client, current_client
+from aiaas_magics.client import current_client
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.errors import PublishFailed, invalid
 from aiaas_magics.model import Model
+from aiaas_magics.model_card import card
+from aiaas_magics.registering import register
 from aiaas_magics.run import Run
-from aiaas_magics.runtime import torchscript
 from aiaas_magics.screen import Screen, screen
 from aiaas_magics.served import conversion_line, parity_line
 
@@ -29,7 +27,6 @@ _CANARY_PERCENT = 10
 """Of a bake for which no share was said."""
 _ALL = 100
 _AS_THE_PLATFORM_DOES = wire.ServingOptions()
-_FILES = (".onnx", *torchscript.SUFFIXES)
 _STEPS = ("staging", "verifying", "canary", "serving")
 
 
@@ -103,6 +100,9 @@ def publish(
     tokenizer: Any = None,
     max_length: int | None = None,
     processor: Any = None,
+    description: str | None = None,
+    licence: str | None = None,
+    metrics: Mapping[str, float] | None = None,
     instances: int | None = None,
     max_batch: int | None = None,
     warm_up: bool = False,
@@ -128,6 +128,8 @@ def publish(
     "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}`, or of a pipeline for images, the endpoint
     takes images, and so are `example` and `eval_input`: lists of paths, bytes or Pillow's images.
 
+    `description`, `licence` and `metrics` stand on the card of the model that is registered so.
+
     `canary`: percent of the requests, until `promote()` or `rollback()`. `bake`: seconds after
     which its numbers decide that, by `limits` (`max_error_rate`, `max_slowdown`,
     `max_disagreement`); `Endpoint.wait()` waits for it. A first version gets all requests.
@@ -145,35 +147,30 @@ def publish(
     plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
     options = serving_options(instances, max_batch, warm_up, timeout, precision, idle)
     client = current_client()
+    said = card(description, licence, metrics)
+    if isinstance(thing, Run | Model) and said != Card():
+        raise InvalidInput(
+            "The model is registered, and has a card.",
+            remedy="Say that with its describe(): aiaas.models.get(NAME).describe(…).",
+        )
     if isinstance(thing, Run):
         return publish_run(thing.id, name or thing.name, plan, options)
     if isinstance(thing, Model):
         return publish_model(str(thing), name or thing.name, plan, options)
-    if isinstance(thing, str) and not thing.endswith(_FILES):
-        raise InvalidInput(
-            "aiaas.publish takes an object or a model's file, not a text.",
-            remedy="Give aiaas.runs.get(ID) or aiaas.models.get(NAME).",
-        )
-    if name is None:
-        raise InvalidInput("The endpoint has no name.", remedy="Add name='…'.")
-    check_name(name)
-    if example is None:
-        raise InvalidInput(
-            "There is no example input to export the model with.",
-            remedy="Give a small batch: aiaas.publish(model, x[:2], name=…).",
-        )
-    reference = _register(
+    registered = register(
         client,
         name,
         thing,
         example,
         eval_input,
         labels,
+        said,
         tokenizer=tokenizer,
         max_length=max_length,
         processor=processor,
     )
-    return publish_model(reference, name, plan, options)
+    model = f"{registered.owner}/{registered.name}@{registered.version}"
+    return publish_model(model, registered.name, plan, options)
 
 
 def _copied(shadow: bool | int) -> int | None:
@@ -325,28 +322,3 @@ def failure(endpoint: Endpoint, record: wire.Endpoint, version: int) -> PublishF
             remedy="Publish again if that was not meant.",
         )
     return None
-
-
-def _register(
-    client: Client,
-    name: str,
-    model: Any,
-    example: Any,
-    eval_input: Any,
-    labels: list[str] | None,
-    **step: Any,
-) -> str:
-    """Export a model object here and register it as a version of model `name`."""
-    from aiaas_magics.runtime.sources import export
-
-    with tempfile.TemporaryDirectory(prefix="aiaas-") as directory:
-        exported = export(model, example, eval_input, labels, **step, directory=Path(directory))
-        request = ModelVersionCreate(
-            onnx=client.upload(exported.onnx_path).digest,
-            evaluation=client.upload(exported.evaluation_path).digest,
-            signature=exported.signature,
-            export_max_abs=exported.export_max_abs,
-            framework=exported.framework,
-        )
-    version = client.models.create_version(client.user, name, request)
-    return f"{version.owner}/{version.name}@{version.version}"

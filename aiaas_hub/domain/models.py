@@ -90,7 +90,8 @@ class Models:
         run_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> ModelVersion:
-        """Add a version from two uploads; the same content or the same run changes nothing."""
+        """Add a version from two uploads; the same content or the same run adds none, and what
+        is said on its card is said of the version that is there."""
         check_name(name)
         for digest in (model.onnx, model.evaluation):
             if not self._grants.granted(uploader, digest):
@@ -112,6 +113,7 @@ class Models:
                 export_max_abs=model.export_max_abs,
                 framework=model.framework,
                 run_id=run_id,
+                card=model.card,
             ),
             model.evaluation,
             idempotency_key,

@@ -86,6 +86,18 @@ class Signature(BaseModel):
         return self
 
 
+class Card(BaseModel):
+    """What the owner says of a version; the rest of its card is known."""
+
+    description: str = Field(default="", max_length=10_000)
+    licence: str = Field(default="", max_length=200)
+    """For example an SPDX identifier, `Apache-2.0`."""
+    metrics: dict[Annotated[str, Field(max_length=100)], float] = Field(
+        default_factory=dict, max_length=100
+    )
+    """Of an evaluation of the owner's; those of the run are known."""
+
+
 class ModelHandOver(BaseModel):
     """An exported model: two uploaded blobs and what is known of them.
 
@@ -101,6 +113,7 @@ class ModelHandOver(BaseModel):
     """Largest difference between source model and onnxruntime that the exporter measured."""
     framework: str = Field(default="", max_length=100)
     """For example `torch 2.13.0`."""
+    card: Card = Card()
 
 
 class PinnedModel(BaseModel):
@@ -114,18 +127,6 @@ class PinnedModel(BaseModel):
 
 class ModelVersionCreate(ModelHandOver):
     """A version registered from a notebook's own object."""
-
-
-class Card(BaseModel):
-    """What the owner says of a version; the rest of its card is known."""
-
-    description: str = Field(default="", max_length=10_000)
-    licence: str = Field(default="", max_length=200)
-    """For example an SPDX identifier, `Apache-2.0`."""
-    metrics: dict[Annotated[str, Field(max_length=100)], float] = Field(
-        default_factory=dict, max_length=100
-    )
-    """Of an evaluation of the owner's; those of the run are known."""
 
 
 class AliasTarget(BaseModel):

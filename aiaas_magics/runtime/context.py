@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ from aiaas_hub.schemas.jobs import Job
 from aiaas_hub.schemas.models import ModelHandOver
 from aiaas_hub.schemas.runs import Progress
 from aiaas_magics.errors import invalid
+from aiaas_magics.model_card import card
 from aiaas_magics.runtime import checkpoints, stopping
 from aiaas_magics.runtime.cache import fetch
 from aiaas_magics.runtime.datasets import RunDataset
@@ -288,6 +289,9 @@ class Context:
         tokenizer: Any = None,
         max_length: int | None = None,
         processor: Any = None,
+        description: str | None = None,
+        licence: str | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Make `model` the run's model: exported to ONNX, checked, handed to the platform.
 
@@ -304,12 +308,15 @@ class Context:
         `max_length` tokens, or, of a causal language model of transformers, goes on with them, and
         `max_length` counts what it adds too; with `processor`, as `aiaas.publish` has it, images.
         The model takes what either makes, and the inputs here are lists of texts or images.
+        `description`, `licence` and `metrics` stand on the model's card; metrics that the run
+        reports do so anyway.
 
         Raises `InvalidInput` if the model cannot be exported, does not load or answers
         differently afterwards; nothing is handed over then.
         """
         from aiaas_magics.runtime.sources import export
 
+        said = card(description, licence, metrics)
         source = self._parallel.whole(model) if _is_module(model) else model
         if self.rank != 0:
             return
@@ -331,6 +338,7 @@ class Context:
                     signature=exported.signature,
                     export_max_abs=exported.export_max_abs,
                     framework=exported.framework,
+                    card=said,
                 )
             )
         print(  # noqa: T201 - the run's log

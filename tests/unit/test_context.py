@@ -342,7 +342,7 @@ def train_together(ctx: Context) -> dict[str, Any]:
     if ctx.rank == 0:
         with torch.no_grad():
             difference = max(difference, float((whole(data) - before).abs().max()))
-    ctx.save_model(model, data[:2], data)
+    ctx.save_model(model, data[:2], data, licence="MIT", metrics={"f1": 1.0})
     moments = sum(len(group["params"]) for group in its_optimizer.param_groups)
     return {
         "accuracy": accuracy,
@@ -379,6 +379,8 @@ def test_two_workers_train_one_model(run: LocalRun) -> None:
         assert sum(worker["kept"] for worker in workers) == kept
     (answer,) = run.model().run(None, {"features": np.ones((5, 4), np.float32)})
     assert answer.shape == (5, 2)
+    assert run.recorded.model is not None
+    assert run.recorded.model["card"] == {"description": "", "licence": "MIT", "metrics": {"f1": 1}}
 
 
 def test_there_is_a_whole_checkpoint_at_any_moment(

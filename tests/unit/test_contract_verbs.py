@@ -53,7 +53,7 @@ NAMES = {
         "id", "name", "state", "logs", "metrics", "wait", "cancel", "resume", "model",
     ],
     "Sweep": ["best", "trials", "to_pandas", "model"],
-    "models": ["list", "get"],
+    "models": ["list", "get", "register"],
     "Model": [],
     "endpoints": ["list", "get"],
     "Endpoint": ["name", "traffic", "predict", "rollback", "promote", "retire"],

@@ -83,6 +83,8 @@ class SqlModelRecords:
                     and newest.run_id == version.run_id
                     and Signature.model_validate(newest.signature) == version.signature
                 ):
+                    said = version.card.model_dump(exclude_defaults=True)
+                    newest.card = {**newest.card, **said}
                     return _version(row, newest)
             if row is None:
                 row = ModelRow(
