@@ -212,9 +212,9 @@ class Endpoint(GeneratesText, Rich):
         """Refuse this key from now on."""
         return Key(self._client.endpoints.revoke_key(self.owner, self.name, id))
 
-    def retire(self) -> Endpoint:
+    def retire(self, why: str = "") -> Endpoint:
         """Stop serving. Its versions are unloaded; its models stay."""
-        self._take(self._client.endpoints.retire(self.owner, self.name))
+        self._take(self._client.endpoints.retire(self.owner, self.name, why))
         return self
 
     # Traffic

@@ -109,6 +109,7 @@ def publish(
     timeout: float | None = None,
     precision: wire.Precision | None = None,
     idle: float | None = None,
+    why: str = "",
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
 
@@ -143,6 +144,7 @@ def publish(
     `precision`: "fp16" or "int8"; refused where the held-out rows are then answered otherwise.
     `idle`: after so many seconds without a call it is unloaded, and the next call, which waits for
     that, loads it.
+    `why`: for the history.
     """
     plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
     options = serving_options(instances, max_batch, warm_up, timeout, precision, idle)
@@ -154,9 +156,9 @@ def publish(
             remedy="Say that with its describe(): aiaas.models.get(NAME).describe(…).",
         )
     if isinstance(thing, Run):
-        return publish_run(thing.id, name or thing.name, plan, options)
+        return publish_run(thing.id, name or thing.name, plan, options, why)
     if isinstance(thing, Model):
-        return publish_model(str(thing), name or thing.name, plan, options)
+        return publish_model(str(thing), name or thing.name, plan, options, why)
     registered = register(
         client,
         name,
@@ -170,7 +172,7 @@ def publish(
         processor=processor,
     )
     model = f"{registered.owner}/{registered.name}@{registered.version}"
-    return publish_model(model, registered.name, plan, options)
+    return publish_model(model, registered.name, plan, options, why)
 
 
 def _copied(shadow: bool | int) -> int | None:
@@ -248,8 +250,9 @@ def publish_run(
     name: str,
     plan: wire.CanaryPlan | None = None,
     options: wire.ServingOptions = _AS_THE_PLATFORM_DOES,
+    why: str = "",
 ) -> Endpoint:
-    return _publish(name, wire.PublishRequest(run=run_id, canary=plan, options=options))
+    return _publish(name, _asked(run=run_id, canary=plan, options=options, why=why))
 
 
 def publish_model(
@@ -257,11 +260,20 @@ def publish_model(
     name: str,
     plan: wire.CanaryPlan | None = None,
     options: wire.ServingOptions = _AS_THE_PLATFORM_DOES,
+    why: str = "",
 ) -> Endpoint:
     """`reference`: `[owner/]name[@version]` or `name@alias`; what it means now is published."""
     meant = current_client().model(reference).latest
     model = f"{meant.owner}/{meant.name}@{meant.version}"
-    return _publish(name, wire.PublishRequest(model=model, canary=plan, options=options))
+    return _publish(name, _asked(model=model, canary=plan, options=options, why=why))
+
+
+def _asked(**fields: Any) -> wire.PublishRequest:
+    """Raises `InvalidInput`."""
+    try:
+        return wire.PublishRequest(**fields)
+    except ValidationError as error:
+        raise invalid(error) from error
 
 
 def _publish(name: str, request: wire.PublishRequest) -> Endpoint:

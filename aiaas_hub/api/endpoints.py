@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse
 
@@ -98,8 +99,14 @@ async def endpoint_events(
 
 
 @router.delete("/endpoints/{owner}/{name}")
-def retire(owner: str, name: str, caller: EndpointWriter, api: Api) -> Endpoint:
-    retired = api.endpoints.retire(owner, name, by=caller.user)
+def retire(
+    owner: str,
+    name: str,
+    caller: EndpointWriter,
+    api: Api,
+    why: Annotated[str, Query(max_length=1000, description="For the history")] = "",
+) -> Endpoint:
+    retired = api.endpoints.retire(owner, name, why, by=caller.user)
     api.wake()
     return retired
 

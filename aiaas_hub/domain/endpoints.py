@@ -121,6 +121,7 @@ class Endpoints:
                 created_by=by,
                 options=options,
                 plan=request.canary,
+                why=request.why,
             ),
             serving_name(owner, name, model.signature, options),
             idempotency_key,
@@ -142,10 +143,10 @@ class Endpoints:
             )
         return self._models.of_run(run.id)
 
-    def retire(self, owner: str, name: str, *, by: str) -> Endpoint:
+    def retire(self, owner: str, name: str, why: str, *, by: str) -> Endpoint:
         """Stop serving; the route goes first, then the reconciler unloads the models."""
         self.get(owner, name)
-        self._records.retire(owner, name, by)
+        self._records.retire(owner, name, by, why)
         return self._take_effect(owner, name)
 
     # Traffic

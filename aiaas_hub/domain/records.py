@@ -382,7 +382,7 @@ class EndpointRecords(Protocol):
     def keep_bake(self, deployment: Deployment, bake: dict[str, Any]) -> None:
         """Keep what was seen of a canary, while it is one."""
 
-    def retire(self, owner: str, name: str, by: str) -> None:
+    def retire(self, owner: str, name: str, by: str, why: str = "") -> None:
         """Desired traffic none, every version retired that may be, all keys revoked."""
 
     def routed(self) -> Sequence[tuple[Endpoint, Sequence[Deployment]]]:

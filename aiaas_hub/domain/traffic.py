@@ -61,12 +61,12 @@ def begin(endpoint: Endpoint, version: int) -> Shift | None:
     if found.state is not EndpointState.CANARY or found.routed_at is not None:
         return None
     if found.plan is None or not endpoint.traffic:
-        why = "" if found.plan is None else "The first version gets all requests."
+        why = _because(found, "" if found.plan is None else "The first version gets all requests.")
         return Shift(
             Action.PUBLISHED, {version: 100}, endpoint.traffic, version, why, routes=version
         )
     if found.plan.shadow:
-        why = f"It gets a copy of {found.plan.percent} % of the requests."
+        why = _because(found, f"It gets a copy of {found.plan.percent} % of the requests.")
         traffic, former = endpoint.traffic, endpoint.former
         return Shift(Action.SHADOW, traffic, former, version, why, routes=version)
     traffic = with_share(endpoint.traffic, version, found.plan.percent)
@@ -75,9 +75,15 @@ def begin(endpoint: Endpoint, version: int) -> Shift | None:
         traffic,
         endpoint.traffic,
         version,
+        found.why,
         routes=version,
         sticky=found.plan.sticky,
     )
+
+
+def _because(version: EndpointVersion, sentence: str) -> str:
+    """What its publisher said, and what the platform has to say."""
+    return f"{version.why} ({sentence})" if version.why and sentence else version.why or sentence
 
 
 def promote(endpoint: Endpoint, why: str) -> Shift:

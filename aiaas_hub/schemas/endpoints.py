@@ -98,7 +98,12 @@ class ServingOptions(BaseModel):
         return self.max_batch or MAX_BATCH
 
 
-class PublishRequest(BaseModel):
+class Why(BaseModel):
+    why: str = Field(default="", max_length=1000)
+    """For the history."""
+
+
+class PublishRequest(Why):
     """Exactly one of `run` and `model`."""
 
     run: str | None = None
@@ -216,6 +221,8 @@ class EndpointVersion(BaseModel):
     """While it is on its way: what it waits for."""
     error: str = ""
     """Why it failed, one sentence."""
+    why: str = ""
+    """Why it was published, as its publisher says."""
 
     @property
     def is_judged(self) -> bool:
@@ -356,11 +363,6 @@ class Change(BaseModel):
     before: dict[int, int]
     after: dict[int, int]
     why: str = ""
-
-
-class Why(BaseModel):
-    why: str = Field(default="", max_length=1000)
-    """For the history."""
 
 
 class TrafficRequest(Why):

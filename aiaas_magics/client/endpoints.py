@@ -55,8 +55,9 @@ class EndpointsClient:
         """Newest first."""
         return self._transport.pages(f"{_path(owner, name)}/history", Change)
 
-    def retire(self, owner: str, name: str) -> Endpoint:
-        return self._transport.call("DELETE", _path(owner, name), Endpoint)
+    def retire(self, owner: str, name: str, why: str = "") -> Endpoint:
+        query = {"why": why or None}
+        return self._transport.call("DELETE", _path(owner, name), Endpoint, query=query)
 
     def statistics(self, owner: str, name: str) -> EndpointStatistics:
         path = f"{_path(owner, name)}/statistics"

@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     completed(source.add_argument("--run", metavar="ID", help="the model of this run"), "run")
     completed(source.add_argument("--model", metavar="NAME[@V]", help="this model"), "model")
+    parser.add_argument("--why", default="", metavar="TEXT", help="for the history")
     parser.add_argument(
         "--canary",
         type=percent,
@@ -104,8 +105,8 @@ def run(args: argparse.Namespace, call: Call) -> object:
         args.instances, args.max_batch, args.warm_up, args.timeout, args.precision, args.idle
     )
     if args.run is not None:
-        return publish_run(args.run, args.name, plan, options)
-    return publish_model(args.model, args.name, plan, options)
+        return publish_run(args.run, args.name, plan, options, args.why)
+    return publish_model(args.model, args.name, plan, options, args.why)
 
 
 COMMAND = Command(
@@ -118,6 +119,6 @@ COMMAND = Command(
         "%aiaas publish digits --model cnn@champion --canary 10",
         "%aiaas publish digits --model cnn --shadow",
         "%aiaas publish digits --model cnn --idle 30m",
-        "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5",
+        "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5 --why 'trained anew'",
     ),
 )

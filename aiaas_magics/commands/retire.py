@@ -9,12 +9,13 @@ from aiaas_magics.commands.command import Call, Command, completed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     completed(parser.add_argument("name", metavar="NAME", help="an endpoint"), "endpoint")
+    parser.add_argument("--why", default="", metavar="TEXT", help="for the history")
 
 
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.endpoint import endpoints
 
-    return endpoints.get(args.name).retire()
+    return endpoints.get(args.name).retire(args.why)
 
 
 COMMAND = Command(
@@ -22,5 +23,5 @@ COMMAND = Command(
     "stop serving an endpoint",
     add_arguments,
     run,
-    examples=("%aiaas retire digits",),
+    examples=("%aiaas retire digits --why 'nobody calls it'",),
 )

@@ -11,6 +11,8 @@ from aiaas_magics.panels.background import Background
 
 PATIENCE = 90.0
 """Seconds without a sign of a page that is seen, which gives one every 20."""
+WHY = "in the deploy panel"
+"""For an endpoint's history."""
 
 
 class Attended(HasTraits):

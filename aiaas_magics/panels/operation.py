@@ -16,7 +16,7 @@ from aiaas_magics.canary import traffic_line
 from aiaas_magics.client import Client
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.panels import rows
-from aiaas_magics.panels.attention import Asking, Attended
+from aiaas_magics.panels.attention import WHY, Asking, Attended
 from aiaas_magics.panels.background import Background
 from aiaas_magics.panels.pictures import Picture, Scale, picture_of, see
 
@@ -129,7 +129,7 @@ class Operation(Asking, Attended):
             f"Traffic of {record.name}: from {traffic_line(record.traffic)} to "
             f"{traffic_line(wanted)}?",
             lambda at: at.set_traffic(
-                record.owner, record.name, wire.TrafficRequest(traffic=wanted, why=_WHY)
+                record.owner, record.name, wire.TrafficRequest(traffic=wanted, why=WHY)
             ),
         )
 
@@ -141,7 +141,7 @@ class Operation(Asking, Attended):
         self._change(
             f"Give all requests of {record.name} to version {newest}? Now they go to "
             f"{traffic_line(record.traffic)}.",
-            lambda at: at.promote(record.owner, record.name, _WHY),
+            lambda at: at.promote(record.owner, record.name, WHY),
         )
 
     def roll_back(self) -> None:
@@ -151,7 +151,7 @@ class Operation(Asking, Attended):
         self._change(
             f"Roll {record.name} back from {traffic_line(record.traffic)} to "
             f"{traffic_line(record.former)}?",
-            lambda at: at.rollback(record.owner, record.name, _WHY),
+            lambda at: at.rollback(record.owner, record.name, WHY),
         )
 
     def retire(self) -> None:
@@ -161,7 +161,7 @@ class Operation(Asking, Attended):
         self._change(
             f"Retire {record.owner}/{record.name}? Whoever calls it gets no answer any more. Its "
             "models stay.",
-            lambda at: at.retire(record.owner, record.name),
+            lambda at: at.retire(record.owner, record.name, WHY),
         )
 
     def try_rows(self, text: str, version: int = 0) -> None:
@@ -319,6 +319,3 @@ class Operation(Asking, Attended):
             self.snippet = ""
             return
         self.snippet = snippet(self.language, record.url, record.name, record.signature)
-
-
-_WHY = "in the deploy panel"

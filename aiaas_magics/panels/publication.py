@@ -18,7 +18,7 @@ from aiaas_magics.canary import traffic_line
 from aiaas_magics.client import Client
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.model import tensors
-from aiaas_magics.panels.attention import Attended
+from aiaas_magics.panels.attention import WHY, Attended
 from aiaas_magics.panels.background import Background
 from aiaas_magics.publishing import PublishView, canary_plan, failure
 from aiaas_magics.served import parity_line
@@ -288,9 +288,9 @@ def _model(client: Client, wish: Wish) -> models_wire.ModelVersion:
 def _request(client: Client, wish: Wish) -> tuple[str, str, wire.PublishRequest]:
     owner, plain, _ = client.resolve(_endpoint_name(wish))
     if wish.source == "run":
-        return owner, plain, wire.PublishRequest(run=wish.run, canary=wish.plan)
+        return owner, plain, wire.PublishRequest(run=wish.run, canary=wish.plan, why=WHY)
     reference = f"{wish.model}@{wish.version}" if wish.version else wish.model
-    return owner, plain, wire.PublishRequest(model=reference, canary=wish.plan)
+    return owner, plain, wire.PublishRequest(model=reference, canary=wish.plan, why=WHY)
 
 
 def _endpoint_name(wish: Wish) -> str:

@@ -224,6 +224,29 @@ def test_a_key_says_what_it_opens(working: World, notebook: Notebook) -> None:
     assert (route.rates, list(route.revoked)) == ({}, [key.id])
 
 
+def test_the_history_says_who_changed_what_and_why(working: World, notebook: Notebook) -> None:
+    working.model(onnx=b"one")
+    endpoint = notebook.run("%aiaas publish digits --model cnn --why 'for the shop'")
+    working.model(onnx=b"two")
+    model = aiaas_magics.models.get("cnn")
+    publish(model, name="digits", canary=20, why="trained on June")
+    notebook.run("%aiaas rollback digits --why 'not better'")
+    working.model(onnx=b"three")
+    notebook.run("%aiaas publish digits --model cnn --shadow --why 'to see'")
+    notebook.run("%aiaas retire digits --why 'the shop closed'")
+    history = list(endpoint.history())
+    assert [(str(change.action), change.by, change.why) for change in reversed(history)] == [
+        ("published", "alice", "for the shop"),
+        ("canary", "alice", "trained on June"),
+        ("rolled back", "alice", "not better"),
+        ("shadow", "alice", "to see (It gets a copy of 100 % of the requests.)"),
+        ("retired", "alice", "the shop closed"),
+    ]
+    assert "the shop closed" in repr(endpoint.history())
+    with pytest.raises(InvalidInput, match="1000"):
+        publish(model, name="digits", why="x" * 1001)
+
+
 def test_a_models_card_and_its_aliases(working: World, notebook: Notebook) -> None:
     working.model(onnx=b"one")
     working.model(onnx=b"two")

@@ -101,7 +101,8 @@ class SqlEndpointRecords:
                 endpoint_id=row.id,
                 version=row.latest_version,
                 idempotency_key=idempotency_key,
-                model=info.model.model_dump() | {"options": info.options.model_dump()},
+                model=info.model.model_dump()
+                | {"options": info.options.model_dump(), "why": info.why},
                 serving_name=serving_name,
                 state=info.state.value,
                 created_at=now,
@@ -227,7 +228,7 @@ class SqlEndpointRecords:
             if version.state == EndpointState.CANARY:
                 version.bake = bake
 
-    def retire(self, owner: str, name: str, by: str) -> None:
+    def retire(self, owner: str, name: str, by: str, why: str = "") -> None:
         now = datetime.now(UTC)
         with self._database.transaction() as session:
             row = required(session, owner, name)
@@ -240,7 +241,7 @@ class SqlEndpointRecords:
                         action=Action.RETIRED.value,
                         before=row.traffic,
                         after={},
-                        why="",
+                        why=why,
                     )
                 )
             row.traffic, row.former, row.sleep = {}, {}, None
@@ -357,6 +358,7 @@ def _info(version: EndpointVersionRow) -> EndpointVersion:
         bake=None if version.bake is None else Bake.model_validate(version.bake),
         reason=version.reason,
         error=version.error,
+        why=version.model.get("why", ""),
     )
 
 

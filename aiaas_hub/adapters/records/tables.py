@@ -374,7 +374,7 @@ class EndpointVersionRow(Base):
     version: Mapped[int] = mapped_column(primary_key=True)
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     model: Mapped[dict[str, Any]]
-    """The pinned model and, below `options`, how it is served."""
+    """The pinned model and, below `options`, how it is served; `why` it was published."""
     serving_name: Mapped[str] = mapped_column(String(255))
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime]
