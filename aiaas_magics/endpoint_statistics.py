@@ -47,7 +47,8 @@ class Statistics(Rich):
         ]
 
     def _html(self) -> str:
-        return self._table()._html() + plot.html(self._panels())
+        panels = self._panels()
+        return self._table()._html() + plot.html(panels, most=len(panels))
 
     def _text(self) -> str:
         return "\n".join(
@@ -90,7 +91,10 @@ def _health(version: wire.VersionStatistics) -> str:
 _MEASURED: dict[str, Callable[[wire.Sample], float | None]] = {
     "requests per second": lambda sample: sample.requests_per_second,
     "errors per second": lambda sample: sample.errors_per_second,
+    "p50 in ms": lambda sample: sample.p50_ms,
     "p95 in ms": lambda sample: sample.p95_ms,
+    "p99 in ms": lambda sample: sample.p99_ms,
+    "ms in the queue": lambda sample: sample.queue_ms,
 }
 _COLUMNS: list[Column[wire.VersionStatistics]] = [
     Column("version", lambda v: v.version),

@@ -50,16 +50,17 @@ def overlaid(runs: Mapping[str, Curves]) -> list[Panel]:
     ]
 
 
-def html(shown: list[Panel]) -> str:
-    """The panels as one image, or as text where matplotlib is missing."""
+def html(shown: list[Panel], most: int = _PANELS) -> str:
+    """The panels as one image, or as text where matplotlib is missing; what is beyond the first
+    `most` is only named."""
     if not shown:
         return ""
     try:
-        picture = base64.b64encode(_svg(shown[:_PANELS])).decode()
+        picture = base64.b64encode(_svg(shown[:most])).decode()
     except ImportError:
         return display.pre(text(shown))
-    label = display.escape(f"{', '.join(panel.title for panel in shown[:_PANELS])} by step")
-    more = ", ".join(display.clean(panel.title)[:40] for panel in shown[_PANELS:][:20])
+    label = display.escape(f"{', '.join(panel.title for panel in shown[:most])} by step")
+    more = ", ".join(display.clean(panel.title)[:40] for panel in shown[most:][:20])
     # As an image it needs no trust: a notebook opened again still shows it.
     image = f'<img alt="{label}" style="max-width:100%" src="data:image/svg+xml;base64,{picture}">'
     return image + (f"<div>{display.muted(f'not drawn: {more}')}</div>" if more else "")

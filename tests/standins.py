@@ -93,6 +93,8 @@ class StandInServing:
         self.references: dict[tuple[str, int], InputReference | None] = {}
         self.inputs: dict[tuple[str, int], NDArray[np.int64]] = {}
         """What is said to have been counted."""
+        self.counted = ModelCounts(12, 4, 2_000_000, 3, 9_000_000, {4: 3})
+        """Of each version, since it was loaded."""
         self.batches: list[int] = []
         self.impossible = False
         self.crash_at: str | None = None
@@ -169,10 +171,7 @@ class StandInServing:
 
     def counts(self, model: str) -> dict[int, ModelCounts]:
         self._check()
-        return {
-            version: ModelCounts(12, 4, 2_000_000, 3, 9_000_000, {4: 3})
-            for version in self.served.get(model, set())
-        }
+        return dict.fromkeys(self.served.get(model, set()), self.counted)
 
     def input_reference(self, model: str, version: int) -> InputReference | None:
         return self.references[model, version]

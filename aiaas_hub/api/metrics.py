@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 from starlette.responses import Response
@@ -18,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiaas_hub.api.bearer import bearer
 from aiaas_hub.api.identity import Identity
 from aiaas_hub.api.services import Services
+from aiaas_hub.schemas.endpoints import MAX_BATCH
 from aiaas_hub.schemas.errors import Forbidden, Unauthenticated
 from aiaas_hub.schemas.platform import EngineState
 
@@ -66,12 +72,53 @@ class _State(Collector):
         yield drift
 
 
+class _Served(Collector):
+    """What the model server counted of each loaded version since it loaded it, canary inferences
+    included, and whether the last of these was answered. The gateway's metrics are of callers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        label = ["version"]
+        batches = HistogramMetricFamily(
+            "aiaas_endpoint_batch_rows", "Rows in a run of the model", labels=label
+        )
+        queue = SummaryMetricFamily(
+            "aiaas_endpoint_queue_seconds", "That requests waited for their run", labels=label
+        )
+        compute = SummaryMetricFamily(
+            "aiaas_endpoint_compute_seconds", "That runs of the model took", labels=label
+        )
+        healthy = GaugeMetricFamily(
+            "aiaas_endpoint_healthy", "1 if the last canary inference was answered", labels=label
+        )
+        for version in self._services.watching.served():
+            name, counts = [version.name], version.counts
+            if version.healthy is not None:
+                healthy.add_metric(name, float(version.healthy))
+            if counts is None:
+                continue
+            batches.add_metric(name, _buckets(counts.batch_sizes), counts.rows)
+            queue.add_metric(name, counts.requests, counts.queue_ns / 1e9)
+            compute.add_metric(name, counts.runs, counts.compute_ns / 1e9)
+        yield from (batches, queue, compute, healthy)
+
+
+def _buckets(sizes: Mapping[int, int]) -> list[tuple[str, float]]:
+    """Runs of at most so many rows, by powers of two."""
+    bounds = [float(2**power) for power in range(MAX_BATCH.bit_length())]
+    within = [(str(b), float(sum(n for size, n in sizes.items() if size <= b))) for b in bounds]
+    return [*within, ("+Inf", float(sum(sizes.values())))]
+
+
 class Measures:
     """The registry of one application."""
 
     def __init__(self, services: Services) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_State(services))
+        self.registry.register(_Served(services))
         self.requests = Counter(
             "aiaas_requests",
             "Requests answered",

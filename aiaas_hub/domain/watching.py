@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -35,6 +35,19 @@ _NOTHING = VersionTraffic(0, 0, 0, {})
 class _Look:
     at: datetime
     traffic: VersionTraffic
+    counts: ModelCounts | None
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """A loaded version now."""
+
+    name: str
+    """As the gateway's own statistics call it."""
+    counts: ModelCounts | None
+    """None: the model server is away, or does not know it yet."""
+    healthy: bool | None
+    """Whether the last canary inference was answered; None before the first."""
 
 
 class Watching:
@@ -56,19 +69,21 @@ class Watching:
     def sample(self) -> None:
         """Add a point to each version's curve. Raises `Unavailable` while the gateway is away."""
         counted = self._gateway.traffic()
+        counts = {model: self._counts(model) for model in {model for model, _ in counted}}
         now = datetime.now(UTC)
         with self._lock:
             for key in set(self._samples) - set(counted):
                 if now - self._last[key].at > timedelta(hours=1):
                     del self._samples[key], self._last[key]
             for key, found in counted.items():
+                look = _Look(now, found, counts[key[0]].get(key[1]))
                 last = self._last.get(key)
                 if last is not None and (now - last.at).total_seconds() < _LEAST_SECONDS:
                     continue
                 samples = self._samples.setdefault(key, deque(maxlen=_KEPT_SAMPLES))
                 if last is not None:
-                    samples.append(_between(last, now, found))
-                self._last[key] = _Look(now, found)
+                    samples.append(_between(last, look))
+                self._last[key] = look
 
     def of(self, owner: str, name: str) -> EndpointStatistics:
         """Of the versions that are loaded, newest first. What an engine that is away would know
@@ -100,6 +115,31 @@ class Watching:
             )
         return EndpointStatistics(versions=found)
 
+    def served(self) -> Iterator[ServedVersion]:
+        """Of all endpoints the versions that are loaded. A model server that is away is asked
+        once."""
+        is_away = False
+        for endpoint, deployments in self._records.routed():
+            loaded = traffic.kept(endpoint) if endpoint.sleep is None else set()
+            counts: dict[str, Mapping[int, ModelCounts]] = {}
+            for deployment in deployments:
+                if deployment.version not in loaded:
+                    continue
+                model = deployment.serving_name
+                if model not in counts and not is_away:
+                    try:
+                        counts[model] = self._engine.counts(model)
+                    except Unavailable:
+                        is_away = True
+                    except NotFound:
+                        counts[model] = {}
+                health = self._publisher.health_of(model, deployment.version)
+                yield ServedVersion(
+                    f"{model}-v{deployment.version}",
+                    counts.get(model, {}).get(deployment.version),
+                    None if health is None else health[0],
+                )
+
     def metrics(self) -> bytes:
         """The gateway's own, in Prometheus' text form. Raises `Unavailable`."""
         return self._gateway.metrics()
@@ -117,8 +157,9 @@ class Watching:
             return {}
 
 
-def _between(last: _Look, now: datetime, found: VersionTraffic) -> Sample:
+def _between(last: _Look, look: _Look) -> Sample:
     """The counters begin anew with the gateway, and with a version's way back onto a route."""
+    now, found = look.at, look.traffic
     before = last.traffic if last.traffic.requests <= found.requests else _NOTHING
     seconds = (now - last.at).total_seconds()
     latencies = {
@@ -128,8 +169,21 @@ def _between(last: _Look, now: datetime, found: VersionTraffic) -> Sample:
         at=now,
         requests_per_second=(found.requests - before.requests) / seconds,
         errors_per_second=max(0, found.errors - before.errors) / seconds,
+        p50_ms=verdict.quantile(latencies, 0.5),
         p95_ms=verdict.quantile(latencies, 0.95),
+        p99_ms=verdict.quantile(latencies, 0.99),
+        queue_ms=_waited(last.counts, look.counts),
     )
+
+
+def _waited(before: ModelCounts | None, after: ModelCounts | None) -> float | None:
+    """These counters begin anew with the model server, and where a version is loaded again."""
+    if before is None or after is None:
+        return None
+    requests, waited = after.requests, after.queue_ns
+    if before.requests <= requests:
+        requests, waited = requests - before.requests, waited - before.queue_ns
+    return max(0, waited) / requests / 1e6 if requests else None
 
 
 def _mirrored(endpoint: Endpoint, version: int) -> int:

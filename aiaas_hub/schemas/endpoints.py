@@ -289,8 +289,13 @@ class Sample(BaseModel):
     at: datetime
     requests_per_second: float
     errors_per_second: float
+    p50_ms: float | None = None
     p95_ms: float | None = None
-    """None where nobody called."""
+    p99_ms: float | None = None
+    """Of callers' requests; None where nobody called."""
+    queue_ms: float | None = None
+    """Mean time that a request waited for its run of the model; None where the model server was
+    away, or nobody called."""
 
 
 class VersionStatistics(BaseModel):

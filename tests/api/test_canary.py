@@ -9,7 +9,7 @@ import pytest
 from api_world import World
 from canary_calls import ENDPOINT, counted, history, later, publish, routed
 
-from aiaas_hub.domain.ports import DoesNotAnswer
+from aiaas_hub.domain.ports import DoesNotAnswer, ModelCounts
 from aiaas_hub.schemas.errors import Unavailable
 
 # What differs between the databases is in tests/contract/test_records.py.
@@ -410,16 +410,32 @@ def test_statistics_tell_what_each_version_does(
         assert version["p50_ms"] == 0.75
     (sample,) = found[1]["samples"]
     assert sample["requests_per_second"] > 0
+    assert sample["p50_ms"] < sample["p95_ms"] < sample["p99_ms"]
+    # Nobody waited between these two looks.
+    assert sample["queue_ms"] is None
     assert sample["errors_per_second"] == 0
     # The gateway began anew: what is counted since is no negative number.
     counted(world, 1, 5, errors=1)
+    world.serving.counted = ModelCounts(30, 10, 20_000_000, 6, 18_000_000, {5: 6})
     world.reconciler._check_health()
     last = world.ok("GET", f"{ENDPOINT}/statistics")["versions"][1]["samples"][-1]
     assert last["requests_per_second"] > 0
+    assert last["queue_ms"] == 3.0
+    # So does the model server: its mean is that of what it counted since.
+    counted(world, 1, 9)
+    world.serving.counted = ModelCounts(2, 2, 500_000, 2, 1_000_000, {1: 2})
+    world.reconciler._check_health()
+    last = world.ok("GET", f"{ENDPOINT}/statistics")["versions"][1]["samples"][-1]
+    assert last["queue_ms"] == 0.25
     # An engine that is away takes only what it knows with it.
     world.serving.ready = False
     found = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
-    assert (found[1]["requests"], found[1]["queue_ms"]) == (5, None)
+    assert (found[1]["requests"], found[1]["queue_ms"]) == (9, None)
+    counted(world, 1, 12)
+    world.reconciler._check_health()
+    last = world.ok("GET", f"{ENDPOINT}/statistics")["versions"][1]["samples"][-1]
+    assert last["requests_per_second"] > 0
+    assert last["queue_ms"] is None
 
 
 def test_a_version_that_does_not_answer_is_said_to(
