@@ -142,18 +142,18 @@ def test_cells_of_magics_are_coloured_by_the_theme(page: Page, tmp_path: Path) -
         assert told["light"] != told["dark"]
 
 
-TRAINING = '''\
+TRAINING = """\
 %%aiaas train --name "first try" --dataset flowers --param lr={rate} --detach
 def train(ctx):
     frame = ctx.dataset().to_pandas()
-    ctx.report(step=1, rows=len(frame))'''
-QUERY = '''\
+    ctx.report(step=1, rows=len(frame))"""
+QUERY = """\
 %%aiaas sql --into top
 -- Which of them are the dearest?
 SELECT city, sum(price) AS total, 'in %' AS unit
 FROM sales
 WHERE year >= 2024 and city in ('Oslo', 'Bergen')
-GROUP BY city'''
+GROUP BY city"""
 # Of a word and of the theme: as the page shows them.
 COLOURS = """
 (word, name) => {
