@@ -14,7 +14,7 @@ from aiaas_hub.domain.queueing import Contender, QueueRules, startable
 
 _ENDS = 50
 """So many ends of runs are looked ahead; further on nobody would bet on it."""
-_MOST = 300
+_MOST = 100
 """Runs that hold or wait: of a longer line nothing is forecast, since each look takes longer."""
 
 

@@ -117,9 +117,9 @@ def test_estimates_are_as_rough_as_they_are() -> None:
     assert [told(limit) for limit in (1, 41, 61, 3599, 3601)] == [10, 50, 120, 3600, 4200]
 
 
-def test_a_long_line_costs_little() -> None:
-    line = [run(f"r{number}", 2, order=number, owner=f"u{number % 20}") for number in range(290)]
+def test_of_a_very_long_line_nothing_is_told() -> None:
+    line = [run(f"r{number}", 2, order=number, owner=f"u{number % 20}") for number in range(100)]
     began = time.process_time()
-    forecast(["run-r289"], line, QueueRules(), FOUR, NOW, {}, HOUR)
-    assert time.process_time() - began < 5
+    forecast(["run-r99"], line, QueueRules(), FOUR, NOW, {}, HOUR)
+    assert time.process_time() - began < 2
     assert forecast(["run-r9"], line * 2, QueueRules(), FOUR, NOW, {}, HOUR) == {}
