@@ -46,6 +46,9 @@ class RayHead:
         self._supervisor.start(self._spec)
 
     def answers(self) -> bool:
+        """Whether it is up to stay: it answers some seconds before Ray may still give it up."""
+        if not ray_head.has_started(self.home):
+            return False
         try:
             return httpx.get(
                 f"{self.address}/api/version",
