@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from api_world import World
+from api_world import World, serving
 
 import aiaas_hub.domain.advancing as advancing
 from aiaas_hub.domain.ports import JobState, JobStatus
+from aiaas_hub.home import Home
 
 ERROR = {"message": "Terminated.", "remedy": "", "traceback": ""}
 
@@ -267,6 +269,16 @@ def test_a_worker_that_starts_again_has_what_is_left_of_the_time(world: World) -
     assert 0 < left() <= 1800
     world.services.run_records.update(run["id"], 1, started_at=began - timedelta(hours=1))
     assert left() == 0
+
+
+def test_a_job_is_told_how_long_its_workers_wait_for_each_other(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/records.db"
+    settings = {"collective_seconds": 77}
+    with serving(Home(tmp_path / "home"), url, settings=settings) as world:
+        run = world.submit()
+        token = world.run_token(run)
+        job = world.call("GET", f"/runs/{run['id']}/job", token).json()
+    assert job["collective_seconds"] == 77
 
 
 def test_a_run_that_goes_on_says_why(world: World) -> None:

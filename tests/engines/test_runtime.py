@@ -344,6 +344,23 @@ def test_a_retry_goes_on_from_its_checkpoint(ray_local: RayLocal, job_service: J
     assert "the first try fails. Going on from its checkpoint (retry 1 of 1). If that" in run.log
 
 
+def test_workers_wait_for_each_other_as_long_as_the_operator_says(
+    ray_local: RayLocal, job_service: JobService
+) -> None:
+    cell = (
+        "import time, torch\n"
+        "def train(ctx):\n"
+        "    if ctx.rank == 1:\n"
+        "        time.sleep(500)\n"
+        "    torch.distributed.all_reduce(torch.ones(1))\n"
+    )
+    run = job_service.add("run-waiting", cell, resources=Resources(workers=2))
+    run.job = run.job.model_copy(update={"collective_seconds": 3})
+    assert wait(ray_local, submit(ray_local, run), *OVER) is JobState.FAILED
+    assert "a worker waited for the others until the time was up" in run.error.message
+    assert "the same number of batches" in run.error.remedy
+
+
 def test_a_checkpoint_waits_for_the_log_before_it(
     ray_local: RayLocal, ray_home: Home, job_service: JobService, tmp_path: Path
 ) -> None:
