@@ -273,7 +273,7 @@ def test_a_worker_that_died_without_a_word(death: Exception, says: str, remedy: 
 
 def _died_without_a_word() -> Exception:
     # Ray's src/ray/core_worker and raylet: the same of every process that ends.
-    return ray.exceptions.ActorDiedError(
+    death: Exception = ray.exceptions.ActorDiedError(
         ActorDiedErrorContext(
             actor_id=bytes(16),
             error_message="Worker unexpectedly exits with a connection error code 2. End of file. "
@@ -282,6 +282,7 @@ def _died_without_a_word() -> Exception:
             "crashed unexpectedly due to SIGSEGV or other unexpected errors.",
         )
     )
+    return death
 
 
 # As torch 2.6 logged it (github.com/XPixelGroup/BasicSR, issue 737): WorkNCCL::checkTimeout and
