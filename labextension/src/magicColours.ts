@@ -1,7 +1,7 @@
 /** Cells of `%%aiaas` in colours: the magic's line by its parts, and SQL below `%%aiaas sql`. */
 
 import { highlightingFor, LanguageSupport } from '@codemirror/language';
-import { Extension, Range, StateEffect, Text } from '@codemirror/state';
+import { Extension, Prec, Range, StateEffect, Text } from '@codemirror/state';
 import {
   Decoration,
   DecorationSet,
@@ -81,9 +81,11 @@ export function magicColours(
   model: Pick<CodeEditor.IModel, 'mimeType'>,
   sql: Sql
 ): Extension {
-  return ViewPlugin.define(view => new MagicColours(view, model, sql), {
+  const plugin = ViewPlugin.define(view => new MagicColours(view, model, sql), {
     decorations: plugin => plugin.decorations
   });
+  // Inside what Python makes of the same words, so that it is what is seen.
+  return Prec.highest(plugin);
 }
 
 class MagicColours implements PluginValue {

@@ -118,6 +118,10 @@ test('a cell is coloured as it is typed', () => {
   show('\n%%aiaas train --name first\ndef train(ctx):\n    pass');
   expect(seen('magic')).toEqual(['%%aiaas']);
   expect(seen('option')).toEqual(['--name']);
+  // Python makes two operators of it, which are not what is seen.
+  expect(
+    view.contentDOM.querySelector('.jp-aiaas-code-option')?.firstElementChild
+  ).toBeNull();
   view.dispatch({
     changes: { from: view.state.doc.length, insert: '\n%aiaas runs' }
   });
@@ -138,15 +142,18 @@ test('what is not Python stays as it is, until it is', () => {
 
 test("a query has SQL's colours once SQL is there", async () => {
   const loading = show(
-    '%%aiaas sql --into top\nSELECT city, 7 FROM sales -- from here\nWHERE x IN (1)'
+    '%%aiaas sql --into top\nSELECT city_or, pass FROM sales, 7 -- from here\nWHERE x IN (1)'
   );
   expect(seen('sql')).toEqual([]);
   await loading.load();
   await Promise.resolve();
-  expect(seen('sql').join('')).toContain('SELECT city');
+  expect(seen('sql').join('')).toContain('SELECT city_or');
   expect(colourOf('SELECT')).toBe('keyword');
   expect(colourOf('-- from here')).toBe('comment');
   expect(colourOf('7')).toBe('number');
+  // Keywords of Python, and none of SQL.
+  expect(colourOf('IN')).toBe('keyword');
+  expect(seen('sql').join('')).toContain('city_or, pass');
   expect(seen('verb')).toEqual(['sql']);
   // A query no more.
   view.dispatch({ changes: { from: 8, to: 11, insert: 'transform' } });
