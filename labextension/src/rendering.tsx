@@ -1,55 +1,47 @@
-/** Markdown and code as JupyterLab itself shows them; as text where it cannot. */
+/** Markdown and code in colours, by whatever a page has to render them; else as text. */
 
-import { IEditorLanguageRegistry } from '@jupyterlab/codemirror';
-import {
-  IRenderMime,
-  IRenderMimeRegistry,
-  MimeModel
-} from '@jupyterlab/rendermime';
-import { Widget } from '@lumino/widgets';
 import * as React from 'react';
 
 import { plain } from './logTail';
 
-const MARKDOWN = 'text/markdown';
-
 export interface Rendering {
-  rendermime: IRenderMimeRegistry;
-  languages: IEditorLanguageRegistry | null;
+  /** Markdown of anybody's, in an element. */
+  markdown(text: string, host: HTMLElement): Rendered;
+  /** The same of Python. */
+  python(code: string, host: HTMLElement): Promise<void>;
+}
+
+export interface Rendered {
+  ready: Promise<void>;
+  dispose(): void;
 }
 
 /** What the views of a page render with. */
 export const Renderings = React.createContext<Rendering | null>(null);
 
-/** What anybody wrote of a thing. It is trusted with nothing: JupyterLab's sanitizer is between. */
+/** What anybody wrote of a thing. */
 export function Markdown(props: { text: string }): JSX.Element {
   const text = lines(props.text);
-  const rendermime = React.useContext(Renderings)?.rendermime;
+  const rendering = React.useContext(Renderings);
   const host = React.useRef<HTMLDivElement>(null);
   const [isRendered, setRendered] = React.useState(false);
-  // Its end comes before the page's, in which its widget still is.
+  // Its end comes before the page's, in which the rendered still is.
   React.useLayoutEffect(() => {
-    if (!rendermime || !host.current) {
+    if (!rendering || !host.current) {
       return;
     }
-    const sanitizer = withoutButtons(rendermime.sanitizer);
-    const renderer = rendermime.clone({ sanitizer }).createRenderer(MARKDOWN);
+    const rendered = rendering.markdown(text, host.current);
     let isLeft = false;
-    Widget.attach(renderer, host.current);
-    renderer
-      .renderModel(
-        new MimeModel({ data: { [MARKDOWN]: text }, trusted: false })
-      )
-      .then(
-        () => !isLeft && setRendered(true),
-        () => undefined
-      );
+    rendered.ready.then(
+      () => !isLeft && setRendered(true),
+      () => undefined
+    );
     return () => {
       isLeft = true;
       setRendered(false);
-      renderer.dispose();
+      rendered.dispose();
     };
-  }, [rendermime, text]);
+  }, [rendering, text]);
   return (
     <div className="jp-aiaas-description">
       {!isRendered && <p>{text}</p>}
@@ -58,47 +50,24 @@ export function Markdown(props: { text: string }): JSX.Element {
   );
 }
 
-/** JupyterLab's own would leave a button its command, and one click of a reader runs that. */
-function withoutButtons(
-  sanitizer: IRenderMime.ISanitizer
-): IRenderMime.ISanitizer {
-  const more: object = {
-    exclusiveFilter: ({ tag }: { tag: string }) => tag === 'button'
-  };
-  return {
-    sanitize: (dirty, options) =>
-      sanitizer.sanitize(dirty, { ...options, ...more })
-  };
-}
-
-/** Python, in JupyterLab's colours. */
 export function Python(props: { code: string; label: string }): JSX.Element {
   const { code } = props;
-  const languages = React.useContext(Renderings)?.languages;
+  const rendering = React.useContext(Renderings);
   const host = React.useRef<HTMLPreElement>(null);
   React.useEffect(() => {
     const shown = document.createElement('code');
-    if (!languages) {
-      shown.textContent = code;
-      host.current?.replaceChildren(shown);
-      return;
-    }
+    shown.textContent = code;
+    host.current?.replaceChildren(shown);
+    const coloured = document.createElement('code');
     let isLeft = false;
-    const put = (): void => {
-      if (!isLeft) {
-        host.current?.replaceChildren(shown);
-      }
-    };
-    languages
-      .highlight(code, languages.findByMIME('text/x-ipython'), shown)
-      .then(put, () => {
-        shown.textContent = code;
-        put();
-      });
+    rendering?.python(code, coloured).then(
+      () => !isLeft && host.current?.replaceChildren(coloured),
+      () => undefined
+    );
     return () => {
       isLeft = true;
     };
-  }, [languages, code]);
+  }, [rendering, code]);
   return (
     <pre
       className="jp-aiaas-program"

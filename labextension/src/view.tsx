@@ -12,6 +12,7 @@ import { Actions } from './actions';
 import { DatasetView } from './datasetView';
 import { EndpointView } from './endpointView';
 import { aiaasIcon } from './icon';
+import { JupyterRendering } from './jupyterRendering';
 import { KindId, Thing } from './kinds';
 import { plain } from './logTail';
 import { ModelView } from './modelView';
@@ -95,6 +96,7 @@ class ViewBody extends ReactWidget {
   ) {
     super();
     this.addClass('jp-aiaas-view-body');
+    this._rendering = new JupyterRendering(_parts.rendermime, _parts.languages);
   }
 
   protected override onAfterAttach(msg: Message): void {
@@ -116,7 +118,7 @@ class ViewBody extends ReactWidget {
     const { platform, actions, trans } = this._parts;
     const View = VIEWS[this._thing.kind];
     return (
-      <Renderings.Provider value={this._parts}>
+      <Renderings.Provider value={this._rendering}>
         <h2>{plain(caption(this._thing, trans))}</h2>
         <View
           thing={this._thing}
@@ -128,4 +130,6 @@ class ViewBody extends ReactWidget {
       </Renderings.Provider>
     );
   }
+
+  private readonly _rendering: JupyterRendering;
 }

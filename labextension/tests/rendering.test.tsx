@@ -11,6 +11,7 @@ import {
 } from '@jupyterlab/rendermime';
 
 import { DatasetView } from '../src/datasetView';
+import { JupyterRendering } from '../src/jupyterRendering';
 import { Thing } from '../src/kinds';
 import { ModelView } from '../src/modelView';
 import { Platform } from '../src/platform';
@@ -90,7 +91,7 @@ async function view(
   });
   await act(async () =>
     root.render(
-      <Renderings.Provider value={{ rendermime, languages }}>
+      <Renderings.Provider value={new JupyterRendering(rendermime, languages)}>
         <View
           thing={{ kind, owner: 'eve', name }}
           platform={platform}
