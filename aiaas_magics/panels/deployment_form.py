@@ -56,6 +56,7 @@ def _publication(publication: Publication) -> Any:
             controls.entered(bake, publication, "bake"),
             card(publication, "plan"),
             go,
+            controls.question(publication),
             card(publication, "progress"),
         ]
     )

@@ -18,7 +18,7 @@ from aiaas_magics.canary import traffic_line
 from aiaas_magics.client import Client
 from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.model import tensors
-from aiaas_magics.panels.attention import WHY, Attended
+from aiaas_magics.panels.attention import WHY, Asking, Attended
 from aiaas_magics.panels.background import Background
 from aiaas_magics.publishing import PublishView, canary_plan, failure
 from aiaas_magics.served import parity_line
@@ -27,6 +27,15 @@ _LISTED = 200
 EMPTY = "No models yet: a run makes one with ctx.save_model(…), or aiaas.publish(model, x[:2], …)."
 
 Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would happen."""
+
+    facts: Facts
+    question: str = ""
+    """To be answered first, where all requests of a live endpoint move at once."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Wish:
         return canary_plan(self.canary or None, self.bake or None, None)
 
 
-class Publication(Attended):
+class Publication(Attended, Asking):
     """Chooses a model and an endpoint's name, says what would happen, and does it."""
 
     models: List[tuple[str, str]] = List()
@@ -104,10 +113,30 @@ class Publication(Attended):
         self.beside.run("choices", ask, lambda found: self._choices(*found), self.failed)
 
     def publish(self) -> None:
-        """Begin, and show how far it is until it serves, has a canary's share, or failed."""
+        """Begin, after asking back where that moves all requests of an endpoint at once."""
         if self.publishing or not self.ready:
             return
         wish, client = self._wish, self._client
+
+        def know(plan: Plan) -> None:
+            self.publishing = False
+            if plan.question:
+                self.ask(plan.question, lambda: self._begin(wish))
+            else:
+                self._begin(wish)
+
+        def refuse(sentence: str) -> None:
+            self.publishing = False
+            self.failed(sentence)
+
+        self.decline()
+        self.publishing = True
+        # Read anew: what the plan in sight says of the endpoint may be of some time ago.
+        self.beside.run("moves", lambda: plan_of(client, wish), know, refuse)
+
+    def _begin(self, wish: Wish) -> None:
+        """Show how far it is until it serves, has a canary's share, or failed."""
+        client = self._client
         version = 0
 
         def going() -> Iterator[wire.Endpoint]:
@@ -190,6 +219,8 @@ class Publication(Attended):
     @observe("source", "model", "version", "run", "name", "canary", "bake")
     def _changed(self, _: object) -> None:
         if not self._settling:
+            # What was asked was of another wish.
+            self.decline()
             self.replan()
 
     def replan(self) -> None:
@@ -200,9 +231,9 @@ class Publication(Attended):
             self.plan = ""
             return
 
-        def show(facts: Facts) -> None:
+        def show(plan: Plan) -> None:
             self.ready = True
-            shown = [(label, display.escape(text)) for label, text in facts]
+            shown = [(label, display.escape(text)) for label, text in plan.facts]
             self.plan = display.card("Plan", None, shown)
 
         def refuse(sentence: str) -> None:
@@ -212,8 +243,8 @@ class Publication(Attended):
         self.beside.run("plan", lambda: plan_of(client, wish), show, refuse)
 
 
-def plan_of(client: Client, wish: Wish) -> Facts:
-    """What would happen, in lines. Raises `AiaasError` where nothing could."""
+def plan_of(client: Client, wish: Wish) -> Plan:
+    """What would happen. Raises `AiaasError` where nothing could."""
     canary = wish.plan
     model = _model(client, wish)
     owner, plain, _ = client.resolve(_endpoint_name(wish))
@@ -221,7 +252,11 @@ def plan_of(client: Client, wish: Wish) -> Facts:
         endpoint = client.endpoints.get(owner, plain)
     except NotFound:
         endpoint = None
-    return facts_of_plan(model, endpoint, plain, canary)
+    facts = facts_of_plan(model, endpoint, plain, canary)
+    if canary is not None or endpoint is None or not endpoint.traffic:
+        return Plan(facts)
+    moved = _traffic_to_be(endpoint.traffic, _next_version(endpoint), canary)
+    return Plan(facts, f"Traffic of {plain}: {moved}. Publish it?")
 
 
 def facts_of_plan(
@@ -233,7 +268,7 @@ def facts_of_plan(
     """The same from what is known of the model and of the endpoint, where there is one."""
     traffic = endpoint.traffic if endpoint is not None else {}
     versions = endpoint.versions if endpoint is not None else []
-    number = max((v.version for v in versions), default=0) + 1
+    number = _next_version(endpoint)
     pinned = models_wire.PinnedModel(owner=model.owner, name=model.name, version=model.version)
     measured = next((v.parity for v in versions if v.model == pinned and v.parity), None)
     beside = f", beside {traffic_line(traffic)}" if traffic else ""
@@ -259,6 +294,11 @@ def facts_of_plan(
         ("traffic", _traffic_to_be(traffic, number, canary)),
         ("careful", differs),
     ]
+
+
+def _next_version(endpoint: wire.Endpoint | None) -> int:
+    versions = endpoint.versions if endpoint is not None else []
+    return max((v.version for v in versions), default=0) + 1
 
 
 def _traffic_to_be(traffic: dict[int, int], number: int, canary: wire.CanaryPlan | None) -> str:

@@ -1,11 +1,11 @@
 /** An endpoint: who gets the requests, how its versions do, and what may become of it. */
 
-import { Dialog, showDialog } from '@jupyterlab/apputils';
 import * as React from 'react';
 
 import * as code from './code';
 import { digits, Panel } from './curves';
 import { Keys } from './endpointKeys';
+import { Change, isConfirmed, isShareConfirmed } from './endpointQuestions';
 import { TrafficSlider } from './endpointTraffic';
 import { TrialForm } from './endpointTrial';
 import { shares } from './kinds';
@@ -30,8 +30,6 @@ import {
 const SECONDS = 10;
 const IDLE_SECONDS = 60;
 const MOST_INPUTS = 5;
-
-type Change = 'promote' | 'rollback' | 'retire';
 
 export function EndpointView(props: ViewProps): JSX.Element {
   const { thing, platform, actions, trans, isShown } = props;
@@ -85,7 +83,7 @@ export function EndpointView(props: ViewProps): JSX.Element {
   const become = (what: Change, now: Endpoint): Promise<void> =>
     change(
       () => platform.service.change(owner, name, what),
-      () => confirmed(what, now, props)
+      () => isConfirmed(what, now, trans)
     );
   return (
     <Reading loaded={endpoint} trans={trans}>
@@ -160,7 +158,7 @@ export function EndpointView(props: ViewProps): JSX.Element {
               set={traffic =>
                 void change(
                   () => platform.service.setTraffic(owner, name, traffic),
-                  async () => true
+                  () => isShareConfirmed(traffic, now, trans)
                 )
               }
               trans={trans}
@@ -341,50 +339,4 @@ function parity(one: EndpointVersion, { trans }: ViewProps): string {
         count(one.parity.rows),
         digits(one.parity.p50_ms)
       );
-}
-
-/** Nothing of this is done by one click: somebody's requests are at stake. */
-async function confirmed(
-  what: Change,
-  now: Endpoint,
-  { trans }: ViewProps
-): Promise<boolean> {
-  const name = plain(now.name);
-  const asked = {
-    promote: {
-      title: trans.__('Promote the canary of %1?', name),
-      body: trans.__(
-        'Version %1 gets all requests at once.',
-        canary(now)?.version ?? ''
-      ),
-      button: trans.__('Promote it')
-    },
-    rollback: {
-      title: trans.__('Roll %1 back?', name),
-      body: trans.__(
-        'Its requests go again, from now on: %1.',
-        shares(now.former, trans)
-      ),
-      button: trans.__('Roll it back')
-    },
-    retire: {
-      title: trans.__('Retire %1?', name),
-      body: trans.__(
-        'It answers nobody any more. Its models stay, and may be published again.'
-      ),
-      button: trans.__('Retire it')
-    }
-  }[what];
-  const answer = await showDialog({
-    title: asked.title,
-    body: asked.body,
-    defaultButton: 0,
-    buttons: [
-      Dialog.cancelButton({ label: trans.__('Leave it') }),
-      what === 'promote'
-        ? Dialog.okButton({ label: asked.button })
-        : Dialog.warnButton({ label: asked.button })
-    ]
-  });
-  return answer.button.accept;
 }

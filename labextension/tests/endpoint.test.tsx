@@ -188,6 +188,12 @@ test('the requests are shared between the two newest versions', async () => {
   expect(page.textContent).toContain('v2 65 %, v3 35 %');
   await click('Set the traffic');
   expect(service.asked).toContain('traffic {"2":65,"3":35}');
+  expect(answer.asked).toEqual([]);
+  await fill('Share of v3', '100');
+  answer.accept = false;
+  await click('Set the traffic');
+  expect(answer.asked).toEqual(['Set the traffic of digits?']);
+  expect(service.asked).not.toContain('traffic {"2":0,"3":100}');
   expect(await violations()).toEqual([]);
 });
 

@@ -104,6 +104,55 @@ def test_publish_canary_promote_roll_back_and_retire(deployment: Deployment) -> 
     assert operation.question == ""
 
 
+def test_all_requests_of_a_live_endpoint_move_only_for_who_says_so_twice(
+    deployment: Deployment,
+) -> None:
+    publication, operation = deployment.publication, deployment.operation
+    publication.version = 1
+    publication.publish()
+    # A new endpoint has no callers.
+    assert publication.question == ""
+    assert operation._record is not None
+    assert operation._record.traffic == {1: 100}
+
+    publication.version = 2
+    publication.publish()
+    asked = "Traffic of cnn: from version 1: 100 % to version 2: 100 %"
+    assert publication.question.startswith(asked)
+    publication.decline()
+    publication.publish()
+    # It was asked of another wish.
+    publication.canary = 20
+    assert publication.question == ""
+    publication.confirm()
+    publication.canary = 0
+    assert len(operation._record.versions) == 1
+    assert not publication.publishing
+    publication.publish()
+    publication.confirm()
+    assert operation._record.traffic == {2: 100}
+    publication.refresh()
+    publication.canary = 20
+    publication.publish()
+    assert publication.question == ""
+    assert operation._record.traffic == {2: 80, 3: 20}
+
+
+def test_a_platform_that_is_away_is_not_published_to(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = deployment.publication
+
+    def away(*_: object) -> object:
+        raise Unavailable("The platform is away.", remedy="Try again.")
+
+    monkeypatch.setattr(EndpointsClient, "get", away)
+    publication.publish()
+    assert "away" in publication.error
+    assert not publication.publishing
+    assert publication.progress == ""
+
+
 def test_a_version_that_fails_says_why(working: World) -> None:
     working.model(offset=1.0)
     publication = aiaas.panel("deploy").model.publication
@@ -263,6 +312,7 @@ def test_the_form_is_the_model(deployment: Deployment) -> None:
     assert found["rows"].value == "0 0 0"
     publication.version = 2
     found["Publish"].click()
+    assert publication.question == ""
     assert not found["Roll back"].disabled
     assert found["share"].value == 30
     found["Roll back"].click()
