@@ -47,6 +47,17 @@ def train(ctx):
     frame = ctx.dataset().to_pandas()
     ctx.report(step=1, rows=len(frame))`;
 
+const EXAMPLE_NAME = 'my-model';
+
+/** A run of a few seconds that hands over a model: whole, as it goes into a new cell. */
+export const EXAMPLE = `%%aiaas train --name ${EXAMPLE_NAME}
+import torch
+
+def train(ctx):
+    model = torch.nn.Linear(2, 1)
+    ctx.report(step=1, loss=0.5)
+    ctx.save_model(model.eval(), example_input=torch.zeros(4, 2))`;
+
 export const attach = (run: string): string => `%aiaas attach ${word(run)}`;
 
 /** A run's source: its cell's first line, which was no Python, was kept as a comment. */
@@ -62,6 +73,16 @@ export const publishRun = (name: string, run: string): string =>
 
 export const publishModel = (name: string, model: string): string =>
   `%aiaas publish ${word(name)} --model ${word(model)}`;
+
+export const deploy = (
+  newest: { owner: string; name: string } | undefined,
+  me: string | null
+): string =>
+  newest
+    ? publishModel(newest.name, reference(newest, me))
+    : publishModel(EXAMPLE_NAME, EXAMPLE_NAME);
+
+export const PUT = 'aiaas.datasets.put("my-data", df)';
 
 export const model = (name: string): string => `%aiaas model ${word(name)}`;
 

@@ -17,6 +17,7 @@ import { Debouncer, Poll } from '@lumino/polling';
 
 import { Actions } from './actions';
 import { keepBadges } from './cellBadges';
+import * as code from './code';
 import { aiaasIcon } from './icon';
 import { copy, insert } from './insert';
 import { KindId, Thing } from './kinds';
@@ -90,6 +91,7 @@ export function addPanel(parts: Parts): void {
     args: { isPalette: true }
   });
   parts.palette?.addItem({ command: REFRESH, category });
+  addExamples(parts, actions);
   parts.launcher?.add({
     command: OPEN_PANEL,
     category: trans.__('Other'),
@@ -117,6 +119,43 @@ export function addPanel(parts: Parts): void {
     keepBadges({ ...parts, notebooks, actions });
   }
   void app.restored.then(() => keepUpToDate(platform, settings));
+}
+
+/** What somebody new looks for: by the words for it, not by ours. */
+function addExamples(parts: Parts, actions: Actions): void {
+  const { app, platform, palette, trans } = parts;
+  const category = trans.__('AIaaS');
+  const add = (
+    command: string,
+    label: string,
+    caption: string,
+    made: () => string
+  ): void => {
+    app.commands.addCommand(command, {
+      label,
+      caption,
+      execute: () => actions.insert(made())
+    });
+    palette?.addItem({ command, category });
+  };
+  add(
+    'aiaas:train',
+    trans.__('AIaaS: Train a model (insert an example)'),
+    trans.__('A cell that trains, and hands over a model'),
+    () => code.EXAMPLE
+  );
+  add(
+    'aiaas:deploy',
+    trans.__('AIaaS: Deploy a model (insert the line)'),
+    trans.__('Of your newest model, or of the one that the example makes'),
+    () => code.deploy(platform.models.all[0], platform.me?.user ?? null)
+  );
+  add(
+    'aiaas:put-data',
+    trans.__('AIaaS: Store a DataFrame (insert the line)'),
+    trans.__('As a dataset that runs can read'),
+    () => code.PUT
+  );
 }
 
 function addViews(parts: Parts, actions: Actions): void {

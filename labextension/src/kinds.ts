@@ -52,7 +52,7 @@ export function kinds(
     title: trans.__('Datasets'),
     hint: trans.__('Search name, column, tag, owner'),
     empty: trans.__('No datasets yet. Put a DataFrame there from a notebook:'),
-    emptyCode: 'aiaas.datasets.put("my-data", df)',
+    emptyCode: code.PUT,
     listing: platform.datasets,
     row: one => {
       const ref = code.reference(one, me());
@@ -103,8 +103,8 @@ export function kinds(
     id: 'models',
     title: trans.__('Models'),
     hint: trans.__('Search name, alias'),
-    empty: trans.__('No models yet. A run hands one over when it calls:'),
-    emptyCode: 'ctx.save_model(model, example_input=…)',
+    empty: trans.__('No models yet. A run hands one over, as this one does:'),
+    emptyCode: code.EXAMPLE,
     listing: platform.models,
     row: one => ({
       thing: { kind: 'models', owner: one.owner, name: one.name },

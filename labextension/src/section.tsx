@@ -117,13 +117,14 @@ function Nothing(props: {
       </div>
     );
   }
+  const [firstLine] = kind.emptyCode.split('\n');
   return (
     <div className="jp-aiaas-nothing">
       <div>{kind.empty}</div>
       <code>{kind.emptyCode}</code>
       <button
         className="jp-mod-styled jp-mod-minimal"
-        aria-label={trans.__('Insert %1', kind.emptyCode)}
+        aria-label={trans.__('Insert %1', firstLine)}
         onClick={() => actions.insert(kind.emptyCode)}
       >
         {trans.__('Insert')}
