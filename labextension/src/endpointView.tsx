@@ -28,38 +28,35 @@ import {
 } from './wire';
 
 const SECONDS = 10;
-const IDLE_SECONDS = 60;
 const MOST_INPUTS = 5;
 
 export function EndpointView(props: ViewProps): JSX.Element {
   const { thing, platform, actions, trans, isShown } = props;
   const { owner, name } = thing;
-  const [seconds, setSeconds] = React.useState(SECONDS);
+  const [isIdle, setIdle] = React.useState(false);
+  const rhythm = isIdle ? platform : SECONDS;
   const [busy, setBusy] = React.useState(false);
   const [refusal, setRefusal] = React.useState<ServiceError | null>(null);
   const endpoint = useLoaded(
     signal => platform.service.endpoint(owner, name, signal),
     'endpoint',
     isShown,
-    seconds
+    rhythm
   );
   const statistics = useLoaded(
     signal => platform.service.statistics(owner, name, signal),
     'statistics',
     isShown,
-    seconds
+    rhythm
   );
   const drift = useLoaded(
     signal => platform.service.drift(owner, name, signal),
     'drift',
     isShown,
-    IDLE_SECONDS
+    platform
   );
   const settled = endpoint.value !== null && isSettled(endpoint.value);
-  React.useEffect(
-    () => setSeconds(settled ? IDLE_SECONDS : SECONDS),
-    [settled]
-  );
+  React.useEffect(() => setIdle(settled), [settled]);
   const change = async (
     make: () => Promise<Endpoint>,
     isWanted: () => Promise<boolean>

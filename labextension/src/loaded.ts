@@ -1,5 +1,6 @@
 /** What a view shows of the service: read as it is opened, and again while it is looked at. */
 
+import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import * as React from 'react';
 
 import { asServiceError, ServiceError } from './serviceError';
@@ -12,15 +13,20 @@ export interface Loaded<T> {
   set: (value: T) => void;
 }
 
+/** Who has what does not change of itself read again in turn, where nothing else is read. */
+export interface Turns {
+  inTurn(read: () => void): IDisposable;
+}
+
 /**
- * Read again whenever `what` changes, whenever the view is shown, and every so many seconds while
- * it is; 0: never of itself.
+ * Read again whenever `what` changes, whenever the view is shown, and while it is every so many
+ * seconds, or when it is its turn; 0: never of itself.
  */
 export function useLoaded<T>(
   read: (signal: AbortSignal) => Promise<T>,
   what: string,
   isShown: boolean,
-  seconds: number
+  rhythm: number | Turns
 ): Loaded<T> {
   const [state, setState] = React.useState<{
     of: string;
@@ -56,7 +62,7 @@ export function useLoaded<T>(
     return () => left.abort();
   }, [what, isShown, turn]);
   React.useEffect(() => {
-    if (!isShown || seconds === 0) {
+    if (!isShown || rhythm === 0) {
       return;
     }
     const next = (): void => {
@@ -64,13 +70,14 @@ export function useLoaded<T>(
         setTurn(turn => turn + 1);
       }
     };
-    const timer = window.setInterval(next, seconds * 1000);
+    const again =
+      typeof rhythm === 'number' ? every(rhythm, next) : rhythm.inTurn(next);
     document.addEventListener('visibilitychange', next);
     return () => {
-      window.clearInterval(timer);
+      again.dispose();
       document.removeEventListener('visibilitychange', next);
     };
-  }, [isShown, seconds]);
+  }, [isShown, rhythm]);
   const isOther = state.of !== what;
   return {
     value: isOther ? null : state.value,
@@ -78,4 +85,9 @@ export function useLoaded<T>(
     again: () => setTurn(turn => turn + 1),
     set: value => setState({ of: what, value, trouble: null })
   };
+}
+
+function every(seconds: number, call: () => void): IDisposable {
+  const timer = window.setInterval(call, seconds * 1000);
+  return new DisposableDelegate(() => window.clearInterval(timer));
 }

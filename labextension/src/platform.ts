@@ -1,6 +1,7 @@
 /** What this page knows of the platform: who I am, the four lists, and which runs are live. */
 
 import { Token } from '@lumino/coreutils';
+import { DisposableDelegate, IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
 import { Listing } from './listing';
@@ -21,6 +22,13 @@ const FRESH_MS = 5_000;
 const MOST_ASKED_ALONE = 3;
 
 type Part = 'me' | 'datasets' | 'runs' | 'models' | 'endpoints';
+
+interface Turn {
+  /** Of a view's: none. */
+  part?: Part;
+  at: number;
+  read: () => Promise<void>;
+}
 
 export class Platform {
   constructor(
@@ -105,6 +113,15 @@ export class Platform {
   }
 
   /**
+   * Call it in turn with the lists, each of them once in a minute at most: what a view shows, and
+   * does not change of itself.
+   */
+  inTurn(read: () => void): IDisposable {
+    this._inTurn.set(read, this._now());
+    return new DisposableDelegate(() => this._inTurn.delete(read));
+  }
+
+  /**
    * What it is time for. Throws `ServiceError` where the platform does not answer: whoever calls
    * this regularly then waits for longer.
    */
@@ -121,13 +138,15 @@ export class Platform {
       return;
     }
     const lively = this._lively();
-    const idle = this._parts()
-      .filter(part => !lively.includes(part))
-      .filter(part => now - this._readAt(part) >= IDLE_MS)
-      .sort((a, b) => this._readAt(a) - this._readAt(b))
+    for (const part of lively) {
+      await this._readPart(part);
+    }
+    const idle = this._turns()
+      .filter(({ at, part }) => now - at >= IDLE_MS && !lively.includes(part!))
+      .sort((a, b) => a.at - b.at)
       .slice(0, lively.length ? undefined : 1);
-    for (const part of [...lively, ...idle]) {
-      await (part === 'me' ? this._readMe() : this._readList(part));
+    for (const { read } of idle) {
+      await read();
     }
     await this._askAlone();
     if (this.trouble) {
@@ -141,6 +160,23 @@ export class Platform {
       : ['me'];
   }
 
+  /** Whatever is read once in a while, and when it last was. */
+  private _turns(): Turn[] {
+    const lists = this._parts().map(part => ({
+      part,
+      at: this._readAt(part),
+      read: () => this._readPart(part)
+    }));
+    const views = [...this._inTurn].map(([read, at]) => ({
+      at,
+      read: async () => {
+        this._inTurn.set(read, this._now());
+        read();
+      }
+    }));
+    return [...lists, ...views];
+  }
+
   /** What changes of itself: worth a look at each tick. */
   private _lively(): Part[] {
     const parts: Part[] = [];
@@ -151,6 +187,10 @@ export class Platform {
       parts.push('endpoints');
     }
     return parts;
+  }
+
+  private _readPart(part: Part): Promise<void> {
+    return part === 'me' ? this._readMe() : this._readList(part);
   }
 
   private async _readMe(): Promise<void> {
@@ -220,6 +260,7 @@ export class Platform {
   private readonly _runEnded = new Signal<this, Run>(this);
   private readonly _live = new Set<string>();
   private readonly _read = new Map<Part, number>();
+  private readonly _inTurn = new Map<() => void, number>();
 }
 
 function why(error: unknown): ServiceError {
