@@ -68,7 +68,8 @@ def lab(home: Path, opens: str = "lab", **environ: str) -> Iterator[str]:
 
 
 class LongLists(BaseHTTPRequestHandler):
-    """A service of which somebody has `MANY` runs and datasets."""
+    """A service of which somebody has `MANY` runs and datasets, and an endpoint at rest, which is
+    in no list."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -86,6 +87,8 @@ class LongLists(BaseHTTPRequestHandler):
             make = _run if what == "runs" else _dataset
             more = str(end) if end < MANY else None
             answer = {"items": [make(i) for i in range(begin, end)], "next_cursor": more}
+        elif what.startswith("endpoints/"):
+            answer = _of_endpoint(what.removeprefix("endpoints/eve/still"))
         else:
             answer = {"items": [], "next_cursor": None}
         body = json.dumps(answer).encode()
@@ -106,6 +109,20 @@ def _run(i: int) -> dict[str, object]:
 def _dataset(i: int) -> dict[str, object]:
     latest = {"version": 1, "rows": i, "size": 100 * i, "columns": [], "created_at": AT}
     return {"owner": "eve", "name": f"data-{i}", "tags": [], "updated_at": AT, "latest": latest}
+
+
+def _of_endpoint(part: str) -> dict[str, object]:
+    match part:
+        case "":
+            shown = {"owner": "eve", "name": "still", "state": "serving", "url": "", "sleep": None}
+            shares = {"traffic": {"1": 100}, "former": {}, "versions": [], "signature": None}
+            return {**shown, **shares, "updated_at": AT}
+        case "/statistics" | "/drift":
+            return {"versions": []}
+        case "/lineage":
+            return {"model": None, "run": None, "datasets": []}
+        case _:
+            return {"items": [], "next_cursor": None}
 
 
 @contextmanager

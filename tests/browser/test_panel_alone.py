@@ -92,6 +92,48 @@ def test_where_nothing_goes_on_it_asks_once_in_ten_seconds_at_most(
         assert sorted(set(told)) == ["datasets", "endpoints", "me", "models", "runs"]
 
 
+def test_an_open_view_waits_for_its_turn(
+    page: Page, tmp_path: Path, long_service: tuple[str, list[str]]
+) -> None:
+    url, asked = long_service
+    # As JupyterLab brings a view back that was open when the page was left.
+    view = "aiaas-endpoints-eve-still"
+    opened = {"kind": "endpoints", "owner": "eve", "name": "still"}
+    layout = {
+        f"aiaas:{view}": {"data": opened},
+        "layout-restorer:data": {
+            "main": {
+                "dock": {"type": "tab-area", "currentIndex": 0, "widgets": [f"aiaas:{view}"]},
+                "current": f"aiaas:{view}",
+            }
+        },
+    }
+    page.clock.install()
+    with lab(tmp_path, AIAAS_URL=url, JUPYTERHUB_API_TOKEN="any") as address:
+        server, _, token = address.partition("/lab?token=")
+        page.request.put(
+            f"{server}/lab/api/workspaces/default?token={token}",
+            data={"data": layout, "metadata": {"id": "default"}},
+        )
+        page.goto(address)
+        shown = page.get_by_role("region", name="Endpoint still of eve")
+        expect(shown).to_contain_text("No version is loaded.", timeout=START_MS)
+        page.get_by_role("tab", name="AIaaS Hub", exact=True).click()
+        panel = page.get_by_role("region", name="AIaaS Hub")
+        expect(panel.get_by_text("run-0", exact=False).first).to_be_visible(timeout=START_MS)
+        page.wait_for_timeout(500)
+        by_tick = []
+        for _ in range(20):
+            before = len(asked)
+            page.clock.fast_forward(10_000)
+            page.wait_for_timeout(300)
+            by_tick.append(asked[before:])
+        assert max(map(len, by_tick)) == 1, by_tick
+        told = {path for paths in by_tick for path in paths}
+        still = "endpoints/eve/still"
+        assert {still, f"{still}/statistics", f"{still}/drift", "runs", "models"} <= told
+
+
 def test_it_speaks_chinese_where_jupyterlab_does(page: Page, tmp_path: Path) -> None:
     pack = tmp_path / "pack"
     pack.mkdir()
