@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 import pytest
 from api_world import World
 from notebook_shell import Notebook
@@ -15,8 +18,12 @@ import aiaas_magics as aiaas
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.models import DType, Kind, Signature, TensorSpec
 from aiaas_magics.client.endpoints import EndpointsClient
+from aiaas_magics.panels import attention
+from aiaas_magics.panels.attention import PATIENCE
+from aiaas_magics.panels.background import AtOnce
 from aiaas_magics.panels.deployment import Deployment
 from aiaas_magics.panels.deployment_form import deployment_form
+from aiaas_magics.panels.operation import BUSY_SECONDS, Operation
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -328,3 +335,118 @@ def test_the_form_is_the_model(deployment: Deployment) -> None:
 
 def _all(widget: Any) -> list[Any]:
     return [widget, *(one for child in getattr(widget, "children", ()) for one in _all(child))]
+
+
+class Waiting(AtOnce):
+    """Keeps what is to be called later until the test calls it."""
+
+    def __init__(self) -> None:
+        self.timers: dict[str, tuple[float, Callable[[], None]]] = {}
+
+    def later(self, slot: str, seconds: float, call: Callable[[], None]) -> None:
+        self.timers[slot] = seconds, call
+
+    def go_off(self) -> None:
+        """The timer of the endpoint that is looked at."""
+        _, call = self.timers.pop("endpoint")
+        call()
+
+
+def test_a_canary_is_looked_at_again_only_while_somebody_looks(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publication = deployment.publication
+    publication.version = 1
+    publication.publish()
+    publication.version, publication.canary, publication.bake = 2, 20, 3600
+    publication.publish()
+    asked: list[str] = []
+    get = EndpointsClient.get
+
+    def counted(client: EndpointsClient, owner: str, name: str) -> Any:
+        asked.append(name)
+        return get(client, owner, name)
+
+    monkeypatch.setattr(EndpointsClient, "get", counted)
+    beside = Waiting()
+    operation = Operation(deployment.operation._client, beside)
+    operation.refresh()
+    assert asked == ["cnn"]
+    assert beside.timers["endpoint"][0] == BUSY_SECONDS
+    beside.go_off()
+    assert asked == ["cnn"] * 2
+
+    # The page says that it is hidden: the next time nothing is asked, and no timer is set.
+    operation.seen(False)
+    beside.go_off()
+    assert (asked, beside.timers, operation.paused) == (["cnn"] * 2, {}, True)
+    # Somebody comes back: at once, and again after a while.
+    operation.seen(True)
+    assert len(asked) == 3
+    assert not operation.paused
+    assert "endpoint" in beside.timers
+    # A page that was closed says nothing any more.
+    late = SimpleNamespace(monotonic=lambda: time.monotonic() + PATIENCE + 1)
+    monkeypatch.setattr(attention, "time", late)
+    beside.go_off()
+    assert (len(asked), beside.timers, operation.paused) == (3, {}, True)
+
+
+def test_an_endpoint_where_nothing_happens_is_not_looked_at_again(deployment: Deployment) -> None:
+    deployment.publication.publish()
+    beside = Waiting()
+    operation = Operation(deployment.operation._client, beside)
+    operation.refresh()
+    assert operation.chosen == "cnn"
+    assert beside.timers == {}
+
+
+class Classifier:
+    """An endpoint whose model says of a text whether it is good."""
+
+    name = "moods"
+    last_version = 1
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.asked: list[tuple[list[Any], int | None]] = []
+
+    def _signature_of(self, version: int) -> Signature:
+        return self.signature
+
+    def predict(self, inputs: dict[str, Any], *, version: int | None) -> Any:
+        self.asked.append((inputs["text"].tolist(), version))
+        return np.array([[0.1, 0.9]])
+
+
+def test_a_text_is_asked_about_by_the_form(world: World) -> None:
+    panel = aiaas.panel("deploy")
+    operation = panel.model.operation
+    taken = TensorSpec.model_construct(name="text", dtype="string", shape=[1], kind="text")
+    output = TensorSpec(name="y", dtype="float32", shape=[2])
+    signature = Signature.model_construct(
+        inputs=[taken], outputs=[output], labels=["bad", HOSTILE], generates=False
+    )
+    endpoint = operation._endpoint = Classifier(signature)
+    operation._test_of(signature)
+    (typed,) = [one for one in controls_of(panel.widget) if isinstance(one, widgets.Textarea)]
+    (ask,) = [one for one in controls_of(panel.widget) if getattr(one, "description", "") == "Ask"]
+    typed.value = "so far\nso good"
+    ask.click()
+    _until(lambda: operation.answer)
+    # With all its lines, and as it was typed.
+    assert endpoint.asked == [([["so far\nso good"]], None)]
+    assert "&lt;img" in operation.answer
+    assert HOSTILE not in operation.answer
+    typed.value = " "
+    ask.click()
+    _until(lambda: "no text to send" in operation.answer)
+    assert len(endpoint.asked) == 1
+    panel.close()
+
+
+def _until(test: Callable[[], object]) -> None:
+    ends = time.monotonic() + 60
+    while not test():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
