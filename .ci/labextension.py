@@ -22,7 +22,7 @@ from aiaas_hub.schemas.errors import AiaasError
 
 SOURCE = Path(__file__).resolve().parents[1] / "labextension"
 BUILT = SOURCE / "built"
-SECONDS = 300
+SECONDS = 600
 MOST_LINES = 200
 
 
