@@ -20,55 +20,33 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from lab_alone import MANY, lab, long_lists
+from panel_motion import OPEN, TAB, TURN, WHEEL
 from playwright.sync_api import Page, sync_playwright
 
 OPENINGS = 5
 IDLE_SECONDS = 60
-# Pixels a frame: a wheel that is turned briskly.
-WHEEL = 300
-
-OPEN = """
-async () => {
-    const tab = document.querySelector('.jp-SideBar [data-id="aiaas-panel"]');
-    const drawn = () =>
-        document.querySelector('[aria-label="Runs"] .jp-aiaas-row') &&
-        document.querySelector('[aria-label="Datasets"] .jp-aiaas-row');
-    const began = performance.now();
-    for (const type of ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click']) {
-        const at = tab.getBoundingClientRect();
-        tab.dispatchEvent(new PointerEvent(type, {
-            bubbles: true, button: 0, clientX: at.x + 5, clientY: at.y + 5
-        }));
-    }
-    while (!drawn()) {
-        await new Promise(requestAnimationFrame);
-    }
-    return performance.now() - began;
-}
-"""
-SCROLL = """
-async ([title, many, wheel]) => {
-    const box = document.querySelector(`section[aria-label="${title}"] .jp-aiaas-rows`);
-    const frame = () => new Promise(requestAnimationFrame);
-    const through = async (by, isDone) => {
+SCROLL = f"""
+async ([title, many, wheel]) => {{
+    const box = document.querySelector(`section[aria-label="${{title}}"] .jp-aiaas-rows`);
+    const turn = {TURN.strip()};
+    const through = async (by, isDone) => {{
         const times = [];
         const until = Date.now() + 180000;
-        let before = await frame();
-        while (!isDone() && Date.now() < until) {
-            box.scrollTop += by;
-            const now = await frame();
+        let before = await turn(box, 0);
+        while (!isDone() && Date.now() < until) {{
+            const now = await turn(box, by);
             times.push(now - before);
             before = now;
-        }
+        }}
         return times;
-    };
+    }};
     const down = await through(
-        wheel, () => box.querySelector(`[aria-posinset="${many}"]`)
+        wheel, () => box.querySelector(`[aria-posinset="${{many}}"]`)
     );
     const rows = box.querySelectorAll('.jp-aiaas-row').length;
     const up = await through(-wheel, () => box.scrollTop === 0);
-    return {down, up, rows};
-}
+    return {{down, up, rows}};
+}}
 """
 
 
@@ -89,7 +67,7 @@ def main() -> dict[str, Any]:
         for _ in range(OPENINGS):
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
             page.goto(address)
-            page.locator('.jp-SideBar [data-id="aiaas-panel"]').wait_for()
+            page.locator(TAB).wait_for()
             page.locator(".jp-LauncherCard").first.wait_for()
             # What JupyterLab does as it starts is not what is measured.
             page.wait_for_timeout(3000)
