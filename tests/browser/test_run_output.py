@@ -1,4 +1,5 @@
-"""A run's output that comes back: the notebook is closed, its kernel ended, and opened again."""
+"""A run's output stays live when the kernel is restarted, and comes back: the notebook is closed,
+its kernel ended, and opened again."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ from lab_pages import (
     START_MS,
     choose,
     enter_lab,
+    find_wrong,
     go_dark,
     look,
     needs_extension,
     open_notebook,
     run_all,
     save,
+    wait_for_kernel,
 )
 from playwright.sync_api import Locator, Page, expect
 from running_platform import RunningPlatform
@@ -31,7 +34,8 @@ from aiaas_magics.run import MIME_TYPE
 pytestmark = [pytest.mark.platform, needs_extension]
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-# It ends when it is told to, after the notebook has been opened again.
+# It goes a little further when it is told to, after a restart of the kernel, and ends when it is
+# told to, after the notebook has been opened again.
 TRAINING = f"""\
 %%aiaas train --name comes-back --param steps=60 --param go={{go}}
 import time
@@ -41,7 +45,8 @@ def train(ctx):
     for step in range(ctx.params["steps"]):
         ctx.report(step=step, loss=1 / (step + 1), val_loss=2 / (step + 1))
         print("step", step, "{HOSTILE}", flush=True)
-        while step > 30 and not Path(ctx.params["go"]).exists():
+        wanted = Path(ctx.params["go"] + (".further" if step < 45 else ""))
+        while step > 30 and not wanted.exists():
             time.sleep(0.1)
 """
 ENDLESS = """\
@@ -86,6 +91,19 @@ def test_a_run_comes_back_live(
     ids = [cell["metadata"]["aiaas"]["run"] for cell in (endless, training)]
     assert training["outputs"][0]["data"][MIME_TYPE] == {"run": ids[1], "version": 1}
 
+    # The kernel that followed the run is another one now; the page goes on by itself.
+    badge = page.get_by_role("button", name=re.compile("^Open run comes-back "))
+    choose(page, "Kernel", "Restart Kernel…")
+    page.get_by_role("button", name="Confirm Kernel Restart", exact=True).click()
+    wait_for_kernel(page)
+    expect(state_of(run)).to_have_text("running")
+    expect(badge).to_have_text("running")
+    go.with_name("go.further").touch()
+    further = run.get_by_role("img", name=re.compile("^loss by step, to step 45: "))
+    expect(further).to_be_visible(timeout=RUN_MS)
+    expect(run.get_by_role("region", name="Log")).to_contain_text(f"step 45 {HOSTILE}")
+    save(page)
+
     # The kernel ends, and with it whoever followed the run; the notebook is closed. Of one of the
     # cells not even the output is left.
     choose(page, "Kernel", "Shut Down All Kernels…")
@@ -99,7 +117,6 @@ def test_a_run_comes_back_live(
     open_notebook(page, platform, NASTY, NOTEBOOK)
     expect(run).to_have_attribute("aria-label", f"Run comes-back · {ids[1]}", timeout=START_MS)
     expect(state_of(run)).to_have_text("running")
-    badge = page.get_by_role("button", name=re.compile("^Open run comes-back "))
     expect(badge).to_have_text("running")
     go.touch()
     expect(state_of(run)).to_have_text("succeeded", timeout=RUN_MS)
@@ -116,6 +133,7 @@ def test_a_run_comes_back_live(
     other = run_of(page, "endless")
     expect(state_of(other)).to_have_text("running", timeout=RUN_MS)
     look(page, "run-comes-back-light")
+    wrong = {"light": find_wrong(page, ".jp-aiaas-output")}
     other.get_by_role("button", name="Cancel").focus()
     page.keyboard.press("Enter")
     dialog = page.locator(".jp-Dialog")
@@ -126,6 +144,8 @@ def test_a_run_comes_back_live(
 
     go_dark(page)
     look(page, "run-comes-back-dark")
+    wrong["dark"] = find_wrong(page, ".jp-aiaas-output")
+    assert wrong == {"light": [], "dark": []}
 
 
 def run_of(page: Page, name: str) -> Locator:
