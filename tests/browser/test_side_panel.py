@@ -35,6 +35,8 @@ USER = "pat<'&\">"
 """Somebody of whom the platform has nothing yet."""
 HOSTILE = "<img src=x onerror=alert(1)>"
 NOTEBOOK = "panel.ipynb"
+VIEW = ".jp-aiaas-view:visible"
+STATUS = ".jp-aiaas-status"
 DATA = f"""\
 %load_ext aiaas_magics
 import aiaas_magics as aiaas
@@ -141,6 +143,7 @@ def test_a_new_user_finds_what_there_is(
     expect(badge).to_have_text("running")
     look(page, "panel-light")
     assert find_wrong(page, "#aiaas-panel") == []
+    wrong = {"status, light": find_wrong(page, STATUS)}
 
     # What anybody wrote is text, wherever it is shown, or harmless; a dialog would fail the test.
     dataset = open_view(page, flowers, "Dataset flowers")
@@ -152,7 +155,7 @@ def test_a_new_user_finds_what_there_is(
     dataset.get_by_role("button", name="After").click()
     expect(dataset.get_by_text("51 to 100 of 120")).to_be_visible()
     look(page, "panel-dataset-light")
-    assert find_wrong(page, ".jp-aiaas-view:visible") == []
+    assert find_wrong(page, VIEW) == []
 
     view = open_view(page, run, "View of run")
     expect(view.get_by_role("region", name="Log")).to_contain_text(f"a log with {HOSTILE}")
@@ -170,6 +173,7 @@ def test_a_new_user_finds_what_there_is(
         timeout=START_MS
     )
     look(page, "panel-run-light")
+    wrong["run, light"] = find_wrong(page, VIEW)
 
     expect(view.get_by_role("list", name="Lineage").get_by_role("button")).to_have_text(
         [re.compile("^seen-live · "), re.compile("^flowers@1$")]
@@ -181,6 +185,7 @@ def test_a_new_user_finds_what_there_is(
 
     model = open_view(page, row(panel, "Models", "panel-endpoint"), "Model panel-endpoint")
     expect(model.get_by_role("cell", name="float32").first).to_be_visible()
+    wrong["model, light"] = find_wrong(page, VIEW)
 
     # By keyboard, and with a second thought.
     endpoint = open_view(page, row(panel, "Endpoints", "panel-endpoint"), "Endpoint panel-endpoint")
@@ -192,14 +197,25 @@ def test_a_new_user_finds_what_there_is(
     expect(lineage.get_by_role("button", name="panel-endpoint, version 2")).to_be_visible()
     expect(lineage.get_by_role("button", name="panel-endpoint@2", exact=True)).to_be_visible()
     look(page, "panel-endpoint-light")
-    assert find_wrong(page, ".jp-aiaas-view:visible") == []
+    assert find_wrong(page, VIEW) == []
     go_dark(page)
     look(page, "panel-endpoint-dark")
     assert find_wrong(page, "#aiaas-panel") == []
+    wrong["status, dark"] = find_wrong(page, STATUS)
+    seen = (("Datasets", "flowers"), ("Runs", "seen-live"))
+    for section, name in (*seen, ("Models", "panel-endpoint"), ("Endpoints", "panel-endpoint")):
+        title = "View of run" if section == "Runs" else f"{section[:-1]} {name}"
+        open_view(page, row(panel, section, name), title)
+        wrong[f"{section}, dark"] = find_wrong(page, VIEW)
+    # At last, so that one run shows all of it.
+    assert {where: found for where, found in wrong.items() if found} == {}
+
+    promote_and_roll_back(page, endpoint)
+    state = endpoint.get_by_role("status").first.inner_text()
     retire = endpoint.get_by_role("button", name="Retire", exact=True)
     retire.press("Enter")
     page.locator(".jp-Dialog").get_by_role("button", name="Leave it").press("Enter")
-    expect(endpoint.get_by_role("status").first).to_have_text("canary")
+    expect(endpoint.get_by_role("status").first).to_have_text(state)
     retire.press("Enter")
     page.locator(".jp-Dialog").get_by_role("button", name="Retire it").press("Enter")
     expect(endpoint.get_by_role("status").first).to_have_text("retired", timeout=START_MS)
@@ -238,6 +254,21 @@ def share_out(endpoint: Locator) -> None:
     change.press("Enter")
     expect(endpoint.get_by_text("v1 80 % · v2 20 %", exact=True)).to_be_visible(timeout=START_MS)
     expect(change).to_be_disabled()
+
+
+def promote_and_roll_back(page: Page, endpoint: Locator) -> None:
+    """Each is said twice; a rollback leads to the shares that there were before."""
+    fact = endpoint.locator("dl > div", has=page.get_by_text("Traffic", exact=True))
+    traffic = fact.locator("dd")
+    before = traffic.inner_text()
+    promote = endpoint.get_by_role("button", name="Promote", exact=True)
+    promote.click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Promote it").click()
+    expect(traffic).to_have_text("v2 100 %", timeout=START_MS)
+    expect(promote).to_have_count(0)
+    endpoint.get_by_role("button", name="Roll back", exact=True).click()
+    page.locator(".jp-Dialog").get_by_role("button", name="Roll it back").click()
+    expect(traffic).to_have_text(before, timeout=START_MS)
 
 
 def try_rows(endpoint: Locator) -> None:
