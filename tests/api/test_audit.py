@@ -154,6 +154,7 @@ def test_a_full_disk_refuses_changes_and_answers_reads(world: World) -> None:
     if world.database.engine.dialect.name != "sqlite":
         pytest.skip("PostgreSQL's disk is not this test's to fill")
     run = world.submit()
+    request = {"name": "next", "snapshot": {**run["snapshot"], "source": "#" * 50_000}}
 
     def fill(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA max_page_count=1")  # as many as there are
@@ -166,10 +167,14 @@ def test_a_full_disk_refuses_changes_and_answers_reads(world: World) -> None:
             break
     assert refused.status_code == 503
     assert "disk is full" in refused.json()["error"]["message"]
-    world.ok("GET", f"/runs/{run['id']}")
+    refused = world.call("POST", "/runs", json=request)
+    assert refused.status_code == 503
+    assert "make room" in refused.json()["error"]["remedy"]
+    assert [one["id"] for one in world.ok("GET", "/runs")["items"]] == [run["id"]]
     event.remove(world.database.engine, "connect", fill)
     world.database.engine.dispose()
     world.ok("POST", f"/runs/{run['id']}/cancel")
+    assert world.ok("POST", "/runs", json=request)["state"] == "queued"
 
 
 def test_users_see_what_was_done_to_theirs_and_nothing_else(world: World) -> None:
