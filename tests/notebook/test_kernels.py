@@ -161,7 +161,7 @@ class Gate:
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.address: tuple[str, int] = self._server.server_address  # type: ignore[assignment]
+        self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def shut(self, at: bytes, *, answer: bool = False) -> None:
@@ -207,7 +207,7 @@ def gate(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     url = world.client.base_url
     made = Gate((url.host, url.port or 80))
     with monkeypatch.context() as patch:
-        patch.setenv("AIAAS_URL", f"http://127.0.0.1:{made.address[1]}{PREFIX}")
+        patch.setenv("AIAAS_URL", f"http://127.0.0.1:{made.port}{PREFIX}")
         yield made
     made.close()
 
