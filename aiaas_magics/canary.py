@@ -37,10 +37,15 @@ def judgement_line(version: wire.EndpointVersion) -> str:
     copies = f"gets a copy of {plan.percent} % of the requests; " if plan.shadow else ""
     if plan.bake_seconds is None:
         return f"{copies}waits for %aiaas promote or %aiaas rollback"
-    limits = plan.limits
     ends = f" at {bake.ends_at:%H:%M:%S} UTC" if bake is not None and bake.ends_at else ""
     return (
         f"{copies}is promoted or rolled back{ends}, after {display.duration(plan.bake_seconds)}: "
+        f"{limits_line(plan.limits)}"
+    )
+
+
+def limits_line(limits: wire.Limits) -> str:
+    return (
         f"at most {limits.max_error_rate:.1%} more errors, {limits.max_slowdown:g} times the p95, "
         f"{limits.max_disagreement:.0%} other answers"
     )

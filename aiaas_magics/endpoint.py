@@ -20,7 +20,13 @@ from aiaas_magics.errors import invalid
 from aiaas_magics.generation import GeneratesText
 from aiaas_magics.keys import Key, key_list
 from aiaas_magics.model import tensors
-from aiaas_magics.served import conversion_line, options_line, parity_line
+from aiaas_magics.served import (
+    conversion_line,
+    options_line,
+    parity_line,
+    reports_html,
+    reports_text,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -331,6 +337,7 @@ class Endpoint(GeneratesText, Rich):
     def _html(self) -> str:
         facts = [(label, display.escape(value)) for label, value in self._facts()]
         more = [canary.numbers_html(self._record.versions[0])] if self._record.versions else []
+        more.append(reports_html(self._record))
         if self._recent:
             more.append(
                 f"<div>{display.muted('history')}</div>{canary.history(self._recent)._html()}"
@@ -342,6 +349,7 @@ class Endpoint(GeneratesText, Rich):
         parts = [display.text_card(f"Endpoint {self}", state, self._facts())]
         if self._record.versions:
             parts.append(canary.numbers_text(self._record.versions[0]))
+        parts.append(reports_text(self._record))
         if self._recent:
             parts.append(canary.history(self._recent)._text())
         return "\n".join(part for part in parts if part)

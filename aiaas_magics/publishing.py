@@ -18,6 +18,7 @@ from aiaas_magics.endpoint import Endpoint
 from aiaas_magics.errors import PublishFailed, invalid
 from aiaas_magics.model import Model
 from aiaas_magics.model_card import card
+from aiaas_magics.publication_plan import PublicationPlan, model_of_run
 from aiaas_magics.registering import register
 from aiaas_magics.run import Run
 from aiaas_magics.screen import Screen, screen
@@ -266,6 +267,22 @@ def publish_model(
     meant = current_client().model(reference).latest
     model = f"{meant.owner}/{meant.name}@{meant.version}"
     return _publish(name, _asked(model=model, canary=plan, options=options, why=why))
+
+
+def plan_publication(
+    run_id: str | None,
+    reference: str | None,
+    name: str,
+    plan: wire.CanaryPlan | None = None,
+    options: wire.ServingOptions = _AS_THE_PLATFORM_DOES,
+) -> PublicationPlan:
+    """What publishing the run's or the model would do; nothing is sent but questions."""
+    client = current_client()
+    if run_id is not None:
+        model = model_of_run(client, run_id)
+    else:
+        model = client.model(reference or "").latest
+    return PublicationPlan.ask(client, model, name, plan, options)
 
 
 def _asked(**fields: Any) -> wire.PublishRequest:

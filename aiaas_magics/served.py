@@ -15,6 +15,49 @@ def parity_line(parity: wire.Parity) -> str:
     )
 
 
+REPORT = ("version", "model", "apart", "rows", "p50", "p99", "rows a second", "memory")
+
+
+def reports(record: wire.Endpoint) -> list[list[str]]:
+    """Of the newest version and of the one that it came after: what was measured of either before
+    its first request; nothing where there are not two that were."""
+    newest = record.versions[0] if record.versions else None
+    shares = {**record.traffic, **record.former}
+    if newest is None or newest.parity is None:
+        return []
+    shares.pop(newest.version, None)
+    former = max(shares, key=lambda version: shares[version], default=None)
+    found = [v for v in record.versions if v.version in (newest.version, former)]
+    if len(found) < 2 or any(v.parity is None for v in found):
+        return []
+    return [_report(version, version.parity) for version in found if version.parity is not None]
+
+
+def _report(version: wire.EndpointVersion, parity: wire.Parity) -> list[str]:
+    return [
+        str(version.version),
+        str(version.model),
+        f"{parity.max_abs:.2g}",
+        str(parity.rows),
+        f"{parity.p50_ms:.2f} ms",
+        f"{parity.p99_ms:.2f} ms",
+        f"{parity.rows_per_second:,.0f}" if parity.rows_per_second else "",
+        display.size(parity.memory_bytes) if parity.memory_bytes else "",
+    ]
+
+
+def reports_html(record: wire.Endpoint) -> str:
+    rows = reports(record)
+    cells = [[display.escape(cell) for cell in row] for row in rows]
+    heading = f"<div>{display.muted('measured before the first request')}</div>"
+    return heading + display.table(REPORT, cells) if rows else ""
+
+
+def reports_text(record: wire.Endpoint) -> str:
+    rows = reports(record)
+    return display.text_table(REPORT, rows) if rows else ""
+
+
 def options_line(options: wire.ServingOptions) -> str:
     """What was asked for when it was published; empty where the platform chose."""
     idle = display.duration(options.idle_seconds) if options.idle_seconds else ""

@@ -77,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="so long without a call, as in 30m, and it is unloaded until the next one",
     )
+    parser.add_argument(
+        "--plan", action="store_true", help="publish nothing: say what would happen"
+    )
 
 
 def copied(text: str) -> int:
@@ -90,6 +93,7 @@ def copied(text: str) -> int:
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.publishing import (
         canary_plan,
+        plan_publication,
         publish_model,
         publish_run,
         serving_options,
@@ -104,6 +108,8 @@ def run(args: argparse.Namespace, call: Call) -> object:
     options = serving_options(
         args.instances, args.max_batch, args.warm_up, args.timeout, args.precision, args.idle
     )
+    if args.plan:
+        return plan_publication(args.run, args.model, args.name, plan, options)
     if args.run is not None:
         return publish_run(args.run, args.name, plan, options, args.why)
     return publish_model(args.model, args.name, plan, options, args.why)
@@ -117,6 +123,7 @@ COMMAND = Command(
     examples=(
         "%aiaas publish digits --run run-1234567890",
         "%aiaas publish digits --model cnn@champion --canary 10",
+        "%aiaas publish digits --model cnn --canary 10 --plan",
         "%aiaas publish digits --model cnn --shadow",
         "%aiaas publish digits --model cnn --idle 30m",
         "%aiaas publish digits --model cnn --bake 600 --max-slowdown 1.5 --why 'trained anew'",

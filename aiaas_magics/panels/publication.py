@@ -10,23 +10,19 @@ from traitlets import Bool, Float, Int, List, Unicode, observe
 
 from aiaas_hub.schemas import endpoints as wire
 from aiaas_hub.schemas import models as models_wire
-from aiaas_hub.schemas.errors import InvalidInput, NotFound
+from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.names import check_name
 from aiaas_hub.schemas.runs import RunState
 from aiaas_magics import display
-from aiaas_magics.canary import traffic_line
 from aiaas_magics.client import Client
 from aiaas_magics.endpoint import Endpoint
-from aiaas_magics.model import tensors
 from aiaas_magics.panels.attention import WHY, Asking, Attended
 from aiaas_magics.panels.background import Background
+from aiaas_magics.publication_plan import Facts, endpoint_of, facts_of_plan, model_of_run, moved
 from aiaas_magics.publishing import PublishView, canary_plan, failure
-from aiaas_magics.served import parity_line
 
 _LISTED = 200
 EMPTY = "No models yet: a run makes one with ctx.save_model(…), or aiaas.publish(model, x[:2], …)."
-
-Facts = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -248,81 +244,18 @@ def plan_of(client: Client, wish: Wish) -> Plan:
     canary = wish.plan
     model = _model(client, wish)
     owner, plain, _ = client.resolve(_endpoint_name(wish))
-    try:
-        endpoint = client.endpoints.get(owner, plain)
-    except NotFound:
-        endpoint = None
+    endpoint = endpoint_of(client, owner, plain)
     facts = facts_of_plan(model, endpoint, plain, canary)
     if canary is not None or endpoint is None or not endpoint.traffic:
         return Plan(facts)
-    moved = _traffic_to_be(endpoint.traffic, _next_version(endpoint), canary)
-    return Plan(facts, f"Traffic of {plain}: {moved}. Publish it?")
-
-
-def facts_of_plan(
-    model: models_wire.ModelVersion,
-    endpoint: wire.Endpoint | None,
-    name: str,
-    canary: wire.CanaryPlan | None,
-) -> Facts:
-    """The same from what is known of the model and of the endpoint, where there is one."""
-    traffic = endpoint.traffic if endpoint is not None else {}
-    versions = endpoint.versions if endpoint is not None else []
-    number = _next_version(endpoint)
-    pinned = models_wire.PinnedModel(owner=model.owner, name=model.name, version=model.version)
-    measured = next((v.parity for v in versions if v.model == pinned and v.parity), None)
-    beside = f", beside {traffic_line(traffic)}" if traffic else ""
-    differs = ""
-    signature = endpoint.signature if endpoint is not None else None
-    if traffic and signature is not None and signature.inputs != model.signature.inputs:
-        differs = (
-            f"callers send {tensors(signature.inputs)} today; this one takes other inputs, and "
-            "refuses theirs"
-        )
-    return [
-        ("model", f"{pinned}, {model.framework or 'of an unknown framework'}"),
-        ("inputs", tensors(model.signature.inputs)),
-        ("memory", f"Triton loads {display.size(model.size)} of ONNX{beside}"),
-        ("export", f"differed from its source by at most {model.export_max_abs:.2g} when exported"),
-        ("parity", f"at an earlier publish here: {parity_line(measured)}" if measured else ""),
-        (
-            "checked",
-            "before its first request Triton's answers are compared with the model's own, on its "
-            "held-out rows",
-        ),
-        ("becomes", f"version {number} of {name}"),
-        ("traffic", _traffic_to_be(traffic, number, canary)),
-        ("careful", differs),
-    ]
-
-
-def _next_version(endpoint: wire.Endpoint | None) -> int:
-    versions = endpoint.versions if endpoint is not None else []
-    return max((v.version for v in versions), default=0) + 1
-
-
-def _traffic_to_be(traffic: dict[int, int], number: int, canary: wire.CanaryPlan | None) -> str:
-    if not traffic:
-        return f"version {number}: 100 %, as the first one"
-    now = traffic_line(traffic)
-    if canary is None:
-        return f"from {now} to version {number}: 100 %; a rollback leads back"
-    end = "until you promote it or roll it back"
-    if canary.bake_seconds is not None:
-        end = f"until its numbers decide, after {display.duration(canary.bake_seconds)}"
-    return f"from {now} to {canary.percent} % for version {number}, {end}"
+    return Plan(facts, f"Traffic of {plain}: {moved(endpoint, canary)}. Publish it?")
 
 
 def _model(client: Client, wish: Wish) -> models_wire.ModelVersion:
     if wish.source != "run":
         owner, name, _ = client.resolve(wish.model)
         return client.models.get(owner, name, wish.version or None).latest
-    pinned = client.runs.get(wish.run).model
-    if pinned is None:
-        raise InvalidInput(
-            f"Run {wish.run} has no model.", remedy="Call ctx.save_model(…) in its code."
-        )
-    return client.models.get(pinned.owner, pinned.name, pinned.version).latest
+    return model_of_run(client, wish.run)
 
 
 def _request(client: Client, wish: Wish) -> tuple[str, str, wire.PublishRequest]:

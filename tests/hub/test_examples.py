@@ -56,7 +56,7 @@ def test_an_example_runs_from_top_to_bottom(
     ("user", "page", "blocks", "shown"),
     [
         ("edsger", "training.md", 8, "epochs"),
-        ("frances", "serving.md", 16, "Lineage"),
+        ("frances", "serving.md", 17, "Lineage"),
         ("radia", "data.md", 13, "alcohol"),
     ],
 )

@@ -21,6 +21,7 @@ from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_magics.commands.command import duration
 from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan, follow, publish
+from aiaas_magics.served import reports
 from aiaas_magics.version_comparison import VersionComparison, _binned
 
 
@@ -224,6 +225,63 @@ def test_a_key_says_what_it_opens(working: World, notebook: Notebook) -> None:
     assert (route.rates, list(route.revoked)) == ({}, [key.id])
 
 
+def test_a_plan_says_what_would_happen_and_does_nothing(working: World, notebook: Notebook) -> None:
+    working.model(onnx=b"one")
+    first = notebook.run("%aiaas publish digits --model cnn --plan")
+    assert (first.ok, first.version, first.model) == (True, 1, "alice/cnn@1")
+    text = repr(first)
+    assert "version 1: 100 %, as the first one" in text
+    assert "Triton loads 3 B of ONNX" in text
+    assert "serves now" not in text
+    assert not list(aiaas_magics.endpoints.list())
+    assert not working.serving.calls
+
+    endpoint = notebook.run("%aiaas publish digits --model cnn")
+    working.model(onnx=b"two")
+    line = "%aiaas publish digits --model cnn --canary 20 --sticky --bake 600 --instances 2 --plan"
+    second = notebook.run(line)
+    text = repr(second)
+    assert "serves now: version 1 from alice/cnn@1: at most 0 apart on 4 held-out rows" in text
+    assert "20 % for version 2, until its numbers decide, after 10 min" in text
+    assert "the same caller always" in text
+    assert "at most 1.0% more errors" in text
+    assert "in 2 instances" in text
+    assert "same without --plan" in text
+    assert "<script" not in str(second._repr_mimebundle_()["text/html"])
+    shadow = repr(notebook.run("%aiaas publish digits --model cnn@1 --shadow 30 --plan"))
+    assert "stays version 1: 100 %; version 2 gets a copy of 30 %" in shadow
+    assert "it took 95.4 MiB of memory at an earlier publish" in shadow
+    assert endpoint.refresh().versions[0].version == 1
+
+    notebook.run("%aiaas publish digits --model cnn --canary 20")
+    refused = notebook.run("%aiaas publish digits --model cnn --plan")
+    assert not refused.ok
+    assert "a canary that nobody has judged" in repr(refused)
+    assert "still being" not in repr(refused)
+    assert "has a version" in notebook.refuses("%aiaas publish digits@1 --model cnn --plan")
+    assert "no model" in notebook.refuses("%aiaas publish digits --model absent --plan")
+
+
+def test_a_versions_report_stands_beside_the_formers(working: World, notebook: Notebook) -> None:
+    working.model(onnx=b"one")
+    endpoint = notebook.run("%aiaas publish digits --model cnn")
+    assert reports(endpoint.refresh()) == []
+    working.model(onnx=b"two")
+    endpoint = notebook.run("%aiaas publish digits --model cnn --canary 20 --instances 2")
+    (new, old) = reports(endpoint.refresh())
+    assert (new[:2], old[:2]) == (["2", "alice/cnn@2"], ["1", "alice/cnn@1"])
+    assert (new[-1], old[-1]) == ("190.7 MiB", "95.4 MiB")
+    shown = endpoint._repr_mimebundle_()
+    for part in ("apart", "rows a second", "190.7 MiB", "95.4 MiB"):
+        assert part in str(shown["text/html"])
+        assert part in str(shown["text/plain"])
+    # The same when it has all requests, and when it is rolled back.
+    notebook.run("%aiaas promote digits")
+    assert [row[0] for row in reports(endpoint.refresh())] == ["2", "1"]
+    notebook.run("%aiaas rollback digits")
+    assert [row[0] for row in reports(endpoint.refresh())] == ["2", "1"]
+
+
 def test_the_history_says_who_changed_what_and_why(working: World, notebook: Notebook) -> None:
     working.model(onnx=b"one")
     endpoint = notebook.run("%aiaas publish digits --model cnn --why 'for the shop'")
@@ -297,17 +355,36 @@ def test_statistics_are_a_table_and_curves(working: World, notebook: Notebook) -
     record = working.services.watching.of("alice", "digits")
     moments = [datetime(2030, 1, 1, 0, 0, second, tzinfo=UTC) for second in (0, 15, 30)]
     record.versions[0].samples = [
-        Sample(at=at, requests_per_second=rate, errors_per_second=0, p95_ms=None)
+        Sample(
+            at=at,
+            requests_per_second=rate,
+            errors_per_second=0,
+            p50_ms=rate / 2,
+            p99_ms=rate * 2,
+            queue_ms=rate / 4,
+        )
         for at, rate in zip(moments, (1, 5, 3), strict=True)
     ]
+    record.versions[0].batch_sizes = {1: 5, 4: 3}
     drawn = Statistics(str(endpoint), record)
-    (rates, errors) = drawn._panels()
+    rates, errors, *times, batches = drawn._panels()
     assert rates.title == "requests per second"
     assert rates.curves["version 1"].steps == [-30, -15, 0]
     assert rates.curves["version 1"].values == [1, 5, 3]
     assert errors.title == "errors per second"
+    assert [(panel.title, panel.curves["version 1"].values) for panel in times] == [
+        ("p50 in ms", [0.5, 2.5, 1.5]),
+        ("p99 in ms", [2, 10, 6]),
+        ("ms in the queue", [0.25, 1.25, 0.75]),
+    ]
+    assert batches.curves["version 1"].values == [5, 3]
     assert "requests per second" in str(drawn._repr_mimebundle_()["text/plain"])
-    assert "<img" in str(drawn._repr_mimebundle_()["text/html"])
+    for sample in record.versions[0].samples:
+        sample.p95_ms = sample.p50_ms
+    html = str(Statistics(str(endpoint), record)._repr_mimebundle_()["text/html"])
+    # All seven.
+    assert "runs of the model by step" in html
+    assert "not drawn" not in html
 
 
 @pytest.mark.usefixtures("gateway")
