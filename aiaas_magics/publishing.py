@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -110,6 +110,7 @@ def publish(
     timeout: float | None = None,
     precision: wire.Precision | None = None,
     idle: float | None = None,
+    batch_delay: float | Literal["off"] | None = None,
     why: str = "",
 ) -> Endpoint:
     """Serve a Run's model, a Model, or a model object at the endpoint `name`.
@@ -144,11 +145,12 @@ def publish(
     request; a request that takes longer than `timeout` seconds is answered with HTTP 504.
     `precision`: "fp16" or "int8"; refused where the held-out rows are then answered otherwise.
     `idle`: after so many seconds without a call it is unloaded, and the next call, which waits for
-    that, loads it.
+    that, loads it. `batch_delay`: milliseconds that a request waits for others to share a run of
+    the model with; "off": each has its own.
     `why`: for the history.
     """
     plan = canary_plan(canary, bake, limits, _copied(shadow), sticky)
-    options = serving_options(instances, max_batch, warm_up, timeout, precision, idle)
+    options = serving_options(instances, max_batch, warm_up, timeout, precision, idle, batch_delay)
     client = current_client()
     said = card(description, licence, metrics)
     if isinstance(thing, Run | Model) and said != Card():
@@ -231,6 +233,7 @@ def serving_options(
     timeout: float | None,
     precision: wire.Precision | None = None,
     idle: float | None = None,
+    batch_delay: float | Literal["off"] | None = None,
 ) -> wire.ServingOptions:
     """Raises `InvalidInput`."""
     try:
@@ -241,6 +244,7 @@ def serving_options(
             timeout_seconds=timeout,
             precision=precision,
             idle_seconds=idle,
+            batch_delay=batch_delay,
         )
     except ValidationError as error:
         raise invalid(error) from error

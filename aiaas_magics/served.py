@@ -61,11 +61,14 @@ def reports_text(record: wire.Endpoint) -> str:
 def options_line(options: wire.ServingOptions) -> str:
     """What was asked for when it was published; empty where the platform chose."""
     idle = display.duration(options.idle_seconds) if options.idle_seconds else ""
+    delay = options.batch_delay
     said = [
         f"in {options.instances} instances" if options.instances else "",
         f"at most {options.max_batch} rows a request" if options.max_batch else "",
         f"at most {options.timeout_seconds:g} s a request" if options.timeout_seconds else "",
         f"in {options.precision}" if options.precision else "",
+        "each request a run of its own" if delay == "off" else "",
+        f"a request waits {delay:g} ms for others" if isinstance(delay, float) and delay else "",
         "warmed up" if options.warm_up else "",
         f"unloaded after {idle.removesuffix(' 00 s')} without a call" if idle else "",
     ]

@@ -108,6 +108,12 @@ class Endpoints:
                 "A model that generates text is served in the precision that it comes in.",
                 remedy="Leave the precision out.",
             )
+        if model.signature.generates and options.batch_delay is not None:
+            raise InvalidInput(
+                "A model that generates text takes turns, token by token: no request waits for a "
+                "batch.",
+                remedy="Leave the batch delay out.",
+            )
         if options.max_batch is None and (most := _most_rows(model.signature)) is not None:
             options = options.model_copy(update={"max_batch": most})
         self._records.add_version(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -92,6 +92,17 @@ class ServingOptions(BaseModel):
     """None: as the model was handed over."""
     idle_seconds: float | None = Field(default=None, ge=1, le=30 * 24 * 3600)
     """After so long without a call the endpoint is unloaded until the next one; None: never."""
+    batch_delay: Annotated[float, Field(ge=0, le=1000)] | Literal["off"] | None = None
+    """Milliseconds that a request waits for others, to be inferred in one run with them; `off`:
+    each is a run of its own. None: it shares a run with those that wait already, and waits for no
+    others."""
+
+    @model_validator(mode="after")
+    def _delays_less_than_it_may_take(self) -> Self:
+        delay, timeout = self.batch_delay, self.timeout_seconds
+        if isinstance(delay, float) and timeout is not None and delay >= 1000 * timeout:
+            raise ValueError("batch_delay is as long as a request may take at all; give less.")
+        return self
 
     @property
     def largest_batch(self) -> int:

@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fewer bits, as long as the held-out rows are answered alike",
     )
     parser.add_argument(
+        "--batch-delay",
+        type=delay,
+        metavar="MS",
+        help="milliseconds that a request waits for others to share a run with (0), or off",
+    )
+    parser.add_argument(
         "--idle",
         type=duration,
         metavar="TIME",
@@ -90,6 +96,16 @@ def copied(text: str) -> int:
     return part
 
 
+def delay(text: str) -> float | str:
+    """Type of a batch's delay: milliseconds, or `off`."""
+    if text == "off":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither milliseconds nor off") from None
+
+
 def run(args: argparse.Namespace, call: Call) -> object:
     from aiaas_magics.publishing import (
         canary_plan,
@@ -106,7 +122,13 @@ def run(args: argparse.Namespace, call: Call) -> object:
     }
     plan = canary_plan(args.canary, args.bake, limits, args.shadow, args.sticky)
     options = serving_options(
-        args.instances, args.max_batch, args.warm_up, args.timeout, args.precision, args.idle
+        args.instances,
+        args.max_batch,
+        args.warm_up,
+        args.timeout,
+        args.precision,
+        args.idle,
+        args.batch_delay,
     )
     if args.plan:
         return plan_publication(args.run, args.model, args.name, plan, options)

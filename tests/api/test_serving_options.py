@@ -12,7 +12,13 @@ from aiaas_hub.domain.endpoints import IMAGE_BATCH, PROMPT_BATCH
 # What differs between the databases is in tests/contract/test_records.py.
 pytestmark = pytest.mark.parametrize("records_url", ["sqlite"], indirect=True)
 
-OPTIONS = {"instances": 3, "max_batch": 2, "warm_up": True, "timeout_seconds": 2.5}
+OPTIONS = {
+    "instances": 3,
+    "max_batch": 2,
+    "warm_up": True,
+    "timeout_seconds": 2.5,
+    "batch_delay": 5,
+}
 
 
 def publish(world: World, name: str = "digits", **body: Any) -> Any:
@@ -28,7 +34,12 @@ def test_options_stay_with_their_version_and_reach_the_engines(world: World) -> 
     world.serving.batches.clear()
     endpoint = publish(world, options=OPTIONS)
     newest, before = endpoint["versions"]
-    assert newest["options"] == {**OPTIONS, "precision": None, "idle_seconds": None}
+    assert newest["options"] == {
+        **OPTIONS,
+        "precision": None,
+        "idle_seconds": None,
+        "batch_delay": 5.0,
+    }
     assert before["options"] == {
         "instances": None,
         "max_batch": None,
@@ -36,6 +47,7 @@ def test_options_stay_with_their_version_and_reach_the_engines(world: World) -> 
         "timeout_seconds": None,
         "precision": None,
         "idle_seconds": None,
+        "batch_delay": None,
     }
     assert newest["parity"]["batches"] == [1, 2]
     assert newest["parity"]["memory_bytes"] == 3 * before["parity"]["memory_bytes"] == 300_000_000
@@ -87,6 +99,10 @@ def test_prompts_are_held_out_a_few_at_a_time_and_come_as_precise_as_they_are(
     refused = world.call("POST", "/endpoints/alice/other/publish", json=body)
     assert refused.status_code == 400
     assert "in the precision that it comes in" in refused.json()["error"]["message"]
+    body = {"model": "gpt", "options": {"batch_delay": 5}}
+    refused = world.call("POST", "/endpoints/alice/other/publish", json=body)
+    assert refused.status_code == 400
+    assert "takes turns" in refused.json()["error"]["message"]
 
 
 def test_a_bake_asks_in_batches_that_both_versions_take(world: World) -> None:
@@ -106,6 +122,10 @@ def test_a_bake_asks_in_batches_that_both_versions_take(world: World) -> None:
         {"timeout_seconds": 0},
         {"timeout_seconds": 121},
         {"instances": "many"},
+        {"batch_delay": -1},
+        {"batch_delay": 1001},
+        {"batch_delay": "sometimes"},
+        {"batch_delay": 50, "timeout_seconds": 0.05},
     ],
 )
 def test_options_that_cannot_be_meant(world: World, options: dict[str, Any]) -> None:

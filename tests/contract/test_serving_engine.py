@@ -103,6 +103,26 @@ def test_options_are_triton_s_own(engine: ServingEngine, tmp_path: Path) -> None
     assert len(engine.infer("scale-1", 1, {"x": np.ones((3, 3), np.float32)})["y"]) == 3
 
 
+def test_requests_share_a_run_as_their_batch_delay_says(
+    engine: ServingEngine, tmp_path: Path
+) -> None:
+    onnx = onnx_models.scale(tmp_path / "m.onnx", 5.0)
+    shared = {}
+    for name, delay in (("scale-1", 1000.0), ("scale-2", "off")):
+        options = ServingOptions.model_validate({"batch_delay": delay, "max_batch": 2})
+        engine.install(engine.stage(name, 1, SIGNATURE, onnx, options))
+        engine.set_versions(name, SIGNATURE, [1], options)
+        threads = [Thread(target=engine.infer, args=(name, 1, {"x": ROWS[:1]})) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        shared[name] = engine.counts(name)[1].batch_sizes
+    # Two rows fill a run, so that nobody waits a second for a third.
+    assert sum(n for size, n in shared["scale-1"].items() if size == 2) >= 1
+    assert set(shared["scale-2"]) == {1}
+
+
 def test_publish_two_versions_then_narrow(engine: ServingEngine, tmp_path: Path) -> None:
     publish(engine, 1, tmp_path)
     assert engine.models() == {"scale-1"}

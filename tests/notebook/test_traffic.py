@@ -326,6 +326,20 @@ def test_a_models_card_and_its_aliases(working: World, notebook: Notebook) -> No
     assert "cannot be an alias" in notebook.refuses("%aiaas model cnn --alias 7")
 
 
+def test_how_long_a_request_waits_for_others(working: World, notebook: Notebook) -> None:
+    working.model()
+    endpoint = notebook.run("%aiaas publish digits --model cnn --batch-delay 2.5")
+    assert endpoint.refresh().versions[0].options.batch_delay == 2.5
+    assert "a request waits 2.5 ms for others" in repr(endpoint)
+    endpoint = publish(aiaas_magics.models.get("cnn"), name="digits", batch_delay="off")
+    assert endpoint.refresh().versions[0].options.batch_delay == "off"
+    assert "each request a run of its own" in repr(endpoint)
+    line = "%aiaas publish digits --model cnn --batch-delay"
+    assert "neither milliseconds nor off" in notebook.refuses(f"{line} never")
+    assert "1000" in notebook.refuses(f"{line} 2000")
+    assert "as long as a request may take" in notebook.refuses(f"{line} 500 --timeout 0.5")
+
+
 def test_an_endpoint_that_nobody_calls_sleeps(working: World, notebook: Notebook) -> None:
     working.model()
     endpoint = notebook.run("%aiaas publish digits --model cnn --idle 30m")

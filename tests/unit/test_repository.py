@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import json_format, text_format
@@ -78,6 +79,33 @@ def test_the_configuration_as_it_was_asked_for() -> None:
     assert found["dynamic_batching"] == {"default_queue_policy": queue}
     # The service warms it up itself: Triton would want files in the model's directory.
     assert "model_warmup" not in found
+
+
+@pytest.mark.parametrize(
+    ("delay", "timeout", "batching"),
+    [
+        (2.5, None, {"max_queue_delay_microseconds": "2500"}),
+        (0, None, {}),
+        ("off", None, None),
+        ("off", 1.0, None),
+        (
+            10,
+            1.0,
+            {
+                "max_queue_delay_microseconds": "10000",
+                "default_queue_policy": {"default_timeout_microseconds": "1200000"},
+            },
+        ),
+    ],
+)
+def test_how_long_requests_wait_for_others(
+    delay: Any, timeout: float | None, batching: dict[str, Any] | None
+) -> None:
+    options = ServingOptions(batch_delay=delay, timeout_seconds=timeout)
+    text = configuration("digits-1", SIGNATURE, [1], options=options)
+    parsed = text_format.Parse(text, model_config_pb2.ModelConfig())
+    found = json_format.MessageToDict(parsed, preserving_proto_field_name=True)
+    assert found.get("dynamic_batching") == batching
 
 
 def test_names_of_tensors_cannot_add_settings() -> None:

@@ -99,7 +99,7 @@ def configuration(
     )
     if signature.generates:
         _let_generate(config)
-    else:
+    elif options.batch_delay != "off":
         config.dynamic_batching.CopyFrom(_batching(options))
     return str(text_format.MessageToString(config))
 
@@ -134,14 +134,14 @@ def queue_seconds(timeout: float) -> float:
 
 
 def _batching(options: ServingOptions) -> Any:
-    if options.timeout_seconds is None:
-        return model_config_pb2.ModelDynamicBatching()
-    return model_config_pb2.ModelDynamicBatching(
-        default_queue_policy=model_config_pb2.ModelQueuePolicy(
-            timeout_action=model_config_pb2.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=round(1e6 * queue_seconds(options.timeout_seconds)),
-        )
-    )
+    batching = model_config_pb2.ModelDynamicBatching()
+    if isinstance(options.batch_delay, float):
+        batching.max_queue_delay_microseconds = round(1000 * options.batch_delay)
+    if options.timeout_seconds is not None:
+        policy = batching.default_queue_policy
+        policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
+        policy.default_timeout_microseconds = round(1e6 * queue_seconds(options.timeout_seconds))
+    return batching
 
 
 def _tensor(kind: type, spec: TensorSpec) -> object:
