@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aiaas_hub.schemas import lineage as wire
-from aiaas_magics import display
+from aiaas_magics import display, lineage_graph
 from aiaas_magics.dataset import made_by
 from aiaas_magics.display import Rich
 
@@ -78,7 +78,8 @@ class DatasetLineage(Rich):
             more = (
                 f"<details><summary>the code as typed</summary>{display.pre(self.source)}</details>"
             )
-        return display.card("Lineage", None, [], lines, more)
+        drawn = lineage_graph.html(self._record.nodes)
+        return display.card("Lineage", None, [], lines, drawn, more)
 
     def _text(self) -> str:
         return "\n".join(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from aiaas_hub.schemas import runs as wire
+from aiaas_hub.schemas import lineage as wire
 from aiaas_hub.schemas.datasets import parse_dataset_reference
 from aiaas_hub.schemas.errors import NotFound
 from aiaas_hub.schemas.names import ALIAS, parse_model
-from aiaas_magics import display
+from aiaas_magics import display, lineage_graph
 from aiaas_magics.client import Client, current_client
 from aiaas_magics.dataset_lineage import DatasetLineage
 from aiaas_magics.display import Rich
@@ -46,6 +46,26 @@ class Lineage(Rich):
         """The training code as typed."""
         return self._record.run.snapshot.source if self._record.run else ""
 
+    @property
+    def nodes(self) -> list[wire.LineageNode]:
+        """All things that it came from, with the ids of what each came from in `.of`: the dataset's
+        own sources too, and the runs and queries that made them."""
+        return self._record.nodes
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """Version of a dataset, as `owner/name@2` → the SQL that made it."""
+        return {
+            node.id.removeprefix("query:"): node.text
+            for node in self._record.nodes
+            if node.kind == "query"
+        }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was left out for being too much."""
+        return not self._record.truncated
+
     def _steps(self) -> list[tuple[str, str]]:
         record = self._record
         steps = []
@@ -62,16 +82,35 @@ class Lineage(Rich):
         elif record.model is not None:
             steps.append(("run", "none: registered from a notebook's own object"))
         steps.append(("datasets", ", ".join(self.datasets)))
+        steps += [("made by", made) for made in self._made()]
+        steps.append(("more", "" if self.is_whole else "behind these, which is not shown"))
         return [(label, value) for label, value in steps if value]
 
+    def _made(self) -> Iterator[str]:
+        """Of each version of a dataset behind it, what made it: the SQL in one line, or the run."""
+        named = {node.id: node for node in self._record.nodes}
+        for node in self._record.nodes:
+            if node.kind != "dataset":
+                continue
+            makers = [named[one] for one in node.of]
+            if len(makers) == 1 and makers[0].kind == "query":
+                (query,) = makers
+                yield f"{node.name}: {query.name}: {' '.join(query.text.split())}"
+            elif len(makers) == 1 and makers[0].kind == "run":
+                yield f"{node.name}: run {makers[0].name}"
+            else:
+                yield f"{node.name}: {node.note}"
+
     def _html(self) -> str:
-        more = ""
+        told = [(f"the query of {name}", sql) for name, sql in self.queries.items()]
         if self.source:
-            more = (
-                f"<details><summary>the code as typed</summary>{display.pre(self.source)}</details>"
-            )
+            told.insert(0, ("the code as typed", self.source))
+        more = "".join(
+            f"<details><summary>{display.escape(what)}</summary>{display.pre(text)}</details>"
+            for what, text in told
+        )
         facts = [(label, display.escape(value)) for label, value in self._steps()]
-        return display.card("Lineage", None, facts, more)
+        return display.card("Lineage", None, facts, lineage_graph.html(self.nodes), more)
 
     def _text(self) -> str:
         return display.text_card("Lineage", None, self._steps())

@@ -26,8 +26,8 @@ from aiaas_hub.schemas.endpoints import (
     TrafficRequest,
     Why,
 )
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.paging import Page
-from aiaas_hub.schemas.runs import Lineage
 
 router = APIRouter(tags=["endpoints"])
 
@@ -189,7 +189,7 @@ def endpoint_drift(owner: str, name: str, _caller: Reader, api: Api) -> Endpoint
 def endpoint_lineage(
     owner: str, name: str, caller: Reader, api: Api, version: Version = None
 ) -> Lineage:
-    return api.lineages.of_endpoint(owner, name, version, caller.may_read)
+    return api.lineages.of_endpoint(owner, name, version, caller)
 
 
 @router.post("/endpoints/{owner}/{name}/token")

@@ -10,9 +10,9 @@ from starlette.responses import StreamingResponse
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, ModelWriter, Reader, Scope
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.models import AliasTarget, Card, Model, ModelVersion, ModelVersionCreate
 from aiaas_hub.schemas.paging import Page
-from aiaas_hub.schemas.runs import Lineage
 
 Alias = Annotated[str | None, Query(max_length=32, description="Instead of a version's number")]
 
@@ -94,4 +94,4 @@ def add_model_version(
 def model_lineage(
     owner: str, name: str, caller: Reader, api: Api, version: Version = None
 ) -> Lineage:
-    return api.lineages.of_model(owner, name, version, caller.may_read)
+    return api.lineages.of_model(owner, name, version, caller)

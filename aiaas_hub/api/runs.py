@@ -18,10 +18,10 @@ from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit
 from aiaas_hub.domain.records import RunFilter
 from aiaas_hub.domain.runs import MAX_LOG_READ, topic
 from aiaas_hub.schemas.errors import NotFound
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.paging import Page
 from aiaas_hub.schemas.runs import (
     MAX_INTEGER,
-    Lineage,
     LogChunk,
     Metrics,
     Run,
@@ -199,5 +199,5 @@ async def run_events(
 
 
 @router.get("/runs/{run_id}/lineage")
-def run_lineage(run: ReadableRun, api: Api) -> Lineage:
-    return api.lineages.of_run(run.id)
+def run_lineage(run: ReadableRun, caller: Caller, api: Api) -> Lineage:
+    return api.lineages.of_run(run.id, caller)

@@ -395,13 +395,3 @@ class LogChunk(BaseModel):
     text: str
     next_offset: int
     complete: bool
-
-
-class Lineage(BaseModel):
-    """What a thing came from, oldest last: endpoint ← model ← run ← code and data."""
-
-    endpoint: str | None = None
-    endpoint_version: int | None = None
-    model: PinnedModel | None = None
-    run: Run | None = None
-    datasets: list[PinnedDataset] = Field(default_factory=list)

@@ -19,7 +19,7 @@ from aiaas_hub.schemas.endpoints import (
     Why,
 )
 from aiaas_hub.schemas.errors import Unavailable
-from aiaas_hub.schemas.runs import Lineage
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_magics.client.transport import Transport, decode, segment
 
 PATIENCE = 120.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.models import (
     AliasTarget,
     Card,
@@ -12,7 +13,6 @@ from aiaas_hub.schemas.models import (
     ModelVersion,
     ModelVersionCreate,
 )
-from aiaas_hub.schemas.runs import Lineage
 from aiaas_magics.client.transport import Transport, segment
 
 

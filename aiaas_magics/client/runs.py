@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiaas_hub.schemas.errors import NotFound, Unavailable
+from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.runs import (
     EventFiles,
     Lineage,
