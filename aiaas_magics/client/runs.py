@@ -11,7 +11,6 @@ from aiaas_hub.schemas.errors import NotFound, Unavailable
 from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.runs import (
     EventFiles,
-    Lineage,
     LogChunk,
     Metrics,
     Run,
