@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ class Models:
         *,
         name: str | None = None,
         eval_input: Any = None,
-        labels: list[str] | None = None,
+        labels: Sequence[str] | None = None,
         tokenizer: Any = None,
         max_length: int | None = None,
         processor: Any = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def register(
     model: Any,
     example: Any,
     eval_input: Any,
-    labels: list[str] | None,
+    labels: Sequence[str] | None,
     said: Card,
     **step: Any,
 ) -> ModelVersion:

@@ -43,6 +43,8 @@ def opened(path: str | os.PathLike[str]) -> nn.Module:
     """
     import torch
 
+    # Its functions have no types.
+    jit: Any = torch.jit
     file = Path(path).expanduser()
     if not file.is_file():
         raise NotFound(f"There is no file {file}.", remedy="Look at its name and folder.")
@@ -50,7 +52,7 @@ def opened(path: str | os.PathLike[str]) -> nn.Module:
         with warnings.catch_warnings():
             # That TorchScript is deprecated is not news to who has such a file.
             warnings.simplefilter("ignore")
-            module: nn.Module = torch.jit.load(file, map_location="cpu")
+            module: nn.Module = jit.load(file, map_location="cpu")
     except Exception as error:  # the reader's own
         raise InvalidInput(
             f"{file.name} holds no TorchScript.",
@@ -78,6 +80,7 @@ def to_onnx(
     """
     import torch
 
+    jit: Any = torch.jit
     names = parameters(module)
     if list(inputs) != names[: len(inputs)]:
         raise InvalidInput(
@@ -94,7 +97,7 @@ def to_onnx(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # What has defaults and is not given becomes a constant of the graph.
-            plain = torch.jit.trace(_listed(module), arguments, check_trace=False)
+            plain = jit.trace(_listed(module), arguments, check_trace=False)
             torch.onnx.export(
                 plain,
                 arguments,

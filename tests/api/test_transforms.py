@@ -108,6 +108,11 @@ def test_a_long_lineage_says_that_there_is_more(
     world.ok("POST", "/datasets/alice/few/versions", json={"query": "SELECT x FROM digits"})
     found = world.ok("GET", "/datasets/alice/few/lineage")
     assert (len(found["steps"]), found["truncated"]) == (1, True)
+    # What is not told is not led to.
+    assert [(node["kind"], node["of"]) for node in found["nodes"]] == [
+        ("query", []),
+        ("dataset", ["query:alice/few@1"]),
+    ]
 
 
 def test_who_reads_a_dataset_reads_neither_its_code_nor_its_sources(world: World) -> None:
