@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import ipaddress
+import os
+import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import onnxruntime
 import pandas as pd
 import psutil
 import pytest
+import torch
 from job_service import TOKEN, JobService, RecordedRun
 from running_platform import is_alive
 from safetensors.numpy import load
@@ -391,16 +394,35 @@ def test_a_checkpoint_waits_for_the_log_before_it(
     assert list(storage.rglob("checkpoint_manager_snapshot.json"))
 
 
-def test_stopping_leaves_no_process(
+def test_stopping_leaves_no_process_of_a_run_whose_use_was_told(
     ray_local: RayLocal, ray_home: Home, job_service: JobService
 ) -> None:
-    run = job_service.add("run-sleeping", SLEEPING)
+    cell = (
+        "import time\n"
+        "def train(ctx):\n"
+        "    held = b'x' * (300_000_000 * ctx.rank)\n"
+        "    while True:\n"
+        "        time.sleep(1) if ctx.rank else sum(range(100_000))\n"
+    )
+    run = job_service.add("run-using", cell, resources=Resources(workers=2))
     job_id = submit(ray_local, run)
-    until(lambda: "sleeping" in run.log)
+    until(lambda: {sample.worker for sample in run.usage} == {0, 1}, timeout=200)
     ray_local.stop(job_id)
     assert wait(ray_local, job_id, *OVER, timeout=30) is JobState.STOPPED
     until(lambda: not [line for line in of_the_head(ray_home) if "RunWorker" in line], timeout=20)
     assert "succeeded" not in run.kinds
+
+    busy, holding = ({s.worker: s for s in run.usage}[rank] for rank in (0, 1))
+    assert busy.cpu_percent > holding.cpu_percent
+    assert busy.cpu_percent > 1
+    assert holding.memory_bytes - busy.memory_bytes > 200_000_000
+    for sample in run.usage:
+        assert sample.host == socket.gethostname()
+        assert 0 < sample.memory_bytes < sample.memory_total_bytes
+        assert sample.memory_total_bytes <= psutil.virtual_memory().total
+        assert 0 <= sample.cpu_percent < 110 * (os.cpu_count() or 1)
+        if not torch.cuda.is_available():
+            assert (sample.gpu_percent, sample.gpu_memory_bytes) == (None, None)
 
 
 def test_a_run_that_the_service_has_ended_stops_by_itself(
