@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from job_service import TOKEN, JobService, RecordedRun
 
 from aiaas_hub.adapters.ray_local import RayLocal
+from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.domain.ports import JobState, JobSubmission
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.runs import Distribution, RunState, SweepSpec
@@ -104,6 +107,90 @@ def test_a_grid_is_tried_by_workers_that_serve_several_trials(
     written = [json.loads(line) for line in journal.read_text().splitlines()]
     assert {line["number"] for line in written if "value" in line} == {0, 1, 2, 3}
     assert TOKEN not in journal.read_text() + sweep.log
+
+
+HELD = """
+import os
+import time
+from pathlib import Path
+
+
+def train(ctx):
+    print("process", os.getpid(), flush=True)
+    for step in (1, 2):
+        ctx.report(step=step, score=ctx.params.x * step)
+    while ctx.params.x > 2 and not (Path(ctx.params.go) / str(ctx.params.x)).exists():
+        time.sleep(0.05)
+"""
+
+
+def test_a_sweep_outlives_its_driver_and_a_worker(
+    ray_local: RayLocal, job_service: JobService, ray_home: Home, tmp_path: Path
+) -> None:
+    """Its driver is killed in the third of its trials, and the worker of the fourth one."""
+    spec = SweepSpec(
+        space={"x": Distribution(kind="choice", values=[1, 2, 3, 4])},
+        trials=4,
+        metric="score",
+        mode="max",
+        search="grid",
+    )
+    sweep = job_service.add(
+        "sweep-killed", HELD, params={"go": str(tmp_path)}, retries=1, sweep=spec
+    )
+
+    def process_of(trial: int, number: int) -> psutil.Process:
+        """The so manieth that has begun the trial."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            begun = [] if trial not in sweep.trials else processes(sweep.trials[trial])
+            if len(begun) == number and sweep.trials[trial].metrics:
+                return psutil.Process(begun[-1])
+            time.sleep(0.1)
+        raise AssertionError((sweep.events, sweep.log))
+
+    first = JobSubmission("sweep-killed-1", "ada", sweep.job.resources, TOKEN)
+    ray_local.submit(first)
+    worker = process_of(2, 1)
+    driver_of(ray_home, first.id).kill()
+    assert over(ray_local, first.id, sweep) is JobState.FAILED
+    worker.wait(60)
+    (tmp_path / "3").touch()
+
+    second = JobSubmission("sweep-killed-2", "ada", sweep.job.resources, TOKEN)
+    ray_local.submit(second)
+    process_of(3, 1).kill()
+    (tmp_path / "4").touch()
+    assert over(ray_local, second.id, sweep) is JobState.ENDED, (sweep.events, sweep.log)
+
+    assert sweep.kinds == ["started", "started", "succeeded"]
+    assert sorted(sweep.trials) == [0, 1, 2, 3]
+    trials = [sweep.trials[number] for number in range(4)]
+    assert [len(processes(trial)) for trial in trials] == [1, 1, 2, 2]
+    once, twice = ["started", "succeeded"], ["started", "started", "succeeded"]
+    assert [trial.kinds for trial in trials] == [once, once, twice, twice]
+    assert "best: trial 3 (x=4), score 8" in sweep.log
+    journal = ray_home.runs / "sweep-killed" / "storage" / "sweep.jsonl"
+    written = [json.loads(line) for line in journal.read_text().splitlines()]
+    ends = [(line["number"], line["value"]) for line in written if "value" in line]
+    assert ends == [(0, 2), (1, 4), (2, 6), (3, 8)]
+    assert [line["params"]["x"] for line in written if "params" in line] == [1, 2, 3, 4]
+
+
+def processes(trial: RecordedRun) -> list[int]:
+    """That have begun it, as it says itself."""
+    return [int(line.split()[-1]) for line in trial.log.splitlines() if "process" in line]
+
+
+def driver_of(home: Home, job_id: str) -> psutil.Process:
+    (directory,) = [
+        path.parent
+        for path in (home.ray / "drivers").glob("*/assignment.json")
+        if job_id in path.read_text()
+    ]
+    driver = Supervisor(home.processes, home.logs).process(directory.name)
+    assert driver is not None
+    return psutil.Process(driver.pid)
 
 
 def test_asha_stops_what_lags_behind(ray_local: RayLocal, job_service: JobService) -> None:
