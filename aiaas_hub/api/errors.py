@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import errno
 import logging
 import re
 import secrets
@@ -23,6 +22,7 @@ from aiaas_hub.schemas.errors import (
     InvalidInput,
     NotFound,
     TooLarge,
+    is_of_a_full_disk,
     to_body,
 )
 
@@ -96,7 +96,7 @@ class RequestBoundary:
                 raise too_large
             await self._app(scope, limited, marked)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_of_a_full_disk(error):
                 log.error("Request %s: %s", identifier, error)
                 error = DiskFull()
             if not isinstance(error, AiaasError):

@@ -29,7 +29,14 @@ from aiaas_hub.domain.ports import (
 )
 from aiaas_hub.domain.records import Deployment, EndpointRecords
 from aiaas_hub.schemas.endpoints import Endpoint, EndpointState, Parity, ServingOptions, Sleep
-from aiaas_hub.schemas.errors import AiaasError, InternalError, InvalidInput, Unavailable
+from aiaas_hub.schemas.errors import (
+    AiaasError,
+    DiskFull,
+    InternalError,
+    InvalidInput,
+    Unavailable,
+    is_of_a_full_disk,
+)
 from aiaas_hub.schemas.models import ModelVersion, Signature
 
 log = logging.getLogger(__name__)
@@ -75,21 +82,16 @@ class Publisher:
         """Take a version from where it is to serving or failed.
 
         One thread writes to an endpoint's models at a time. Raises `Unavailable` while Triton is
-        not up: the version stays where it is, and the reconciler calls again.
+        not up or the disk is full: the version stays where it is, and the reconciler calls again.
         """
         with self.writer(deployment.owner, deployment.endpoint):
             self._publish(deployment)
 
     def _publish(self, deployment: Deployment) -> None:
-        steps = {
-            EndpointState.STAGING: self._stage,
-            EndpointState.VERIFYING: self._verify,
-            EndpointState.CANARY: self._route,
-        }
         current = deployment
         while current.info.is_underway:
             try:
-                advanced = steps[current.info.state](current)
+                advanced = self._advanced(current)
             except DoesNotAnswer as error:
                 self._fail(
                     current,
@@ -125,6 +127,21 @@ class Publisher:
             self._notifier.notify(topic(deployment.owner, deployment.endpoint))
         if current.info.is_underway:
             self._converge_anew(deployment)
+
+    def _advanced(self, deployment: Deployment) -> Deployment | None:
+        """One step further; None if it is nobody's step any more."""
+        steps = {
+            EndpointState.STAGING: self._stage,
+            EndpointState.VERIFYING: self._verify,
+            EndpointState.CANARY: self._route,
+        }
+        try:
+            return steps[deployment.info.state](deployment)
+        except OSError as error:
+            if is_of_a_full_disk(error):
+                # No fault of the version, and over when somebody makes room.
+                raise DiskFull from error
+            raise
 
     def _stage(self, deployment: Deployment) -> Deployment | None:
         model = self._model(deployment)

@@ -19,6 +19,7 @@ Only these texts are shown. Any other exception is logged with the request's id 
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -97,6 +98,11 @@ class DiskFull(Unavailable):
             "The platform's disk is full.",
             remedy="Nothing was changed; ask whoever runs the platform to make room.",
         )
+
+
+def is_of_a_full_disk(error: BaseException) -> bool:
+    """Also where the quota of the platform's user is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class InternalError(AiaasError):

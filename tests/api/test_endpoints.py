@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -189,6 +190,25 @@ def test_what_it_waits_for_is_said(world: World) -> None:
     world.tick()
     version = world.ok("GET", "/endpoints/alice/digits")["versions"][0]
     assert (version["state"], version["reason"]) == ("serving", "")
+
+
+@pytest.mark.parametrize("step", ["stage", "install", "set_versions"])
+def test_a_publish_waits_for_room_on_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/of/ours")
+
+    before = world.published()["versions"][0]["state"]
+    with monkeypatch.context() as patch:
+        patch.setattr(world.serving, step, full)
+        waiting = world.published(onnx=b"second")["versions"][0]
+    assert waiting["state"] in ("staging", "verifying")
+    assert waiting["reason"].startswith("The platform's disk is full.")
+    assert world.ok("GET", "/endpoints/alice/digits")["traffic"] == {"1": 100}
+    world.tick()
+    endpoint = world.ok("GET", "/endpoints/alice/digits")
+    assert (endpoint["traffic"], endpoint["versions"][0]["state"]) == ({"2": 100}, before)
 
 
 def test_where_nothing_can_be_served_publishing_says_so_at_once(world: World) -> None:

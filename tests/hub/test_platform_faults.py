@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import subprocess
 import threading
 import time
@@ -18,10 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import onnx
+import onnx_models
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from running_platform import RunningPlatform
-from service_calls import until
+from safetensors.numpy import save
+from service_calls import ServiceCalls, until
 from tenacity import Retrying, retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from trainings import LONG, STARTS, TRAINING, Trainings, healed, kill
 
@@ -186,6 +191,47 @@ def test_a_full_disk(own: RunningPlatform, trainings: Trainings) -> None:
     for name in ("survivor", "by-the-disk", "without-checkpoints"):
         trainings.assert_whole(name)
     assert len(trainings.beginnings("without-checkpoints")) == 1
+
+
+def test_a_publish_on_a_full_disk(own: RunningPlatform, tmp_path: Path) -> None:
+    """It says why it waits, leaves nothing half written, and goes on when there is room."""
+    if not own.home.root.is_mount():
+        pytest.skip("only root may mount a small disk, and not in every container")
+    ada = ServiceCalls.of(own, "ada")
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    rows = {"input.x": x, "output.y": 2 * x, "output.total": (2 * x).sum(axis=1)}
+    large = onnx.load(onnx_models.scale(tmp_path / "model.onnx", 2.0))
+    large.metadata_props.add(key="padding", value=secrets.token_hex(4 << 20))
+    model = {
+        "onnx": ada.upload(large.SerializeToString()),
+        "evaluation": ada.upload(save(rows)),
+        "signature": onnx_models.SCALE_SIGNATURE.model_dump(mode="json"),
+        "export_max_abs": 0.0,
+    }
+    ada.ok("POST", "/models/ada/doubles/versions", json=model)
+    filler = own.home.root / "filler-of-a-publish"
+    free = shutil.disk_usage(own.home.root).free
+    # Room for the records that say so, and not for the model.
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free - (4 << 20))
+    try:
+        ada.ok("POST", "/endpoints/ada/doubles/publish", json={"model": "doubles"})
+        waiting = until(
+            lambda: ada.call("GET", "/endpoints/ada/doubles"),
+            lambda found: "disk" in found["versions"][0]["reason"],
+            LONG,
+        )["versions"][0]
+        assert (waiting["state"], waiting["error"]) == ("staging", "")
+        assert waiting["reason"].startswith("The platform's disk is full.")
+        assert list((own.home.triton / "staging").iterdir()) == []
+    finally:
+        filler.unlink()
+    emptied = time.monotonic()
+    ada.endpoint_until("doubles", "serving", timeout=LONG)
+    healed("disk full: a publish goes on", emptied)
+    answer = ada.predict("doubles")
+    assert answer.is_success, answer.text
+    assert answer.json()["outputs"][0]["data"] == [2, 4, 6]
 
 
 def test_a_killed_hub(own: RunningPlatform, trainings: Trainings) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -163,6 +166,58 @@ def test_what_a_crash_left_is_not_installed(
     assert repository.models() == set()
     # And the next attempt is not hindered by it.
     _install(repository, tmp_path, 1)
+
+
+def test_what_found_no_room_leaves_nothing(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx = tmp_path / "source.onnx"
+    onnx.write_bytes(b"model")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def nothing_is_left() -> None:
+        assert list((tmp_path / "triton" / "staging").iterdir()) == []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space"):
+            repository.stage("digits-1", 1, onnx)
+    nothing_is_left()
+    free = SimpleNamespace(free=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: free)
+        # One that cannot fit does not take the room that others need.
+        patch.setattr(shutil, "copyfile", lambda *_: pytest.fail("was begun"))
+        with pytest.raises(OSError, match="No space"):
+            repository.stage("digits-1", 1, onnx)
+    nothing_is_left()
+    staged = repository.stage("digits-1", 1, onnx)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"), repository.discarded_on_failure(staged):
+            repository.seal(staged)
+        nothing_is_left()
+        (repository.models_root / "digits-1").mkdir()
+        with pytest.raises(OSError, match="No space"):
+            repository.write_configuration("digits-1", "text")
+    nothing_is_left()
+    assert repository.read_configuration("digits-1") is None
+
+
+def test_what_a_former_process_left_is_swept_once(repository: Repository, tmp_path: Path) -> None:
+    onnx = tmp_path / "source.onnx"
+    onnx.write_bytes(b"model")
+    staging = repository.stage("digits-1", 1, onnx).path.parent
+    (staging / ".config.x").touch()
+    (staging / ".removed.x").mkdir()
+    another = Repository(tmp_path / "triton")
+    another.prepare()
+    assert list(staging.iterdir()) == []
+    staged = another.stage("digits-1", 1, onnx)
+    another.prepare()
+    assert staged.path.is_dir()
 
 
 def test_never_staged(repository: Repository, tmp_path: Path) -> None:

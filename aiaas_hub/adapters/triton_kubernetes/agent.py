@@ -70,7 +70,6 @@ class Agent:
         self._catalogue = Catalogue(settings.store)
         self._repository = Repository(root)
         self._repository.prepare()
-        self._repository.clear_leftovers()
         self._incoming = root / "staging"
         target = f"{settings.address}:{GRPC_PORT}"
         self._triton = TritonClient(target, control_headers(settings.secret))

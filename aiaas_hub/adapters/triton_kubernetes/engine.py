@@ -174,13 +174,10 @@ class TritonKubernetes:
                         remedy="Publish again: each publish gets a version of its own.",
                     )
                 return replace(staged, memory=installed.memory)
-            try:
+            with self._staged.discarded_on_failure(staged):
                 each = inspection.check(_Own(), staged.path / "model.onnx", signature)
-            except AiaasError:
-                self._staged.discard(staged)
-                raise
-            staged = replace(staged, memory=each * (options.instances or 1))
-            self._staged.seal(staged)
+                staged = replace(staged, memory=each * (options.instances or 1))
+                self._staged.seal(staged)
             return staged
 
     def discard(self, staged: StagedVersion) -> None:

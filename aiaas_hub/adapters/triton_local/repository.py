@@ -15,6 +15,7 @@ NVIDIA's full container as it stands.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -22,8 +23,10 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,15 +171,19 @@ class Repository:
     def __init__(self, root: Path) -> None:
         self.models_root = root / "models"
         self._staging = root / "staging"
+        self._is_swept = False
+        self._guard = threading.Lock()
 
     def prepare(self) -> None:
-        for directory in (self.models_root, self._staging):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def clear_leftovers(self) -> None:
-        """Remove what interrupted calls left. Not while others may be at work."""
-        for leftover in self._staging.glob(".*"):
-            _delete(leftover)
+        """Make the directories, before anything else is called. The first time what a former
+        process left in `staging` is removed: nobody goes on with it."""
+        with self._guard:
+            for directory in (self.models_root, self._staging):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._is_swept:
+                for leftover in self._staging.iterdir():
+                    _delete(leftover)
+                self._is_swept = True
 
     def models(self) -> set[str]:
         return {path.name for path in self.models_root.iterdir() if path.is_dir()}
@@ -204,7 +211,10 @@ class Repository:
         self, model: str, version: int, onnx: Path, reference: InputReference | None = None
     ) -> StagedVersion:
         """Copy the file aside. If this version is installed already, with this content, nothing
-        is done; with another content it raises `Conflict`."""
+        is done; with another content it raises `Conflict`.
+
+        Raises `OSError` where there is no room for it, before the rest is taken from the others.
+        """
         staged = StagedVersion(model, version, self._staging / f"{model}@{_checked(version)}")
         installed = self._version(model, version)
         if installed.is_dir():
@@ -215,11 +225,23 @@ class Repository:
                 )
             return replace(staged, memory=_memory(installed))
         _delete(staged.path)
-        staged.path.mkdir(mode=0o700)
-        shutil.copyfile(onnx, staged.path / "model.onnx")
-        if reference is not None:
-            (staged.path / _REFERENCE).write_text(reference.model_dump_json() + "\n")
+        if shutil.disk_usage(self._staging).free < onnx.stat().st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._staging))
+        with self.discarded_on_failure(staged):
+            staged.path.mkdir(mode=0o700)
+            shutil.copyfile(onnx, staged.path / "model.onnx")
+            if reference is not None:
+                (staged.path / _REFERENCE).write_text(reference.model_dump_json() + "\n")
         return staged
+
+    @contextmanager
+    def discarded_on_failure(self, staged: StagedVersion) -> Iterator[None]:
+        """Version numbers are never used again, so that nobody else would remove it."""
+        try:
+            yield
+        except BaseException:
+            self.discard(staged)
+            raise
 
     def reference(self, model: str, version: int) -> InputReference | None:
         """What the version's inputs are compared with, as it was staged."""
@@ -295,13 +317,16 @@ class Repository:
         Triton looks for a change only where the time of the file is strictly later."""
         path = self._model(model) / _CONFIGURATION
         aside = self._staging / f".config.{secrets.token_hex(6)}"
-        aside.write_text(text)
-        _sync([aside])
-        now = time.time_ns()
-        if path.exists():
-            now = max(now, path.stat().st_mtime_ns + 1_000_000)
-        os.utime(aside, ns=(now, now))
-        aside.rename(path)
+        try:
+            aside.write_text(text)
+            _sync([aside])
+            now = time.time_ns()
+            if path.exists():
+                now = max(now, path.stat().st_mtime_ns + 1_000_000)
+            os.utime(aside, ns=(now, now))
+            aside.rename(path)
+        finally:
+            aside.unlink(missing_ok=True)
         _sync([path.parent])
 
     def touch(self, model: str, versions: Iterable[int]) -> None:

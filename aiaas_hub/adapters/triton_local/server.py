@@ -154,13 +154,10 @@ class TritonLocal:
             staged = self._repository.stage(model, version, onnx, reference)
             if self._repository.is_installed(staged):
                 return staged
-            try:
+            with self._repository.discarded_on_failure(staged):
                 each = inspection.check(environment, staged.path / "model.onnx", signature)
-            except AiaasError:
-                self._repository.discard(staged)
-                raise
-            staged = replace(staged, memory=each * (options.instances or self._instances))
-            self._repository.seal(staged)
+                staged = replace(staged, memory=each * (options.instances or self._instances))
+                self._repository.seal(staged)
             return staged
 
     def discard(self, staged: StagedVersion) -> None:
@@ -249,7 +246,6 @@ class TritonLocal:
 
     def _spawn(self, environment: ServingEnvironment) -> None:
         self._repository.prepare()
-        self._repository.clear_leftovers()
         sockets = self._sockets()
         self._write_backends(environment)
         self._counted.clear()
