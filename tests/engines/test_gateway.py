@@ -13,11 +13,13 @@ import re
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import jwt
 import numpy as np
+import onnx_models
 import psutil
 import pytest
 import tritonclient.http
@@ -267,16 +269,65 @@ def test_a_key_opens_its_own_endpoint_whatever_the_path_looks_like(world: World)
 
 
 def test_shared_memory_cannot_be_named(world: World) -> None:
-    request = json.loads(BODY)
-    del request["inputs"][0]["data"]
-    request["inputs"][0]["parameters"] = {
-        "shared_memory_region": world.triton._region(),
-        "shared_memory_byte_size": 12,
-    }
-    answer = world.call("POST", INFER, json.dumps(request))
-    # None is registered, nor can one be.
-    assert answer.status == 404
-    assert answer.json["error"].startswith("Unable to find shared memory region")
+    """Neither to read what others sent, nor to write into it: Triton's own regions among them. None
+    is registered, nor can one be: see `test_everything_else_is_not_there`."""
+    ours = [path.name for path in Path("/dev/shm").glob(f"{world.triton._region()}*")]  # noqa: S108 - looked at only
+    assert ours
+    for name in (ours[0], f"/{ours[0]}", "../../etc/passwd", ""):
+        region = {"shared_memory_region": name, "shared_memory_byte_size": 12}
+        reads, writes = json.loads(BODY), json.loads(BODY)
+        del reads["inputs"][0]["data"]
+        reads["inputs"][0]["parameters"] = region
+        writes["outputs"] = [{"name": "y", "parameters": region}]
+        for request in (reads, writes):
+            answer = world.call("POST", INFER, json.dumps(request))
+            assert answer.status in (400, 404), (name, answer)
+            assert list(answer.json) == ["error"]
+            assert "shared memory region" in answer.json["error"]
+    assert world.call("POST", INFER, BODY).json["outputs"][0]["data"] == [1, 2, 3]
+
+
+def test_what_callers_do_wrong_is_told_without_paths(world: World) -> None:
+    def sent(**changes: Any) -> str:
+        tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+        return json.dumps({"inputs": [{**tensor, **changes}]})
+
+    def told(body: str | bytes, **headers: str) -> str:
+        answer = world.call("POST", INFER, body, headers=headers)
+        # Which of the two is Triton's choice: docs/security.md.
+        assert answer.status in (400, 500), answer
+        found = {name: value for name, value in answer.headers.items() if name != "content-type"}
+        said = f"{answer.json['error']} {found}"
+        places = ("/", "\\", "site-packages", "backend", world.home.root.name)
+        assert not [place for place in places if place in said], said
+        return str(answer.json["error"])
+
+    assert "unexpected shape" in told(sent(shape=[1, 4], data=[1, 2, 3, 4]))
+    assert "data-type" in told(sent(datatype="FP64"))
+    assert "unexpected inference input 'z'" in told(sent(name="z"))
+    assert "Shape does not match" in told(sent(shape=[1, 2]))
+    assert told(sent(data=["a", "b", "c"]))
+    assert "failed to parse the request JSON" in told(b"\xff\xfe\x00garbage")
+    assert told("{}")
+    assert told(BODY, **{"Inference-Header-Content-Length": "9999"})
+    onnx = onnx_models.lookup(world.home.root / "lookup.onnx")
+    world.triton.install(world.triton.stage("lookup-1", 1, onnx_models.LOOKUP_SIGNATURE, onnx))
+    world.triton.set_versions("lookup-1", onnx_models.LOOKUP_SIGNATURE, [1])
+    world.envoy.apply([Route(OWNER, "scale", [RouteTarget("lookup-1", 1, 100)], AUDIENCE)])
+    assert world.call("POST", INFER, sent(data=[0, 1, 2])).status == 200
+    # What onnxruntime says, without the names of layers, which look like paths.
+    said = told(sent(data=[0, 1, 99]))
+    assert "running Gather node. Name:'Gather'" in said
+    process = world.supervisor.process("triton")
+    assert process is not None
+    children = psutil.Process(process.pid).children(recursive=True)
+    (stub,) = [child for child in children if "lookup-1" in " ".join(child.cmdline())]
+    stub.kill()
+    assert "Stub process" in told(sent(data=[0, 1, 2]))
+    world.triton.heal("lookup-1")
+    assert world.call("POST", INFER, sent(data=[0, 1, 2])).status == 200
+    world.triton.set_versions("lookup-1", onnx_models.LOOKUP_SIGNATURE, [])
+    world.triton.remove("lookup-1")
 
 
 def test_a_body_beyond_the_limit(world: World) -> None:

@@ -47,7 +47,7 @@ def test_the_wheel_brings_every_file_that_is_not_python(tmp_path: Path) -> None:
         f"{triton}/onnxruntime_backend/model.py",
         *(f"{triton}/onnxruntime_backend/{kind}_step.py" for kind in ("text", "image", "label")),
         *(f"{triton}/onnxruntime_backend/{name}.py" for name in ("generation_step", "generating")),
-        f"{triton}/onnxruntime_backend/steps.py",
+        *(f"{triton}/onnxruntime_backend/{name}.py" for name in ("steps", "reasons")),
         f"{data}/etc/jupyter/jupyter_server_config.d/aiaas_magics.json",
         f"{labextension}/install.json",
         f"{labextension}/{package['jupyterlab']['_build']['load']}",

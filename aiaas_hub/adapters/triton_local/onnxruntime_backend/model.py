@@ -27,6 +27,7 @@ import triton_python_backend_utils as pb_utils
 
 # Triton has the backend's directory on the path.
 from input_counts import input_counts
+from reasons import reason
 from steps import step_of
 from text_step import decoded
 
@@ -56,7 +57,7 @@ class TritonPythonModel:
             )
         except Exception as error:
             # The reason reaches the publisher; where the file lies does not concern them.
-            raise pb_utils.TritonModelException(_sanitised(error, path)) from None
+            raise pb_utils.TritonModelException(reason(error, path)) from None
         self._outputs = [tensor["name"] for tensor in config["output"]]
         self._step: Any = None
         if config.get("backend") == "aiaas":
@@ -64,7 +65,7 @@ class TritonPythonModel:
             try:
                 self._step = step_of(metadata, self._session)
             except Exception as error:
-                raise pb_utils.TritonModelException(_sanitised(error, path)) from None
+                raise pb_utils.TritonModelException(reason(error, path)) from None
         strings = _strings if self._step is None else self._through_step
         self._inputs = {
             tensor["name"]: strings if tensor["data_type"] == "TYPE_STRING" else _array
@@ -271,13 +272,4 @@ def _tensor(name: str, array: Any) -> Any:
 def _failed(error: Exception, *code: Any) -> Any:
     """With a code of `TritonError`, by default that of a fault of ours."""
     pb_utils.Logger.log_error(f"{type(error).__name__}: {error}")
-    return pb_utils.InferenceResponse(error=pb_utils.TritonError(_sanitised(error, None), *code))
-
-
-def _sanitised(error: Exception, path: str | None) -> str:
-    """The error in one line without paths of this machine or the runtime's source locations."""
-    text = " ".join(str(error).split())
-    if path:
-        text = text.replace(path, os.path.basename(path))
-    words = [os.path.basename(word) if word.startswith("/") else word for word in text.split()]
-    return " ".join(words)[:600] or type(error).__name__
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(reason(error), *code))
