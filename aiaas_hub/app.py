@@ -55,6 +55,7 @@ from aiaas_hub.domain.admission import Admission
 from aiaas_hub.domain.advancing import Advancing
 from aiaas_hub.domain.baking import Baking
 from aiaas_hub.domain.bringing import Bringing, DatasetLimits
+from aiaas_hub.domain.canary_inference import CanaryInferences
 from aiaas_hub.domain.collecting import Collecting
 from aiaas_hub.domain.comparing import Comparing
 from aiaas_hub.domain.datasets import Datasets
@@ -194,7 +195,8 @@ def compose(
         live,
         read_tensors,
     )
-    watching = Watching(endpoint_records, engines.gateway, engines.serving, publisher)
+    inferences = CanaryInferences(endpoint_records, models, blobs, engines.serving, read_tensors)
+    watching = Watching(endpoint_records, engines.gateway, engines.serving, inferences)
     drifting = Drifting(endpoint_records, engines.serving)
     sleeping = Sleeping(
         endpoint_records,

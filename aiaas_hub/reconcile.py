@@ -199,8 +199,7 @@ class Reconciler:
         return self._pace.bake if baking else self._pace.converge
 
     def _check_health(self) -> float:
-        self._publisher.check_health()
-        self._watching.sample()
+        self._watching.look()
         return self._pace.health
 
     def _publish_one(self, owner: str, endpoint: str) -> None:

@@ -83,9 +83,8 @@ def _batches(version: wire.VersionStatistics) -> str:
 def _health(version: wire.VersionStatistics) -> str:
     if version.healthy is None or version.checked_at is None:
         return "not asked yet"
-    return (
-        f"{'answers' if version.healthy else 'does not answer'}, {display.ago(version.checked_at)}"
-    )
+    told = "answers" if version.healthy else version.fault or "does not answer"
+    return f"{told.rstrip('.')}, {display.ago(version.checked_at)}"
 
 
 _MEASURED: dict[str, Callable[[wire.Sample], float | None]] = {

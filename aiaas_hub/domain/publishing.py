@@ -10,7 +10,6 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,7 +70,6 @@ class Publisher:
         self._notifier = notifier
         self._read_tensors = read_tensors
         self._converter = converter
-        self._healths: dict[tuple[str, int], tuple[bool, datetime]] = {}
         self._guard = threading.Lock()
         self._writers: dict[tuple[str, str], threading.Lock] = {}
         # Files of a model that nobody wants are removed under it, and files are installed under
@@ -368,38 +366,6 @@ class Publisher:
         """Held by whoever changes what is loaded of an endpoint."""
         with self._guard:
             return self._writers.setdefault((owner, name), threading.Lock())
-
-    def check_health(self) -> None:
-        """A canary inference per version that gets requests or copies of them: READY alone does
-        not prove an answer."""
-        for endpoint, deployments in self._records.routed():
-            if endpoint.sleep is not None:
-                continue
-            called = {*endpoint.traffic, *([endpoint.shadow.version] if endpoint.shadow else [])}
-            for deployment in deployments:
-                if deployment.version in called:
-                    try:
-                        self._check_answer(deployment)
-                    except Exception:
-                        log.exception("The health of %s is unknown", deployment.serving_name)
-
-    def _check_answer(self, deployment: Deployment) -> None:
-        model = self._model(deployment)
-        path = self._blobs.local_path(self._models.evaluation(model))
-        inputs, _ = parity.split_evaluation(self._read_tensors(path, rows=1), model.signature)
-        key = (deployment.serving_name, deployment.version)
-        try:
-            self._engine.infer(*key, inputs)
-        except (InvalidInput, DoesNotAnswer) as error:
-            self._healths[key] = (False, datetime.now(UTC))
-            log.warning("%s does not answer: %s", deployment.serving_name, error.message)
-            self._engine.heal(deployment.serving_name)
-        else:
-            self._healths[key] = (True, datetime.now(UTC))
-
-    def health_of(self, model: str, version: int) -> tuple[bool, datetime] | None:
-        """Whether the last canary inference was answered, and when that was."""
-        return self._healths.get((model, version))
 
     def _all(self, owner: str, name: str) -> tuple[Endpoint, Sequence[Deployment]]:
         """Versions first: one that is added in between is then not taken for a stranger's."""

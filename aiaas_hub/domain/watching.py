@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from aiaas_hub.domain import traffic, verdict
+from aiaas_hub.domain.canary_inference import CanaryInferences
 from aiaas_hub.domain.ports import Gateway, ModelCounts, ServingEngine, VersionTraffic
-from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.records import EndpointRecords
 from aiaas_hub.schemas.endpoints import (
     Endpoint,
@@ -56,18 +56,23 @@ class Watching:
         records: EndpointRecords,
         gateway: Gateway,
         engine: ServingEngine,
-        publisher: Publisher,
+        inferences: CanaryInferences,
     ) -> None:
         self._records = records
         self._gateway = gateway
         self._engine = engine
-        self._publisher = publisher
+        self._inferences = inferences
         self._lock = threading.Lock()
         self._last: dict[Key, _Look] = {}
         self._samples: dict[Key, deque[Sample]] = {}
 
-    def sample(self) -> None:
-        """Add a point to each version's curve. Raises `Unavailable` while the gateway is away."""
+    def look(self) -> None:
+        """Ask each version for an answer, and add what callers met to the curves. Raises
+        `Unavailable` while the gateway is away."""
+        self._inferences.check()
+        self._sample()
+
+    def _sample(self) -> None:
         counted = self._gateway.traffic()
         counts = {model: self._counts(model) for model in {model for model, _ in counted}}
         now = datetime.now(UTC)
@@ -98,7 +103,7 @@ class Watching:
         counts = {model: self._counts(model) for model in {d.serving_name for d in deployments}}
         for deployment in deployments:
             key = (deployment.serving_name, deployment.version)
-            health = self._publisher.health_of(*key)
+            health = self._inferences.of(*key)
             with self._lock:
                 samples = list(self._samples.get(key, ()))
             found.append(
@@ -108,8 +113,9 @@ class Watching:
                     mirrored=_mirrored(endpoint, deployment.version),
                     **_callers(calls.get(key, _NOTHING)),
                     **_model(counts[deployment.serving_name].get(deployment.version)),
-                    healthy=None if health is None else health[0],
-                    checked_at=None if health is None else health[1],
+                    healthy=None if health is None else not health.fault,
+                    fault="" if health is None else health.fault,
+                    checked_at=None if health is None else health.at,
                     samples=samples,
                 )
             )

@@ -338,7 +338,10 @@ class VersionStatistics(BaseModel):
     compute_ms: float | None = None
     """Mean time of a run."""
     healthy: bool | None = None
-    """Whether the last canary inference was answered; None before the first."""
+    """Whether the last canary inference was answered, and as when the version was published; None
+    before the first."""
+    fault: str = ""
+    """What was wrong with it."""
     checked_at: datetime | None = None
     samples: list[Sample] = []
     """Oldest first, of the last hour at most, and since the service started."""

@@ -287,7 +287,7 @@ function Requests(
             ? ''
             : one.healthy
               ? trans.__('answers')
-              : trans.__('does not answer')
+              : one.fault || trans.__('does not answer')
         ])}
       />
     </>

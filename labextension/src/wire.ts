@@ -246,6 +246,8 @@ export interface VersionStatistics {
   p95_ms: number | null;
   p99_ms: number | null;
   healthy: boolean | null;
+  /** What was wrong with the last canary inference. */
+  fault?: string;
   /** Of the last hour, oldest first. */
   samples: Sample[];
 }

@@ -449,7 +449,32 @@ def test_a_version_that_does_not_answer_is_said_to(
     monkeypatch.setattr(world.serving, "infer", dead)
     world.reconciler._check_health()
     (version,) = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
-    assert version["healthy"] is False
+    assert (version["healthy"], version["fault"]) == (False, "it is gone")
+
+
+def test_a_version_that_begins_to_answer_wrongly_is_said_to(world: World) -> None:
+    """It is loaded anew once: another time would not make its file a better one."""
+
+    def told() -> tuple[bool, str]:
+        world.serving.calls.clear()
+        world.reconciler._check_health()
+        (version,) = world.ok("GET", f"{ENDPOINT}/statistics")["versions"]
+        return version["healthy"], version["fault"]
+
+    # A publish accepts a thousandth of the largest row, which is more than that of this one.
+    world.published(offset=0.01)
+    assert told() == (True, "")
+    world.serving.offset = 0.5
+    for heals in (1, 0):
+        healthy, fault = told()
+        assert healthy is False
+        assert fault.startswith("Its answer to a held-out row is 0.49 off the source model's")
+        assert world.serving.calls.count("heal") == heals
+    world.serving.offset = 0.0
+    assert told() == (True, "")
+    world.serving.offset = float("nan")
+    assert told()[0] is False
+    assert world.serving.calls.count("heal") == 1
 
 
 def test_a_canary_with_another_signature_is_another_model_of_triton(world: World) -> None:

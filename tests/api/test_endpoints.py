@@ -287,7 +287,7 @@ def test_a_dead_model_is_healed(world: World, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(world.serving, "infer", dead)
     world.serving.calls.clear()
-    world.reconciler._publisher.check_health()
+    world.reconciler._check_health()
     assert world.serving.calls == ["heal"]
 
 
