@@ -14,6 +14,7 @@ from bed.control_plane import ControlPlane
 from object_store import object_store
 from serving_pods import Serving, server_pods, serving
 
+from aiaas_hub.adapters import unix_http
 from aiaas_hub.adapters.kubernetes.client import Cluster
 from aiaas_hub.adapters.supervisor import Supervisor
 from aiaas_hub.adapters.triton_kubernetes.catalogue import Catalogue
@@ -59,6 +60,11 @@ class Local:
     def running(self) -> list[str]:
         process = self.supervisor.process("triton")
         return [str(process)] if process else []
+
+    def ready_servers(self) -> int:
+        """How many say themselves that they are, which is more than to be alive."""
+        status, _ = unix_http.get(self.engine.http_socket, "/v2/health/ready", timeout=30)
+        return int(status == 200)
 
     def places(self) -> list[str]:
         """Paths that no error may tell."""
@@ -134,6 +140,10 @@ class OnPods:
 
     def running(self) -> list[str]:
         return sorted(pod["metadata"]["uid"] for pod in self.serving.servers())
+
+    def ready_servers(self) -> int:
+        """By the probe of their pods, which asks the same."""
+        return len(self._ready())
 
     def places(self) -> list[str]:
         return [str(self.home.root), "/srv/models", str(self._plane.root)]

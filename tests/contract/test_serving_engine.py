@@ -232,6 +232,8 @@ def test_a_version_that_does_not_load_leaves_the_former_one_serving(
     with pytest.raises(InvalidInput, match="does not load in Triton") as caught:
         engine.set_versions("scale-1", SIGNATURE, [1, 2])
     assert not any(place in str(caught.value) for place in world.places())
+    # By default Triton would call itself unready from here on, and who balances load believes it.
+    assert world.ready_servers() == world.servers
     assert engine.ready_versions("scale-1") == {1}
     assert factor(engine, 1) == 1
     # The failed version is in nobody's way, whatever loads the model next.
@@ -241,6 +243,7 @@ def test_a_version_that_does_not_load_leaves_the_former_one_serving(
     engine.set_versions("scale-1", SIGNATURE, [1, 3])
     assert (factor(engine, 1), factor(engine, 3)) == (1, 3)
     assert engine.health().state is EngineState.READY
+    assert world.ready_servers() == world.servers
 
 
 def test_a_stray_entry_is_in_nobodys_way(
