@@ -203,7 +203,8 @@ def test_one_owners_callers_do_not_starve_anothers(echo: World) -> None:
 
 
 def test_a_rollback_is_one_file_and_no_call_to_triton(world: World) -> None:
-    """With Triton's control interface away, the former version has all requests at once."""
+    """The former version has all requests at once. The service's own rollback, with Triton's
+    control interface away: `test_publishing`."""
     world.envoy.apply([route((1, 0), (2, 100))])
     before = set(world.home.envoy.iterdir())
     clusters = (world.home.envoy / "clusters.json").stat()
