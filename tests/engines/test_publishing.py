@@ -3,11 +3,16 @@ refuses, rolls back and heals. One platform goes through all of it, an endpoint 
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx_models
@@ -16,6 +21,7 @@ import pytest
 from gateway_world import wait_ready
 from serving_platform import OWNER, Platform, X, platform_running, wait
 
+from aiaas_hub.adapters import run_directory
 from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.domain import traffic
 from aiaas_hub.home import Home
@@ -217,3 +223,64 @@ def test_the_service_says_of_a_version_that_it_begins_to_answer_wrongly(
     platform.triton.heal(model)
     wait(lambda: statistics(platform, "turned").healthy is True)
     assert statistics(platform, "turned").fault == ""
+
+
+_NOBODY = 65534
+_AS_NOBODY = """
+import http.client, json, os, socket, sys
+
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[1]))
+told = {}
+for path in json.loads(sys.stdin.read()):
+    try:
+        if os.path.basename(path).startswith("port "):
+            connection = http.client.HTTPConnection("127.0.0.1", int(path.split()[1]), timeout=10)
+            connection.request("GET", "/")
+            told[path] = connection.getresponse().status
+        elif path.endswith("?"):
+            told[path] = open(path[:-1], "rb").read(1).hex()
+        else:
+            found = socket.socket(socket.AF_UNIX)
+            found.connect(path)
+            told[path] = "connected"
+    except OSError as error:
+        told[path] = type(error).__name__
+print(json.dumps(told))
+"""
+
+
+def test_another_user_of_the_machine_reaches_nothing(platform: Platform) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    platform.publish(2.0, name="private")
+    root = run_directory.path_of(platform.home)
+    sockets = [str(path) for path in root.rglob("*") if path.is_socket()]
+    assert {"http", "grpc:1", "admin"} <= {Path(path).name for path in sockets}
+    regions = [f"{path}?" for path in Path("/dev/shm").glob(f"{platform.triton._region()}*")]  # noqa: S108 - looked at only
+    assert regions
+    # Its directory is in one of root's here, and where it is not it is closed itself.
+    assert platform.home.root.stat().st_mode & 0o077 == 0
+    files = [f"{path}?" for path in platform.home.triton.rglob("model.onnx")]
+    files += [f"{path}?" for path in platform.home.secrets.iterdir()]
+    ports = set()
+    for name in ("triton", "envoy"):
+        process = platform.supervisor.process(name)
+        assert process is not None
+        for connection in psutil.Process(process.pid).net_connections(kind="inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                ports.add(f"port {connection.laddr.port}")
+    assert ports == {f"port {platform.envoy.url.rpartition(':')[2]}"}
+    tried = [*sockets, *regions, *files, *ports]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _AS_NOBODY, str(_NOBODY)],
+        input=json.dumps(tried),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    # Envoy is for everybody who has a key.
+    assert {told.pop(port) for port in ports} == {401}
+    assert {path: said for path, said in told.items() if said != "PermissionError"} == {}

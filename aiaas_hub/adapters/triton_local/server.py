@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import logging
@@ -185,6 +186,7 @@ class TritonLocal:
             model, signature, sorted(wanted), instances=self._instances, options=options
         )
         self._loading.serve(model, wanted, text)
+        self._close_regions()
 
     def ready_versions(self, model: str) -> set[int]:
         return self._connected().ready_versions(model)
@@ -214,6 +216,7 @@ class TritonLocal:
     def heal(self, model: str) -> None:
         """See `ServingEngine.heal`."""
         self._loading.heal(model)
+        self._close_regions()
 
     def remove(self, model: str, version: int | None = None) -> None:
         """See `ServingEngine.remove`."""
@@ -322,6 +325,14 @@ class TritonLocal:
 
     def _sockets(self) -> Path:
         return triton_sockets(self._home)
+
+    def _close_regions(self) -> None:
+        """Requests pass through shared memory, which Triton's python backend makes readable for all
+        users of the machine, whatever the umask. A region is there from when a model's process
+        starts, and is closed before that is asked for anything."""
+        for region in _SHARED_MEMORY.glob(f"{self._region()}*"):
+            with contextlib.suppress(FileNotFoundError):
+                region.chmod(0o600)
 
     def _region(self) -> str:
         return shared_memory_prefix(self._home)
