@@ -36,7 +36,8 @@ def main(target: Path) -> int:
         )
         lines = done.stdout.splitlines()
         results[name] = json.loads(lines[-1]) if lines else None
-        failed += done.returncode != 0
+        # Beyond its limits is as bad as broken, whatever a script ends with.
+        failed += done.returncode != 0 or not (results[name] or {}).get("ok", True)
     target.write_text(json.dumps(results, indent=2) + "\n")
     sys.stdout.write(target.read_text())
     return failed

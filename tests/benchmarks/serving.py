@@ -6,8 +6,8 @@ The digits CNN (8 by 8 pixels, one row per request, binary tensors), one client 
 servers take turns, round by round, so that all meet the same machine; figures are the medians of
 the rounds. Raw Triton is called by TCP, as FastAPI and the gateway are: `triton_socket` is what it
 does on the unix socket by which the gateway reaches it, and which no caller elsewhere could use.
-Then versions are published, rolled back and, some of them, broken, under a client that never
-pauses. pytriton is not among them: it asks for numpy before 2.
+Then versions are published and routed to and fro, and the service rolls back and refuses broken
+ones, under a client that never pauses. pytriton is not among them: it asks for numpy before 2.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -32,6 +33,7 @@ import numpy as np
 import torch
 import tritonclient.http
 from gateway_world import World, wait_ready
+from serving_platform import OWNER, Platform, platform_running
 from torch import nn
 
 from aiaas_hub.adapters.envoy_local import EnvoyLocal
@@ -41,7 +43,7 @@ from aiaas_hub.adapters.triton_local.environment import ServingEnvironment
 from aiaas_hub.domain.ports import Route, RouteTarget
 from aiaas_hub.home import Home
 from aiaas_hub.loopback import free_ports
-from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.endpoints import TrafficRequest
 from aiaas_magics.runtime.exported import ExportedModel
 from aiaas_magics.runtime.sources import export
 
@@ -49,6 +51,7 @@ SECONDS = 2.0
 CLIENTS = (1, 8)
 MODEL = "digits-1"
 OTHER_ENDPOINTS = 1000
+ROLLBACKS = 20
 LIMITS = {
     "gateway_adds_ms": 0.25,
     "gateway_share_at_8": 0.7,
@@ -56,6 +59,8 @@ LIMITS = {
     "publish_seconds": 1.0,
     "pause_ms": 50.0,
     "failures": 0,
+    "rollback_ms": 100.0,
+    "broken_refused": 5,
 }
 
 _FASTAPI = """
@@ -87,6 +92,7 @@ def main(rounds: int = 3, publishes: int = 50) -> dict[str, Any]:
                 speed = _speed(world, exported, raw, rounds)
             crowded = _crowded(world, exported, rounds)
             published = _publishing(world, exported, publishes)
+        decided = _deciding(Path(directory))
     one, eight = ({name: found[c] for name, found in speed.items()} for c in CLIENTS)
     ratios = {
         "gateway_adds_ms": round(one["gateway"]["p50_ms"] - one["triton"]["p50_ms"], 3),
@@ -100,13 +106,17 @@ def main(rounds: int = 3, publishes: int = 50) -> dict[str, Any]:
         "ratios": ratios,
         "crowded": crowded,
         "publishing": published,
+        "deciding": decided,
         "limits": LIMITS,
         "ok": ratios["gateway_adds_ms"] <= LIMITS["gateway_adds_ms"]
         and ratios["gateway_share_at_8"] >= LIMITS["gateway_share_at_8"]
         and ratios["times_fastapi"] >= LIMITS["times_fastapi"]
         and published["publish_seconds"] <= LIMITS["publish_seconds"]
         and published["longest_pause_ms"] <= LIMITS["pause_ms"]
-        and published["failures"] == 0,
+        and published["failures"] == 0
+        and decided["rollback_ms"] <= LIMITS["rollback_ms"]
+        and decided["broken_refused"] == LIMITS["broken_refused"]
+        and decided["failures"] == 0,
     }
     sys.stdout.write(json.dumps(result) + "\n")
     return result
@@ -322,7 +332,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, Any]:
-    """`count` publishes with as many rollbacks, five broken models between, under load."""
+    """`count` publishes with as many routes back, under load, as Triton and Envoy do them."""
     body, head = _body(exported)
     key = world.key("ann/digits", minutes=60)
     address = world.envoy.url.removeprefix("http://")
@@ -335,10 +345,7 @@ def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, 
         text=True,
     )
     rows = {exported.signature.inputs[0].name: np.zeros((1, 1, 8, 8), np.float32)}
-    broken = exported.onnx_path.with_name("broken.onnx")
-    broken.write_bytes(b"rubbish")
     took, rolled = [], []
-    refused = 0
     serving = 1
     try:
         for version in range(2, count + 2):
@@ -353,11 +360,6 @@ def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, 
             _route(world, version, serving)
             world.triton.set_versions(MODEL, exported.signature, [version])
             serving = version
-            if version % max(1, count // 5) == 0:
-                try:
-                    world.triton.stage(MODEL, 10_000 + version, exported.signature, broken)
-                except InvalidInput:
-                    refused += 1
     finally:
         told, _ = client.communicate()
     found = json.loads(told)
@@ -365,15 +367,63 @@ def _publishing(world: World, exported: ExportedModel, count: int) -> dict[str, 
         "publishes": count,
         "publish_seconds": round(statistics.median(took), 3),
         "publish_seconds_longest": round(max(took), 3),
-        "rollbacks": len(rolled),
-        "rollback_ms": round(1000 * statistics.median(rolled), 1),
-        "rollback_ms_longest": round(1000 * max(rolled), 1),
-        "broken_refused": refused,
+        "route_ms": round(1000 * statistics.median(rolled), 1),
+        "route_ms_longest": round(1000 * max(rolled), 1),
         "requests": found["requests"],
         "failures": found["failures"],
         "longest_pause_ms": found["longest_ms"],
     }
 
 
+def _deciding(directory: Path) -> dict[str, Any]:
+    """What the service decides, under load: rollbacks with their records, and five versions that
+    must not serve. Two are no models; three load, and answer otherwise than their source."""
+    with platform_running(Home(directory / "service")) as platform:
+        for factor in (2.0, 3.0):
+            platform.publish(factor)
+        path = f"/{quote(OWNER, safe='')}/scale/v2/models/m/infer"
+        tensor = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        request = _request(path, body, None, f"Bearer {platform.key()}")
+        address = platform.envoy.url.removeprefix("http://")
+        client = subprocess.Popen(
+            _load_program(address, request, 1, None),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            rolled = [_rolled_back(platform) for _ in range(ROLLBACKS)]
+            broken = [platform.publish_file(b"rubbish %d" % n, 2.0) for n in range(2)]
+            broken += [platform.publish(4.0 + n, verified_as=2.0) for n in range(3)]
+        finally:
+            told, _ = client.communicate()
+        serving = platform.call(platform.key()).headers["x-aiaas-model-version"]
+    found = json.loads(told)
+    return {
+        "rollbacks": len(rolled),
+        "rollback_ms": round(1000 * statistics.median(rolled), 1),
+        "rollback_ms_longest": round(1000 * max(rolled), 1),
+        "broken": len(broken),
+        "broken_refused": sum(version.state == "failed" for version in broken)
+        if serving == "2"
+        else 0,
+        "requests": found["requests"],
+        "failures": found["failures"],
+    }
+
+
+def _rolled_back(platform: Platform) -> float:
+    """Seconds from the word to the route; then version 2 has the requests again."""
+    endpoints = platform.services.endpoints
+    began = time.perf_counter()
+    endpoints.roll_back(OWNER, "scale", "", by=OWNER, idempotency_key=None)
+    took = time.perf_counter() - began
+    endpoints.share_out(
+        OWNER, "scale", TrafficRequest(traffic={2: 100}), by=OWNER, idempotency_key=None
+    )
+    return took
+
+
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    sys.exit(0 if main(*map(int, sys.argv[1:]))["ok"] else 1)
