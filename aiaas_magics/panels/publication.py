@@ -20,6 +20,7 @@ from aiaas_magics.panels.attention import WHY, Asking, Attended
 from aiaas_magics.panels.background import Background
 from aiaas_magics.publication_plan import Facts, endpoint_of, facts_of_plan, model_of_run, moved
 from aiaas_magics.publishing import PublishView, canary_plan, failure
+from aiaas_magics.served import reports_html
 
 _LISTED = 200
 EMPTY = "No models yet: a run makes one with ctx.save_model(…), or aiaas.publish(model, x[:2], …)."
@@ -146,8 +147,9 @@ class Publication(Attended, Asking):
             self.error = ""
             version = version or record.versions[0].version
             view = PublishView(record, version)
-            self.progress = view.html()
-            if not view.version.is_underway:
+            underway = view.version.is_underway
+            self.progress = view.html() + ("" if underway else reports_html(record))
+            if not underway:
                 self._over(record, version)
 
         def lost(sentence: str) -> None:

@@ -66,6 +66,7 @@ def test_publish_canary_promote_roll_back_and_retire(deployment: Deployment) -> 
     publication.publish()
     assert not publication.publishing
     assert "serving" in publication.progress
+    assert "rows a second</th>" not in publication.progress
     assert operation.chosen == "digits"
     assert "version 1: 100 %" in operation.card
     assert (operation.can_split, operation.can_roll_back, operation.can_promote) == (
@@ -75,7 +76,11 @@ def test_publish_canary_promote_roll_back_and_retire(deployment: Deployment) -> 
     publication.version = 2
     publication.canary = 20
     assert "20 % for version 2, until you promote it or roll it back" in publication.plan
+    assert "serves now" in publication.plan
     publication.publish()
+    # The reports of both.
+    for said in ("rows a second</th>", "<td", "alice/cnn@2", "alice/cnn@1"):
+        assert said in publication.progress
     assert "version 1: 80 %, version 2: 20 %" in operation.card
     assert operation.can_split
     assert operation.share == 20
