@@ -93,6 +93,7 @@ class StandInServing:
         self.references: dict[tuple[str, int], InputReference | None] = {}
         self.inputs: dict[tuple[str, int], NDArray[np.int64]] = {}
         """What is said to have been counted."""
+        self.asked_counts = 0
         self.counted = ModelCounts(12, 4, 2_000_000, 3, 9_000_000, {4: 3})
         """Of each version, since it was loaded."""
         self.batches: list[int] = []
@@ -170,6 +171,7 @@ class StandInServing:
         return {"output": (2 * x + self.offset).astype(np.float32)}
 
     def counts(self, model: str) -> dict[int, ModelCounts]:
+        self.asked_counts += 1
         self._check()
         return dict.fromkeys(self.served.get(model, set()), self.counted)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,7 @@ from aiaas_hub.domain import traffic, verdict
 from aiaas_hub.domain.canary_inference import CanaryInferences
 from aiaas_hub.domain.ports import Gateway, ModelCounts, ServingEngine, VersionTraffic
 from aiaas_hub.domain.records import EndpointRecords
+from aiaas_hub.domain.serving_names import owner_mark_of
 from aiaas_hub.schemas.endpoints import (
     Endpoint,
     EndpointStatistics,
@@ -74,14 +75,14 @@ class Watching:
 
     def _sample(self) -> None:
         counted = self._gateway.traffic()
-        counts = {model: self._counts(model) for model in {model for model, _ in counted}}
+        counts = self._counts({model for model, _ in counted})
         now = datetime.now(UTC)
         with self._lock:
             for key in set(self._samples) - set(counted):
                 if now - self._last[key].at > timedelta(hours=1):
                     del self._samples[key], self._last[key]
             for key, found in counted.items():
-                look = _Look(now, found, counts[key[0]].get(key[1]))
+                look = _Look(now, found, counts.get(key[0], {}).get(key[1]))
                 last = self._last.get(key)
                 if last is not None and (now - last.at).total_seconds() < _LEAST_SECONDS:
                     continue
@@ -100,7 +101,7 @@ class Watching:
         deployments = [d for d in self._records.deployments(owner, name) if d.version in loaded]
         calls = self._calls()
         found = []
-        counts = {model: self._counts(model) for model in {d.serving_name for d in deployments}}
+        counts = self._counts({d.serving_name for d in deployments})
         for deployment in deployments:
             key = (deployment.serving_name, deployment.version)
             health = self._inferences.of(*key)
@@ -112,7 +113,7 @@ class Watching:
                     percent=endpoint.traffic.get(deployment.version, 0),
                     mirrored=_mirrored(endpoint, deployment.version),
                     **_callers(calls.get(key, _NOTHING)),
-                    **_model(counts[deployment.serving_name].get(deployment.version)),
+                    **_model(counts.get(deployment.serving_name, {}).get(deployment.version)),
                     healthy=None if health is None else not health.fault,
                     fault="" if health is None else health.fault,
                     checked_at=None if health is None else health.at,
@@ -122,29 +123,22 @@ class Watching:
         return EndpointStatistics(versions=found)
 
     def served(self) -> Iterator[ServedVersion]:
-        """Of all endpoints the versions that are loaded. A model server that is away is asked
-        once."""
-        is_away = False
-        for endpoint, deployments in self._records.routed():
-            loaded = traffic.kept(endpoint) if endpoint.sleep is None else set()
-            counts: dict[str, Mapping[int, ModelCounts]] = {}
-            for deployment in deployments:
-                if deployment.version not in loaded:
-                    continue
-                model = deployment.serving_name
-                if model not in counts and not is_away:
-                    try:
-                        counts[model] = self._engine.counts(model)
-                    except Unavailable:
-                        is_away = True
-                    except NotFound:
-                        counts[model] = {}
-                health = self._publisher.health_of(model, deployment.version)
-                yield ServedVersion(
-                    f"{model}-v{deployment.version}",
-                    counts.get(model, {}).get(deployment.version),
-                    None if health is None else health[0],
-                )
+        """Of all endpoints the versions that are loaded."""
+        loaded = [
+            (deployment.serving_name, deployment.version)
+            for endpoint, deployments in self._records.routed()
+            if endpoint.sleep is None
+            for deployment in deployments
+            if deployment.version in traffic.kept(endpoint)
+        ]
+        counts = self._counts({model for model, _ in loaded})
+        for model, version in loaded:
+            health = self._inferences.of(model, version)
+            yield ServedVersion(
+                f"{model}-v{version}",
+                counts.get(model, {}).get(version),
+                None if health is None else not health.fault,
+            )
 
     def metrics(self) -> bytes:
         """The gateway's own, in Prometheus' text form. Raises `Unavailable`."""
@@ -156,11 +150,22 @@ class Watching:
         except Unavailable:
             return {}
 
-    def _counts(self, model: str) -> Mapping[int, ModelCounts]:
-        try:
-            return self._engine.counts(model)
-        except (Unavailable, NotFound):
-            return {}
+    def _counts(self, models: Iterable[str]) -> Mapping[str, Mapping[int, ModelCounts]]:
+        """Where a model server is away it is not asked for each model, and waited for as often:
+        its owner's other models are left out. An owner may have servers of their own."""
+        found: dict[str, Mapping[int, ModelCounts]] = {}
+        away: set[str] = set()
+        for model in sorted(models):
+            owner = owner_mark_of(model)
+            if owner in away:
+                continue
+            try:
+                found[model] = self._engine.counts(model)
+            except Unavailable:
+                away.add(owner)
+            except NotFound:
+                continue
+        return found
 
 
 def _between(last: _Look, look: _Look) -> Sample:

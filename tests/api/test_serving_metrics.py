@@ -74,13 +74,20 @@ def test_of_a_server_that_is_away_and_an_endpoint_that_sleeps_nothing_is_counted
 ) -> None:
     world.published()
     world.reconciler._check_health()
+    world.published("letters")
+    world.published("digits", "user:bob")
     world.serving.ready = False
+    world.serving.asked_counts = 0
     found = samples(world)
     assert "batch_rows_sum" not in found
     assert len(found["healthy"]) == 1
+    # Once for each owner, not for each model: each time might take as long as a call may.
+    assert world.serving.asked_counts == 2
     world.serving.ready = True
+    assert len(samples(world)["batch_rows_sum"]) == 3
     assert world.services.endpoint_records.set_sleep("alice", "digits", None, Sleep.ASLEEP)
-    assert not samples(world)
+    assert len(samples(world)["batch_rows_sum"]) == 2
+    assert "healthy" not in samples(world)
 
 
 def test_the_serving_dashboard_asks_for_metrics_that_there_are(world: World) -> None:
