@@ -71,9 +71,11 @@ beforeEach(async () => {
   } as unknown as Parts);
 });
 
-afterEach(() => {
+afterEach(async () => {
   Notification.dismiss();
   shown.forEach(one => one.dispose());
+  // What React has begun to draw ends before its page goes.
+  await new Promise(resolve => setTimeout(resolve));
   vi.unstubAllGlobals();
 });
 

@@ -100,7 +100,7 @@ test('who trains sees how far it is, how long it takes, and on what', async () =
   expect(page.text).toContain('waited 10 s · ran 1 min 0 s · attempt 2');
   const workers = [...page.node.querySelectorAll('li')];
   expect(workers.map(one => one.textContent)).toEqual([
-    `worker 0 on ${HOSTILE} · CPU 51 % · memory 512.0 MiB of 2.0 GiB · GPU 98 %`,
+    `worker 0 on ${HOSTILE} · CPU 51 % · memory 512.0 MiB of 2.0 GiB · GPU 98 % · GPU memory 1 B`,
     'worker 1 on b · CPU 0 % · memory 0 B of 1.0 GiB'
   ]);
   // Two curves of one metric are one picture.
