@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import uvicorn
 from fastapi import FastAPI
 
-from aiaas_hub import __version__
+from aiaas_hub import __version__, settings
 from aiaas_hub.adapters.blobs import FsspecBlobs
 from aiaas_hub.adapters.columnar import ArrowTables
-from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries, QueryLimits
+from aiaas_hub.adapters.duckdb_queries.engine import DuckDbQueries
 from aiaas_hub.adapters.hub_events import HubEvents
 from aiaas_hub.adapters.packages import own_environment
 from aiaas_hub.adapters.partial_uploads import FilePartialUploads
@@ -43,7 +43,6 @@ from aiaas_hub.adapters.sealing import FernetSealer
 from aiaas_hub.adapters.spark_queries.engine import SparkQueries
 from aiaas_hub.adapters.tensors import read_tensors
 from aiaas_hub.adapters.waker import Waker
-from aiaas_hub.adapters.yaml_file import YamlFile
 from aiaas_hub.api import metrics, telling
 from aiaas_hub.api.application import VERSION_PREFIX, create_application
 from aiaas_hub.api.identity import HubIdentity, Identity
@@ -68,8 +67,7 @@ from aiaas_hub.domain.models import Models
 from aiaas_hub.domain.profiling import Profiling
 from aiaas_hub.domain.publishing import Publisher
 from aiaas_hub.domain.querying import Querying, ResultLimits
-from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
-from aiaas_hub.domain.quotas import Budgets, Quotas
+from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.runs import Runs
 from aiaas_hub.domain.secrets import Secrets
 from aiaas_hub.domain.sleeping import Sleeping
@@ -77,7 +75,6 @@ from aiaas_hub.domain.tokens import RunTokens
 from aiaas_hub.domain.transforming import Transforms
 from aiaas_hub.domain.trials import Trials
 from aiaas_hub.domain.turns import Turns
-from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.domain.watching import Watching
 from aiaas_hub.engines import Engines, local_engines
 from aiaas_hub.home import Home
@@ -86,12 +83,8 @@ from aiaas_hub.logs import set_up_logging
 from aiaas_hub.page import routes as page
 from aiaas_hub.page.sessions import OAuthClient, Sessions
 from aiaas_hub.reconcile import Reconciler
-from aiaas_hub.schemas.errors import AiaasError, InvalidInput, Unavailable
-from aiaas_hub.schemas.platform import WorkerProfile
-from aiaas_hub.schemas.runs import Resources
+from aiaas_hub.schemas.errors import AiaasError
 from aiaas_hub.spawner.notebook_home import directory_name
-from aiaas_hub.spawner.pricing import rate
-from aiaas_hub.spawner.profiles import Capacity, load_profiles, offers
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +117,7 @@ def compose(
 
     tables = ArrowTables()
     datasets = Datasets(SqlDatasetRecords(database), blobs, tables, config.max_upload_bytes)
-    queries = DuckDbQueries(home.queries, _query_limits(config))
+    queries = DuckDbQueries(home.queries, settings.query_limits(config))
     key_file = config.secrets_key_file or home.secret_file("storage_keys")
     secrets = Secrets(
         SqlSecretRecords(database), FernetSealer(Path(key_file), not config.secrets_key_file)
@@ -141,10 +134,10 @@ def compose(
     )
     models = Models(SqlModelRecords(database), blobs, grants)
     usage, members = SqlUsageRecords(database), SqlMembers(database)
-    meter(database, _rating(config), config.endpoint_price_per_hour)
-    rules = _queue_rules(config)
+    meter(database, settings.rating(config), config.endpoint_price_per_hour)
+    rules = settings.queue_rules(config)
     budgets = Budgets(
-        *_quotas(home, config),
+        *settings.quotas(home, config),
         usage,
         members,
         endpoint_records.count_serving,
@@ -230,7 +223,7 @@ def compose(
             datasets,
             blobs,
             queries,
-            SparkQueries(home.queries, _query_limits(config), config.spark_address),
+            SparkQueries(home.queries, settings.query_limits(config), config.spark_address),
             Turns(config.max_queries_per_user, config.max_queries, "queries"),
             ResultLimits(config.query_rows, config.query_result_bytes, config.query_result_bytes),
         ),
@@ -269,7 +262,7 @@ def compose(
         endpoint_records=endpoint_records,
         live=live,
         wake=reconciler.wake,
-        profiles=_profiles(config),
+        profiles=settings.worker_profiles(config),
         engines=reconciler.healths,
         gateway_url=lambda: engines.gateway.url,
         max_upload_bytes=config.max_upload_bytes,
@@ -294,86 +287,6 @@ def _environments(config: ServiceConfig, database: Database) -> Environments:
         return OwnEnvironment(own_environment)
     # Notebooks are updated with the service, and would be refused for what was there before.
     return ToldEnvironment(SqlEnvironmentRecords(database), f"{place} {__version__}")
-
-
-def _quotas(
-    home: Home, config: ServiceConfig
-) -> tuple[Callable[[], Quotas], Callable[[], Quotas | None]]:
-    """The quotas as they are, and as they last were."""
-    file = YamlFile(Path(config.quotas_file or home.root / "quotas.yaml"), Quotas, "quotas")
-
-    def read() -> Quotas:
-        try:
-            return file.read()
-        except InvalidInput as error:
-            log.error("%s", error)
-            raise Unavailable(
-                "The platform's quotas cannot be read, so nothing new is started.",
-                remedy="Whoever runs the platform finds the mistake in the service's log.",
-            ) from error
-
-    return read, file.last
-
-
-def _profiles(config: ServiceConfig) -> Callable[[frozenset[str]], list[WorkerProfile]]:
-    def open_to(groups: frozenset[str]) -> list[WorkerProfile]:
-        if not config.profiles_file:
-            return []
-        # Whether a worker fits is for the queue to say: workers may be elsewhere.
-        offered = offers(load_profiles(Path(config.profiles_file)), Capacity(gpus=0), groups)
-        return [
-            WorkerProfile(
-                name=offer.profile.slug,
-                description=offer.profile.description,
-                cpus=offer.profile.cpus,
-                gpus=offer.profile.gpus,
-                price_per_hour=offer.profile.price_per_hour,
-            )
-            for offer in offered
-        ]
-
-    return open_to
-
-
-def _rating(config: ServiceConfig) -> Rating:
-    def rating(resources: Resources, concurrency: int) -> Rate:
-        if not config.profiles_file:
-            return Rate("", 0.0)
-        try:
-            profiles = load_profiles(Path(config.profiles_file)).profiles
-        except AiaasError as error:
-            # What a run costs must not keep it from being started or ended.
-            log.error("A run is not priced: %s", error)
-            return Rate("", 0.0)
-        return rate(profiles, resources, concurrency)
-
-    return rating
-
-
-def _queue_rules(config: ServiceConfig) -> QueueRules:
-    def limits(runs: int, workers: int | None, gpus: int | None) -> RunLimits:
-        return RunLimits(
-            runs,
-            UNLIMITED if workers is None else workers,
-            UNLIMITED if gpus is None else gpus,
-        )
-
-    return QueueRules(
-        per_user=limits(
-            config.max_runs_per_user, config.max_workers_per_user, config.max_gpus_per_user
-        ),
-        in_all=limits(config.max_runs, config.max_workers, config.max_gpus),
-        patience=timedelta(seconds=config.queue_patience_seconds),
-    )
-
-
-def _query_limits(config: ServiceConfig) -> QueryLimits:
-    return QueryLimits(
-        seconds=config.query_seconds,
-        memory_bytes=config.query_memory_bytes,
-        threads=config.query_threads,
-        spill_bytes=config.query_spill_bytes,
-    )
 
 
 def _hub_tls(environ: Mapping[str, str]) -> ssl.SSLContext | bool:

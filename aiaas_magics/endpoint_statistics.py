@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from aiaas_hub.schemas import endpoints as wire
+from aiaas_hub.schemas import statistics as wire
 from aiaas_magics import display, plot
 from aiaas_magics.curves import Curve
 from aiaas_magics.display import Column, Listing, Rich

@@ -18,7 +18,6 @@ from aiaas_hub.schemas.drift import EndpointDrift
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
-    EndpointStatistics,
     EndpointToken,
     Key,
     KeyCreate,
@@ -28,6 +27,7 @@ from aiaas_hub.schemas.endpoints import (
 )
 from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.paging import Page
+from aiaas_hub.schemas.statistics import EndpointStatistics
 
 router = APIRouter(tags=["endpoints"])
 

@@ -6,7 +6,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from aiaas_hub.domain.data_ports import BlobStore
-from aiaas_hub.domain.records import GarbageRecords
+from aiaas_hub.domain.dataset_records import GarbageRecords
 
 log = logging.getLogger(__name__)
 

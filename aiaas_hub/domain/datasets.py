@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiaas_hub.domain.access import Asker
 from aiaas_hub.domain.data_ports import BlobStore, Tables
-from aiaas_hub.domain.records import DatasetFilter, DatasetRecords
+from aiaas_hub.domain.dataset_records import DatasetFilter, DatasetRecords
 from aiaas_hub.domain.search import words_of
 from aiaas_hub.schemas.datasets import (
     LATEST,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aiaas_hub.domain.data_ports import BlobStore, QueryEngine, QuerySession
+from aiaas_hub.domain.dataset_records import ProfileRecords
 from aiaas_hub.domain.ports import Notifier
 from aiaas_hub.domain.querying import identifier
-from aiaas_hub.domain.records import ProfileRecords
 from aiaas_hub.schemas.datasets import Column, Dataset, DatasetVersion
 from aiaas_hub.schemas.errors import AiaasError, InvalidInput
 from aiaas_hub.schemas.profiles import (

@@ -16,13 +16,9 @@ from aiaas_hub.domain.canary_inference import CanaryInferences
 from aiaas_hub.domain.ports import Gateway, ModelCounts, ServingEngine, VersionTraffic
 from aiaas_hub.domain.records import EndpointRecords
 from aiaas_hub.domain.serving_names import owner_mark_of
-from aiaas_hub.schemas.endpoints import (
-    Endpoint,
-    EndpointStatistics,
-    Sample,
-    VersionStatistics,
-)
+from aiaas_hub.schemas.endpoints import Endpoint
 from aiaas_hub.schemas.errors import NotFound, Unavailable
+from aiaas_hub.schemas.statistics import EndpointStatistics, Sample, VersionStatistics
 
 _KEPT_SAMPLES = 240
 _LEAST_SECONDS = 5.0

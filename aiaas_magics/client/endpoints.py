@@ -9,7 +9,6 @@ from aiaas_hub.schemas.drift import EndpointDrift
 from aiaas_hub.schemas.endpoints import (
     Change,
     Endpoint,
-    EndpointStatistics,
     EndpointToken,
     EndpointVersion,
     Key,
@@ -20,6 +19,7 @@ from aiaas_hub.schemas.endpoints import (
 )
 from aiaas_hub.schemas.errors import Unavailable
 from aiaas_hub.schemas.lineage import Lineage
+from aiaas_hub.schemas.statistics import EndpointStatistics
 from aiaas_magics.client.transport import Transport, decode, segment
 
 PATIENCE = 120.0

@@ -13,7 +13,7 @@ from aiaas_hub.adapters.records import dataset_pages
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlBlobGrants, SqlDatasetRecords
 from aiaas_hub.adapters.records.page_cache import PageCache
-from aiaas_hub.domain.records import DatasetFilter
+from aiaas_hub.domain.dataset_records import DatasetFilter
 from aiaas_hub.domain.search import words_of
 from aiaas_hub.schemas.datasets import Column, DatasetUpdate, DatasetVersion
 

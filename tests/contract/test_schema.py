@@ -16,7 +16,7 @@ from aiaas_hub.adapters.records import database as database_module
 from aiaas_hub.adapters.records.database import Database
 from aiaas_hub.adapters.records.datasets import SqlDatasetRecords
 from aiaas_hub.adapters.records.tables import Base
-from aiaas_hub.domain.records import DatasetFilter
+from aiaas_hub.domain.dataset_records import DatasetFilter
 from aiaas_hub.domain.search import words_of
 
 

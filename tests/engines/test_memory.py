@@ -20,8 +20,8 @@ from aiaas_hub.schemas.platform import EngineState
 
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 
-ROOM = 4 << 30
-"""Bytes beyond what the machine uses already: Ray, a driver and a worker take half of it."""
+ROOM = 6 << 30
+"""Bytes beyond what the machine uses already: Ray, a driver and a worker take a third of it."""
 
 HUNGRY = """
 import time
@@ -51,16 +51,12 @@ def tight(
     memory = psutil.virtual_memory()
     limit = (memory.total - memory.available + ROOM) / memory.total
     if limit > 0.95:
-        pytest.skip("this machine has no 4 GiB to spare")
+        pytest.skip("this machine has no 6 GiB to spare")
     original = ray_head.head_process
 
     def with_limit(home: Home, ports: ray_head.RayPorts) -> ProcessSpec:
         spec = original(home, ports)
-        limits = {
-            "RAY_memory_usage_threshold": f"{limit:.4f}",
-            "RAY_memory_monitor_refresh_ms": "50",
-        }
-        return replace(spec, env={**spec.env, **limits})
+        return replace(spec, env={**spec.env, "RAY_memory_usage_threshold": f"{limit:.4f}"})
 
     monkeypatch.setattr(ray_head, "head_process", with_limit)
     supervisor = Supervisor(home.processes, home.logs)
@@ -93,13 +89,11 @@ def test_a_worker_that_takes_too_much_memory_is_told_so_and_how_to_go_on(
     what = "it used more memory than its machine has left"
     cause = f"Worker 0 died: {what}"
     hint = "Go on with half the batch: '%aiaas resume run-hungry --param batch_size=32'."
-    # Ray's monitor ends several of its processes at once. Where one is Ray Train's own, the driver
-    # leaves it to the service whether there is another attempt.
-    assert what in (run.error.message if run.kinds[-1] == "failed" else status.message)
-    assert run.log.rstrip().endswith(hint) or run.error.remedy == hint
+    assert run.kinds == ["started", "retrying", "failed"]
+    assert what in run.error.message
+    assert run.error.remedy == hint
     begun = [line for line in run.log.splitlines() if line.startswith("begins at")]
-    # Then it never begins again in this attempt.
-    assert begun in (["begins at 0", "begins at 2"], ["begins at 0"])
+    assert begun == ["begins at 0", "begins at 2"]
     (told,) = [line for line in run.log.splitlines() if line.startswith("[aiaas] Worker 0")]
     assert told.startswith(f"[aiaas] {cause}")
     assert told.endswith(f"Going on from its checkpoint (retry 1 of 1). If that fails, too: {hint}")

@@ -26,8 +26,8 @@ from aiaas_hub.adapters.run_directory import triton_sockets
 from aiaas_hub.domain import traffic
 from aiaas_hub.home import Home
 from aiaas_hub.reconcile import Pace
-from aiaas_hub.schemas.endpoints import VersionStatistics
 from aiaas_hub.schemas.errors import Conflict, Unavailable
+from aiaas_hub.schemas.statistics import VersionStatistics
 
 pytestmark = pytest.mark.engines
 

@@ -16,8 +16,9 @@ from notebook_shell import Notebook
 
 import aiaas_magics
 from aiaas_hub.domain.ports import ConvertedModel
-from aiaas_hub.schemas.endpoints import CanaryPlan, ModelFigures, Sample, Sleep
+from aiaas_hub.schemas.endpoints import CanaryPlan, ModelFigures, Sleep
 from aiaas_hub.schemas.errors import InvalidInput
+from aiaas_hub.schemas.statistics import Sample
 from aiaas_magics.commands.command import duration
 from aiaas_magics.endpoint_statistics import Statistics
 from aiaas_magics.publishing import canary_plan, follow, publish

@@ -22,7 +22,7 @@ from aiaas_hub.adapters.records.tables import (
     DatasetTermRow,
     DatasetVersionRow,
 )
-from aiaas_hub.domain.records import DatasetFilter
+from aiaas_hub.domain.dataset_records import DatasetFilter
 from aiaas_hub.domain.search import Word
 from aiaas_hub.schemas.datasets import Dataset
 from aiaas_hub.schemas.paging import Page

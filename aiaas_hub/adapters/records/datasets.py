@@ -21,7 +21,7 @@ from aiaas_hub.adapters.records.tables import (
     DatasetTermRow,
     DatasetVersionRow,
 )
-from aiaas_hub.domain.records import DatasetFilter
+from aiaas_hub.domain.dataset_records import DatasetFilter
 from aiaas_hub.domain.search import terms_of
 from aiaas_hub.schemas.datasets import (
     LATEST,

@@ -18,7 +18,7 @@ from aiaas_hub.adapters.records.tables import (
     ModelVersionRow,
     RunRow,
 )
-from aiaas_hub.domain.records import RetiredVersion
+from aiaas_hub.domain.dataset_records import RetiredVersion
 
 _MANY = 100_000
 
