@@ -55,9 +55,8 @@ class TrainingFailed(Exception):
 
 def log(error: RunError, who: str = "") -> None:
     """Write it down where the run's user looks; `who` begins the sentence."""
-    print(  # noqa: T201 - the run's log
-        f"{error.traceback.rstrip()}\n[aiaas] {who}{error.message} {error.remedy}", file=sys.stderr
-    )
+    said = f"{who}{error.message.rstrip('.')}. {error.remedy}"
+    print(f"{error.traceback.rstrip()}\n[aiaas] {said}", file=sys.stderr)  # noqa: T201 - the run's log
 
 
 def describe(error: BaseException, user_files: Sequence[str], job: Job | None = None) -> RunError:

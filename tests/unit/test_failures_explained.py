@@ -286,7 +286,7 @@ def _died_without_a_word() -> Exception:
 
 
 # As torch 2.6 logged it (github.com/XPixelGroup/BasicSR, issue 737): WorkNCCL::checkTimeout and
-# handleException in torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp, whose words 2.13 has still.
+# handleException in torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp. No NCCL was there to try.
 WATCHDOG = """\
 [rank{0}]:[E626 06:24:44.903881913 ProcessGroupNCCL.cpp:616] [Rank {0}] Watchdog caught collective \
 operation timeout: WorkNCCL(SeqNum=808, OpType=ALLREDUCE, NumelIn=9801523, NumelOut=9801523, \
