@@ -58,10 +58,13 @@ const seen = (part: string): string[] =>
     one => one.textContent ?? ''
   );
 
-/** In what colour JupyterLab's style shows a word: the innermost of its spans decides. */
+/**
+ * In what colour JupyterLab's style shows a word: the innermost of its spans decides. How many more
+ * words that one has depends on how far Python has been parsed by now.
+ */
 function colourOf(word: string): string {
   const found = [...view.contentDOM.querySelectorAll('span')].find(
-    one => one.textContent === word && !one.firstElementChild
+    one => one.textContent?.includes(word) && !one.firstElementChild
   );
   expect(found, word).toBeDefined();
   const rule = (jupyterHighlightStyle.module?.getRules() ?? '')
