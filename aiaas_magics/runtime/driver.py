@@ -191,9 +191,8 @@ class Driver:
             check_room(job.resources, ray.cluster_resources())
         assert self._logs is not None  # noqa: S101 - `run` made it
         import ray.train
-        from ray.train.torch import TorchConfig
 
-        from aiaas_magics.runtime.trainer import RunTrainer
+        from aiaas_magics.runtime.trainer import GroupConfig, RunTrainer
         from aiaas_magics.runtime.worker import train_loop
         from aiaas_magics.runtime.worker_logs import WorkerLogs
 
@@ -211,7 +210,7 @@ class Driver:
                     "api": assignment.api,
                     "token_file": str(assignment.token_file),
                 },
-                torch_config=TorchConfig(timeout_s=job.collective_seconds),
+                torch_config=GroupConfig(timeout_s=job.collective_seconds),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=resources.workers,
                     use_gpu=resources.gpus_per_worker > 0,

@@ -23,8 +23,9 @@ import ray
 from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
     get_or_create_autoscaling_coordinator,
 )
-from ray.exceptions import RayActorError
-from ray.train.torch import TorchTrainer
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import (
@@ -292,6 +293,22 @@ class _Retries(DefaultFailurePolicy):  # type: ignore[misc]
             count = self._worker_group_failures
             self._told(training_failed_error, count if count > before else None)
         return decision
+
+
+class _Backend(_TorchBackend):  # type: ignore[misc]
+    def on_shutdown(self, *arguments: Any) -> None:
+        # Ray Train expects that workers are gone here, and not Ray's word for those that its memory
+        # monitor ended: then no others would take their place.
+        with contextlib.suppress(OutOfMemoryError):
+            super().on_shutdown(*arguments)
+
+
+class GroupConfig(TorchConfig):  # type: ignore[misc]
+    """`TorchConfig`, whose group may also end for want of memory."""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _Backend
 
 
 class RunTrainer(TorchTrainer):  # type: ignore[misc]
