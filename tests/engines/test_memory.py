@@ -89,12 +89,13 @@ def test_a_worker_that_takes_too_much_memory_is_told_so_and_how_to_go_on(
     what = "it used more memory than its machine has left"
     cause = f"Worker 0 died: {what}"
     hint = "Go on with half the batch: '%aiaas resume run-hungry --param batch_size=32'."
-    assert run.kinds == ["started", "retrying", "failed"]
+    assert run.kinds == ["started", "retrying", "started", "failed"]
     assert what in run.error.message
     assert run.error.remedy == hint
     begun = [line for line in run.log.splitlines() if line.startswith("begins at")]
     assert begun == ["begins at 0", "begins at 2"]
-    (told,) = [line for line in run.log.splitlines() if line.startswith("[aiaas] Worker 0")]
+    # Before the last one, which is how it failed.
+    told = next(line for line in run.log.splitlines() if line.startswith("[aiaas] Worker 0"))
     assert told.startswith(f"[aiaas] {cause}")
     assert told.endswith(f"Going on from its checkpoint (retry 1 of 1). If that fails, too: {hint}")
     (retrying,) = [event for event in run.events if event["kind"] == "retrying"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiaas_hub.schemas import datasets, endpoints, models, platform, runs
+from aiaas_hub.schemas import datasets, endpoints, lineage, models, platform, runs
 from aiaas_hub.schemas.lineage import DatasetLineage, LineageStep
 from aiaas_magics import dataset_lineage, display, plot
 from aiaas_magics.curves import MOST_POINTS, Curves, spans_decades
@@ -122,7 +122,7 @@ def things() -> list[Any]:
     key = endpoints.Key(
         id=EVIL, endpoint=EVIL, note=EVIL, created_at=NOW, expires_at=NOW, token="canary"
     )
-    lineage = runs.Lineage(endpoint=EVIL, endpoint_version=1, run=a_run(), datasets=[])
+    told = lineage.Lineage(endpoint=EVIL, endpoint_version=1, run=a_run(), datasets=[])
     made_of = DatasetLineage(
         steps=[
             LineageStep(
@@ -139,7 +139,7 @@ def things() -> list[Any]:
         Run(CLIENT, a_run()),
         card,
         Key(key),
-        Lineage(lineage),
+        Lineage(told),
         dataset_lineage.DatasetLineage(made_of),
         Note(EVIL),
         Text(EVIL),

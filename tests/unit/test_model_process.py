@@ -12,6 +12,8 @@ from aiaas_hub.adapters import model_process
 
 COUNTED = """
 import json, os, pathlib, signal, sys, time
+# A shell has what it runs in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 lives = pathlib.Path("lives")
 lives.write_text((lives.read_text() if lives.exists() else "") + ".")
 life = len(lives.read_text())

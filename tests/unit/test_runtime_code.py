@@ -26,9 +26,8 @@ from aiaas_hub.schemas.runs import Resources, Snapshot
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime import cache, driver, failures, snapshot
 from aiaas_magics.runtime.api import JobApi
-from aiaas_magics.runtime.context import _number
 from aiaas_magics.runtime.datasets import RunDataset
-from aiaas_magics.runtime.metrics import MetricSender
+from aiaas_magics.runtime.metrics import MetricSender, number
 from aiaas_magics.runtime.params import Params
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -291,7 +290,7 @@ def test_a_loss_that_is_no_number_arrives(tmp_path: Path) -> None:
     service = api(httpx.MockTransport(answer), tmp_path)
     sender = MetricSender(service.send_metrics, attempt_began=time.time())
     for step, loss in enumerate([1.0, math.inf, -math.inf, math.nan]):
-        sender.put(step, {"loss": _number("loss", torch.tensor(loss))})
+        sender.put(step, {"loss": number("loss", torch.tensor(loss))})
     sender.close()
     points = [p for body in bodies for p in JobMetrics.model_validate_json(body).points]
     assert [p.values["loss"] for p in points[:3]] == [1, math.inf, -math.inf]
