@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_a_sweep_outlives_its_driver_and_a_worker(
 
 def processes(trial: RecordedRun) -> list[int]:
     """That have begun it, as it says itself."""
-    return [int(line.split()[-1]) for line in trial.log.splitlines() if "process" in line]
+    return [int(pid) for pid in re.findall(r"\bprocess (\d+)$", trial.log, re.MULTILINE)]
 
 
 def driver_of(home: Home, job_id: str) -> psutil.Process:
