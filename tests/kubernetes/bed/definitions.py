@@ -18,12 +18,12 @@ def define(plane: ControlPlane) -> None:
     # Not validated: a 1.20 server does not know their CEL rules.
     done = plane.kubectl("create", "--validate=false", "--filename", str(CRDS))
     assert done.returncode == 0, done.stderr
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not all(map(_established, plane.api.items(DEFINITIONS))):
         assert time.monotonic() < end, "the definitions were not established"
         time.sleep(0.2)
     # kubectl checks against what the server publishes, which comes some seconds later.
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while '"io.ray.v1.RayJob"' not in plane.api.text("/openapi/v2"):
         assert time.monotonic() < end, "the definitions' schemas were not published"
         time.sleep(1)
