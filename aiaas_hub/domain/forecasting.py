@@ -16,8 +16,6 @@ _ENDS = 50
 """So many ends of runs are looked ahead; further on nobody would bet on it."""
 _MOST = 100
 """Runs that hold or wait: of a longer line nothing is forecast, since each look takes longer."""
-
-
 _STEPS = ((10, 60), (60, 3600), (600, math.inf))
 """Estimates are told in steps of so many seconds, below so many."""
 

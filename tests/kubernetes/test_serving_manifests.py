@@ -26,7 +26,7 @@ from aiaas_hub.adapters.triton_kubernetes.manifests import (
     service,
 )
 from aiaas_hub.adapters.triton_kubernetes.workloads import WORKLOADS
-from aiaas_hub.adapters.triton_local.repository import configuration
+from aiaas_hub.adapters.triton_local.model_configuration import configuration
 from aiaas_hub.config import ServiceConfig
 from aiaas_hub.domain.serving_names import serving_name
 from aiaas_hub.schemas.errors import InvalidInput

@@ -16,7 +16,8 @@ import pytest
 from google.protobuf import json_format, text_format
 from tritonclient.grpc import model_config_pb2
 
-from aiaas_hub.adapters.triton_local.repository import Repository, configuration
+from aiaas_hub.adapters.triton_local.model_configuration import configuration
+from aiaas_hub.adapters.triton_local.repository import Repository
 from aiaas_hub.domain.ports import StagedVersion
 from aiaas_hub.schemas.endpoints import ServingOptions
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, NotFound

@@ -12,7 +12,7 @@ from tritonclient import http as triton
 
 from aiaas_hub.adapters.translator.tf_serving import Question, TensorInfo
 from aiaas_hub.adapters.triton_local.client import sanitised
-from aiaas_hub.adapters.triton_local.repository import EVENT, REQUEST
+from aiaas_hub.adapters.triton_local.model_configuration import EVENT, REQUEST
 from aiaas_hub.gateway.names import ONWARD_HEADER
 from aiaas_hub.schemas.endpoints import MAX_SECONDS
 

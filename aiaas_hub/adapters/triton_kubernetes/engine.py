@@ -33,7 +33,8 @@ from aiaas_hub.adapters.triton_kubernetes.servers import Server, Servers, why
 from aiaas_hub.adapters.triton_kubernetes.workloads import WORKLOADS
 from aiaas_hub.adapters.triton_local import inspection
 from aiaas_hub.adapters.triton_local.loading import infer
-from aiaas_hub.adapters.triton_local.repository import Repository, configuration
+from aiaas_hub.adapters.triton_local.model_configuration import configuration
+from aiaas_hub.adapters.triton_local.repository import Repository
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, DoesNotAnswer, ModelCounts, StagedVersion
 from aiaas_hub.schemas.drift import InputReference
 from aiaas_hub.schemas.endpoints import ServingOptions

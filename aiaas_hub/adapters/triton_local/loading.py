@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiaas_hub.adapters.triton_local.client import TritonClient
-from aiaas_hub.adapters.triton_local.repository import Repository, is_decoupled, scalar_tensors
+from aiaas_hub.adapters.triton_local.model_configuration import is_decoupled, scalar_tensors
+from aiaas_hub.adapters.triton_local.repository import Repository
 from aiaas_hub.schemas.errors import Conflict, InvalidInput, Unavailable
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from aiaas_hub.adapters.triton_local.environment import (
     ServingEnvironment,
     check_platform,
 )
-from aiaas_hub.adapters.triton_local.repository import Repository, configuration
+from aiaas_hub.adapters.triton_local.model_configuration import configuration
+from aiaas_hub.adapters.triton_local.repository import Repository
 from aiaas_hub.domain.ports import DEFAULT_OPTIONS, ModelCounts, StagedVersion
 from aiaas_hub.home import Home
 from aiaas_hub.schemas.drift import InputReference
