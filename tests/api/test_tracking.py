@@ -10,6 +10,7 @@ from api_world import World
 from sqlalchemy import text
 
 import aiaas_hub.adapters.records.runs as records
+from aiaas_hub.schemas.runs import EventFiles
 
 SWEEP = {
     "space": {"lr": {"kind": "log", "low": 1e-4, "high": 0.1}},
@@ -77,6 +78,19 @@ def test_what_workers_wrote_for_tensorboard_is_kept_by_attempt_and_worker(world:
     assert job(world, run["id"], "/events", token, {"kind": "succeeded"}).status_code == 204
     assert keep(0, first).status_code == 409
     assert world.ok("GET", f"/runs/{run['id']}")["event_files"] == found
+
+
+def test_an_attempt_that_ended_meanwhile_keeps_no_files(world: World) -> None:
+    run = world.submit()
+    token = world.run_token(run)
+    runs = records.SqlRunRecords(world.database)
+    files = EventFiles(attempt=1, worker=0, digest="0" * 64)
+    assert runs.add_event_files(run["id"], files)
+    # Authentication saw it alive; it is asked again where it is written.
+    assert not runs.add_event_files(run["id"], files.model_copy(update={"attempt": 2}))
+    assert job(world, run["id"], "/events", token, {"kind": "succeeded"}).status_code == 204
+    assert not runs.add_event_files(run["id"], files.model_copy(update={"worker": 1}))
+    assert len(world.ok("GET", f"/runs/{run['id']}")["event_files"]) == 1
 
 
 def test_progress_comes_with_metrics(world: World) -> None:
