@@ -31,9 +31,10 @@ CAPACITY = 16 * 1024 * 1024
 """Bytes kept for a service that is down."""
 TAIL = 64 * 1024
 """Bytes of the latest output that are kept of a flood."""
-PIECE = 256 * 1024
+PIECE = 512 * 1024
 _PIPE_SIZE = 1 << 20
 _INTERVAL_SECONDS = 0.25
+_FLOOD_INTERVAL_SECONDS = 1.0
 
 
 class LogBuffer:
@@ -207,10 +208,7 @@ class LogShipper:
         self._original = os.dup(1), os.dup(2)
         self._out, write_end = os.pipe()
         os.set_blocking(self._out, False)
-        if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux alone has it
-            # Larger is only better; an unprivileged limit is fine.
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        enlarge(write_end)
         os.dup2(write_end, 1)
         os.dup2(write_end, 2)
         os.close(write_end)
@@ -284,6 +282,7 @@ class LogShipper:
     def _ship(self) -> None:
         while True:
             last_round = self._drained.is_set()
+            before = self._buffer.confirmed
             while (piece := self._buffer.peek()) is not None:
                 try:
                     self._send(piece)
@@ -297,8 +296,25 @@ class LogShipper:
                     self._arrived.notify_all()
             if last_round:
                 return
-            self._wake.wait(_INTERVAL_SECONDS)
+            self._wake.wait(pause_after(self._buffer.confirmed - before))
             self._wake.clear()
+
+
+def pause_after(sent: int) -> float:
+    """Seconds until more is sent after a round of `sent` bytes.
+
+    Each piece costs the service and those who watch some ten milliseconds, which a run on the same
+    machine feels. Nobody reads along with a flood, so that it may come in fewer pieces.
+    """
+    return _FLOOD_INTERVAL_SECONDS if sent > TAIL else _INTERVAL_SECONDS
+
+
+def enlarge(pipe: int) -> None:
+    """Let a pipe hold more than is usual, so that its writer waits less often for its reader."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux alone has it
+        # Larger is only better; an unprivileged limit is fine.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 def _flush_python() -> None:

@@ -259,10 +259,12 @@ class _NoShards:
 
 
 class _Checkpoints(CheckpointManager):  # type: ignore[misc]
+    logs: WorkerLogs
     flush_log: Callable[[], None]
 
     def _write_state_to_storage(self) -> None:
         # What was said before a checkpoint is not said again by who goes on from it.
+        self.logs.catch_up()
         self.flush_log()
         # Ray Train writes into the file that is there. A driver that is killed then, or a full
         # disk, would leave half of it, with which no later attempt begins.
@@ -332,9 +334,9 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._checkpoints = type(
-            "RunCheckpoints", (_Checkpoints,), {"flush_log": staticmethod(flush_log)}
-        )
+        self._logs = logs
+        told = {"logs": logs, "flush_log": staticmethod(flush_log)}
+        self._checkpoints = type("RunCheckpoints", (_Checkpoints,), told)
         own = {"reserve": reserve, "logs": logs, "first_checkpoint": first_checkpoint}
         self._group = type("RunWorkerGroup", (_Group,), own)
         self._controller: TrainController | None = None
@@ -349,6 +351,8 @@ class RunTrainer(TorchTrainer):  # type: ignore[misc]
 
     def _tell(self, failure: BaseException, count: int | None) -> None:
         own = self._controller and self._controller._checkpoint_manager.latest_checkpoint_result
+        # A worker's last words may say why it died.
+        self._logs.catch_up()
         self._retried(failure, count, bool(own or self._first_checkpoint))
 
     def _create_default_callbacks(self) -> list[Any]:

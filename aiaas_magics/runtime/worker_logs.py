@@ -18,8 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from aiaas_magics.runtime.lines import SILENCE_SECONDS, LineJoiner
+from aiaas_magics.runtime.logs import enlarge
 
 _READ_SIZE = 1 << 20
+_PAUSE_SECONDS = 0.05
+"""Between two reads. To be woken for each line of a flood takes a processor from the workers, who
+wait for each other at every step."""
+_NEARLY_FULL = 32 * 1024
+"""Bytes of a pipe that is not left to wait: half of what the smallest holds."""
 
 
 class WorkerLogs:
@@ -54,8 +60,14 @@ class WorkerLogs:
             path = self._directory / str(self._opened)
             os.mkfifo(path, 0o600)
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            enlarge(descriptor)
             self._selector.register(descriptor, selectors.EVENT_READ, LineJoiner(prefix))
         return str(path)
+
+    def catch_up(self) -> None:
+        """Return once all that the workers have written so far is read."""
+        with self._lock:
+            self._take()
 
     def close(self, timeout: float = 3) -> None:
         """Read what there is until all writers have ended, at most `timeout` seconds."""
@@ -66,21 +78,32 @@ class WorkerLogs:
     def _read(self) -> None:
         while True:
             closing = self._closing.is_set()
-            ready = self._selector.select(0.1 if closing else 0.5)
-            for key, _ in ready:
-                joiner: LineJoiner = key.data
-                # A FIFO that nobody has opened yet reads as empty, too.
-                with contextlib.suppress(BlockingIOError):
-                    data = os.read(key.fd, _READ_SIZE)
-                    self._write(joiner.feed(data) if data else joiner.end())
-                    if not data:
-                        self._selector.unregister(key.fd)
-                        os.close(key.fd)
-            now = time.monotonic()
+            self._selector.select(0.1 if closing else 0.5)
             with self._lock:
-                keys = list(self._selector.get_map().values())
-            for key in keys:
-                if now - key.data.heard > SILENCE_SECONDS:
-                    self._write(key.data.end())
-            if closing and not keys:
-                return
+                most = self._take()
+                self._end_silent_lines()
+                if closing and not self._selector.get_map():
+                    return
+            if 0 < most < _NEARLY_FULL:
+                self._closing.wait(_PAUSE_SECONDS)
+
+    def _take(self) -> int:
+        """Read what is there; the most bytes that came from one worker."""
+        most = 0
+        for key, _ in self._selector.select(0):
+            joiner: LineJoiner = key.data
+            # A FIFO that nobody has opened yet reads as empty, too.
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(key.fd, _READ_SIZE)
+                self._write(joiner.feed(data) if data else joiner.end())
+                most = max(most, len(data))
+                if not data:
+                    self._selector.unregister(key.fd)
+                    os.close(key.fd)
+        return most
+
+    def _end_silent_lines(self) -> None:
+        now = time.monotonic()
+        for key in list(self._selector.get_map().values()):
+            if now - key.data.heard > SILENCE_SECONDS:
+                self._write(key.data.end())

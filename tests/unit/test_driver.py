@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +33,7 @@ from aiaas_magics.runtime.driver import FAILED, Driver
 from aiaas_magics.runtime.failures import TrainingFailed
 from aiaas_magics.runtime.retries import Retries
 from aiaas_magics.runtime.trainer import RunTrainer, _Retries
+from aiaas_magics.runtime.worker_logs import WorkerLogs
 
 FULL = ControllerError(OSError(28, "[errno 28] No space left on device"))
 OWN = WorkerGroupError("", {0: TrainingFailed.of(ValueError("mine"), 0, ())})
@@ -155,10 +158,11 @@ def test_workers_that_begin_again_are_told_of(service: JobService, own_checkpoin
     logs: Any = _Logs()
     events: queue.Queue[JobRetrying] = queue.Queue()
     retries = Retries(job, logs, events.put)
+    output = WorkerLogs(logs.write)
     trainer = RunTrainer(
         lambda: None,
         reserve=None,
-        logs=None,
+        logs=output,
         flush_log=lambda: None,
         retried=retries.tell,
         first_checkpoint=Checkpoint("/somewhere") if own_checkpoint else None,
@@ -181,17 +185,27 @@ def test_workers_that_begin_again_are_told_of(service: JobService, own_checkpoin
     # The end is told as an end.
     assert policy.make_decision(DEAD) is FailureDecision.RAISE
     assert logs.text.count("[aiaas]") == 2
+    output.close()
 
 
 # Ray's own, of its record of checkpoints.
 @pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 def test_a_checkpoint_counts_once_the_log_before_it_has_arrived(tmp_path: Path) -> None:
     def flush() -> None:
-        counted.append(Path(storage.checkpoint_manager_snapshot_path).exists())
+        counted.append((Path(storage.checkpoint_manager_snapshot_path).exists(), b"".join(said)))
 
-    counted: list[bool] = []
+    counted: list[tuple[bool, bytes]] = []
+    said: list[bytes] = []
+    heard = threading.Event()
+
+    def hear(lines: bytes) -> None:
+        said.append(lines)
+        heard.set()
+
     storage = StorageContext(str(tmp_path), "run-1")
-    trainer = RunTrainer(lambda: None, reserve=None, logs=None, flush_log=flush)
+    output = WorkerLogs(hear)
+    worker = os.open(output.open(b"[0] "), os.O_WRONLY)
+    trainer = RunTrainer(lambda: None, reserve=None, logs=output, flush_log=flush)
 
     async def register() -> None:
         manager = trainer._checkpoints(CheckpointConfig(num_to_keep=1), storage)
@@ -200,7 +214,13 @@ def test_a_checkpoint_counts_once_the_log_before_it_has_arrived(tmp_path: Path) 
         report = _TrainingReport(Checkpoint(str(saved)), {"step": 1}, validation=False)
         manager.register_checkpoint(report)
 
+    # After one reading there is a pause before the next; what is said in it counts as well.
+    os.write(worker, b"begun\n")
+    assert heard.wait(10)
+    os.write(worker, b"step 1\n")
     asyncio.run(register())
     # Before it was written down that there is one, and only then.
-    assert counted == [False]
+    assert counted == [(False, b"[0] begun\n[0] step 1\n")]
     assert Path(storage.checkpoint_manager_snapshot_path).exists()
+    os.close(worker)
+    output.close()

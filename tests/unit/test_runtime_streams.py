@@ -12,7 +12,7 @@ import pytest
 
 from aiaas_hub.schemas.jobs import JobLog, JobMetrics
 from aiaas_magics.errors import RunOver
-from aiaas_magics.runtime.logs import LogBuffer, LogShipper
+from aiaas_magics.runtime.logs import TAIL, LogBuffer, LogShipper, pause_after
 from aiaas_magics.runtime.metrics import MetricSender
 
 
@@ -85,6 +85,11 @@ def test_what_waits_for_a_service_that_is_down_is_bounded() -> None:
     assert len(text) <= 10_000
     assert "are left out here" in rest.text
     assert rest.text.endswith("line 099999\n")
+
+
+def test_a_flood_is_sent_in_fewer_pieces() -> None:
+    # What somebody may read along comes at once.
+    assert pause_after(0) == pause_after(TAIL) < pause_after(TAIL + 1)
 
 
 _SHIPPED = """
