@@ -281,8 +281,10 @@ class LogShipper:
 
     def _ship(self) -> None:
         while True:
+            # Cleared first: who wakes us from here on is served by another round.
+            self._wake.clear()
             last_round = self._drained.is_set()
-            before = self._buffer.confirmed
+            before, end = self._buffer.confirmed, self._buffer.end
             while (piece := self._buffer.peek()) is not None:
                 try:
                     self._send(piece)
@@ -294,10 +296,12 @@ class LogShipper:
                     self._buffer.confirm()
                     self._late = False
                     self._arrived.notify_all()
+                # What came meanwhile is no piece of its own.
+                if self._buffer.confirmed >= end and not last_round:
+                    break
             if last_round:
                 return
             self._wake.wait(pause_after(self._buffer.confirmed - before))
-            self._wake.clear()
 
 
 def pause_after(sent: int) -> float:

@@ -46,6 +46,7 @@ class MetricSender:
         self._sent = threading.Event()
         self._sent.set()
         self._late = False
+        self._flushing = False
         self._closing = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="aiaas-metrics", daemon=True)
@@ -73,6 +74,7 @@ class MetricSender:
         was too late, training waits no more until the service answers again."""
         if self._late:
             return
+        self._flushing = True
         self._wake.set()
         self._late = not self._sent.wait(timeout)
 
@@ -84,6 +86,8 @@ class MetricSender:
 
     def _run(self) -> None:
         while True:
+            # Cleared first: who wakes us from here on is served by another round.
+            self._wake.clear()
             closing = self._closing
             while batch := self._take():
                 try:
@@ -98,17 +102,24 @@ class MetricSender:
                     return
                 self._sequence += len(batch.points)
                 self._late = False
+                # What came meanwhile is a point or two: no batch of its own, unless waited for.
+                if not self._goes_on(closing):
+                    break
             if closing:
                 return
             self._wake.wait(self._interval)
-            self._wake.clear()
+
+    def _goes_on(self, closing: bool) -> bool:
+        with self._lock:
+            if not self._pending:
+                self._flushing = False
+                self._sent.set()
+            return closing or self._flushing or len(self._pending) >= _BATCH
 
     def _take(self) -> JobMetrics | None:
         with self._lock:
             points, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
             progress, self._progress = self._progress, None
-            if not points:
-                self._sent.set()
         if not points and progress is None:
             return None
         return JobMetrics(sequence=self._sequence, points=points, progress=progress)

@@ -12,6 +12,7 @@ import pytest
 
 from aiaas_hub.schemas.jobs import JobLog, JobMetrics
 from aiaas_magics.errors import RunOver
+from aiaas_magics.runtime import logs
 from aiaas_magics.runtime.logs import TAIL, LogBuffer, LogShipper, pause_after
 from aiaas_magics.runtime.metrics import MetricSender
 
@@ -179,6 +180,52 @@ def test_flushed_metrics_are_with_the_service() -> None:
     sink.open.set()
     sender.close()
     assert [point.step for batch in sink.batches for point in batch.points] == [0, 1, 2, 3]
+
+
+def test_what_comes_while_points_are_sent_waits_for_the_next_batch() -> None:
+    batches: list[list[int]] = []
+
+    def send(batch: JobMetrics) -> None:
+        batches.append([point.step for point in batch.points])
+        if len(batches) < 5:
+            sender.put(len(batches), {"loss": 1})
+        sent.set()
+
+    sent = threading.Event()
+    sender = MetricSender(send, attempt_began=time.time(), interval=60)
+    sender.put(0, {"loss": 1})
+    sender._wake.set()
+    assert sent.wait(10)
+    time.sleep(0.1)
+    # Each would be a request; a step takes less time than one.
+    assert batches == [[0]]
+    # Who waits for all points gets them all.
+    sender.flush()
+    assert batches == [[0], [1], [2], [3], [4]]
+    sender.close()
+
+
+def test_what_comes_while_a_piece_is_sent_waits_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "pause_after", lambda sent: 60)
+    pieces: list[str] = []
+
+    def send(piece: JobLog) -> None:
+        pieces.append(piece.text)
+        if len(pieces) < 5:
+            shipper.write(b"%d\n" % len(pieces))
+
+    shipper = LogShipper(send)
+    try:
+        shipper.write(b"0\n")
+        shipper.flush()
+        time.sleep(0.1)
+        said = list(pieces)
+    finally:
+        shipper.close()
+    assert said == ["0\n"]
+    assert pieces == ["0\n", "1\n", "2\n", "3\n", "4\n"]
 
 
 def test_a_flushed_log_is_with_the_service() -> None:
