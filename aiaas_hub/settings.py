@@ -10,7 +10,8 @@ from pathlib import Path
 from aiaas_hub.adapters.duckdb_queries.engine import QueryLimits
 from aiaas_hub.adapters.yaml_file import YamlFile
 from aiaas_hub.config import ServiceConfig
-from aiaas_hub.domain.queueing import UNLIMITED, QueueRules, RunLimits
+from aiaas_hub.domain.holdings import UNLIMITED, RunLimits
+from aiaas_hub.domain.queueing import QueueRules
 from aiaas_hub.domain.quotas import Quotas
 from aiaas_hub.domain.usage import Rate, Rating
 from aiaas_hub.home import Home

@@ -8,16 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiaas_hub.domain.forecasting import forecast
+from aiaas_hub.domain.holdings import Contender
 from aiaas_hub.domain.ports import Capacity, TrainingEngine
-from aiaas_hub.domain.queueing import (
-    Contender,
-    QueueRules,
-    Verdict,
-    beyond,
-    beyond_capacity,
-    decide,
-    quota,
-)
+from aiaas_hub.domain.queueing import QueueRules, Verdict, beyond, beyond_capacity, decide, quota
 from aiaas_hub.domain.quotas import Budgets
 from aiaas_hub.domain.records import RunRecords
 from aiaas_hub.schemas.errors import InvalidInput, TooMany, Unavailable

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from aiaas_hub.domain.holdings import Contender
 from aiaas_hub.domain.ports import Capacity
-from aiaas_hub.domain.queueing import Contender, QueueRules, startable
+from aiaas_hub.domain.queueing import QueueRules, startable
 
 _ENDS = 50
 """So many ends of runs are looked ahead; further on nobody would bet on it."""

@@ -21,7 +21,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from aiaas_hub.domain.queueing import UNLIMITED, RunLimits
+from aiaas_hub.domain.holdings import UNLIMITED, RunLimits
 from aiaas_hub.domain.usage import Members, UsageRecords, total
 from aiaas_hub.schemas.errors import Forbidden
 from aiaas_hub.schemas.runs import Resources, Run, RunError

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aiaas_hub.domain.downsampling import Curve
 from aiaas_hub.domain.forecasting import Past
-from aiaas_hub.domain.queueing import Contender
+from aiaas_hub.domain.holdings import Contender
 from aiaas_hub.domain.traffic import Shift
 from aiaas_hub.schemas.endpoints import (
     Change,

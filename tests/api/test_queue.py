@@ -9,8 +9,9 @@ import pytest
 from api_world import World
 
 import aiaas_hub.app
+from aiaas_hub.domain.holdings import RunLimits
 from aiaas_hub.domain.ports import Capacity
-from aiaas_hub.domain.queueing import QueueRules, RunLimits
+from aiaas_hub.domain.queueing import QueueRules
 
 SNAPSHOT = {"digest": "0" * 64, "python": aiaas_hub.app.PYTHON, "client": "0"}
 

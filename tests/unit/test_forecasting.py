@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aiaas_hub.domain.forecasting import Past, forecast, seconds_left
+from aiaas_hub.domain.holdings import Contender, RunLimits
 from aiaas_hub.domain.ports import Capacity
-from aiaas_hub.domain.queueing import Contender, QueueRules, RunLimits
+from aiaas_hub.domain.queueing import QueueRules
 from aiaas_hub.schemas.runs import Priority, Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

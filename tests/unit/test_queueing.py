@@ -10,16 +10,9 @@ from typing import Any
 
 import pytest
 
+from aiaas_hub.domain.holdings import Contender, RunLimits
 from aiaas_hub.domain.ports import Capacity
-from aiaas_hub.domain.queueing import (
-    Contender,
-    QueueRules,
-    RunLimits,
-    Verdict,
-    beyond,
-    decide,
-    quota,
-)
+from aiaas_hub.domain.queueing import QueueRules, Verdict, beyond, decide, quota
 from aiaas_hub.schemas.runs import Priority, Resources
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

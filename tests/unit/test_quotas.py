@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from aiaas_hub.adapters.yaml_file import YamlFile
-from aiaas_hub.domain.queueing import UNLIMITED, RunLimits
+from aiaas_hub.domain.holdings import UNLIMITED, RunLimits
 from aiaas_hub.domain.quotas import Budgets, Limits, Period, Quotas, period_around
 from aiaas_hub.domain.usage import NO_GROUP, Span, report, total
 from aiaas_hub.schemas.errors import Forbidden, InvalidInput

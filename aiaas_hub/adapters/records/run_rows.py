@@ -8,7 +8,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from aiaas_hub.adapters.records.tables import ModelRow, ModelVersionRow, RunRow
-from aiaas_hub.domain.queueing import Contender
+from aiaas_hub.domain.holdings import Contender
 from aiaas_hub.domain.records import LiveRun
 from aiaas_hub.schemas.models import PinnedModel
 from aiaas_hub.schemas.runs import Priority, Progress, Resources, Run, RunError, RunKind, RunState

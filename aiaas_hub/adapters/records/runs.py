@@ -15,7 +15,7 @@ from aiaas_hub.adapters.records.pages import select_page
 from aiaas_hub.adapters.records.tables import RunRow
 from aiaas_hub.domain.downsampling import Curve
 from aiaas_hub.domain.forecasting import Past
-from aiaas_hub.domain.queueing import Contender
+from aiaas_hub.domain.holdings import Contender
 from aiaas_hub.domain.records import LiveRun, RunFilter
 from aiaas_hub.domain.states import check_run_transition
 from aiaas_hub.schemas.errors import TooLarge
