@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, EndpointWriter, Reader, Scope, identify
-from aiaas_hub.api.live import stream
+from aiaas_hub.api.live import Next, stream
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit, Version
 from aiaas_hub.domain.endpoints import topic
 from aiaas_hub.schemas.drift import EndpointDrift
@@ -82,7 +82,7 @@ async def endpoint_events(
     waits for somebody to judge it."""
     shown: Endpoint | None = None
 
-    def look() -> tuple[list[tuple[str, BaseModel]], bool]:
+    def look() -> tuple[list[tuple[str, BaseModel]], Next]:
         nonlocal shown
         current = api.endpoints.get(owner, name)
         events: list[tuple[str, BaseModel]] = []
@@ -93,7 +93,7 @@ async def endpoint_events(
         ends = newest.state.is_settled or (newest.is_judged and not newest.is_baking)
         if ends:
             events.append(("end", current))
-        return events, ends
+        return events, Next.NEVER if ends else Next.CHANGE
 
     return stream(api.live, _caller.user, topic(owner, name), look, partial(identify, request))
 

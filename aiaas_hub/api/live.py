@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Any
 
 import anyio.to_thread
@@ -103,14 +104,24 @@ class Subscription:
 REIDENTIFY_SECONDS = 30.0
 """So often a stream asks whether its token still holds."""
 
-Look = Callable[[], tuple[list[tuple[str, BaseModel]], bool]]
-"""What is new since the last look, as named events, and whether that was the last."""
+
+class Next(Enum):
+    """When to look again."""
+
+    CHANGE = auto()
+    AT_ONCE = auto()
+    """There is more than one look brings."""
+    NEVER = auto()
+
+
+Look = Callable[[], tuple[list[tuple[str, BaseModel]], Next]]
+"""What is new since the last look, as named events, and when there may be more."""
 
 
 def stream(
     live: Live, user: str, topic: str, look: Look, identify: Callable[[], Awaitable[object]]
 ) -> EventSourceResponse:
-    """Events of one object until `look` says that there will be no more, or until `identify`
+    """Events of one object until `look` says that there will be none, or until `identify`
     raises `Unauthenticated`. Raises `TooMany` where the user has too many open."""
     live.require_room(user)
 
@@ -124,12 +135,12 @@ def stream(
                     except Unauthenticated:
                         return
                     identified = time.monotonic()
-                found, over = await anyio.to_thread.run_sync(look)
+                found, then = await anyio.to_thread.run_sync(look)
                 for name, model in found:
                     yield ServerSentEvent(event=name, data=model.model_dump_json())
-                if over:
+                if then is Next.NEVER:
                     return
-                # Look once more after a change: more may have come in the meantime.
-                await (asyncio.sleep(COALESCE_SECONDS) if found else subscription.changed())
+                if then is Next.CHANGE:
+                    await subscription.changed()
 
     return EventSourceResponse(events(), ping=15)

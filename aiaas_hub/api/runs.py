@@ -13,10 +13,10 @@ from starlette.responses import StreamingResponse
 
 from aiaas_hub.api.idempotency import IdempotencyKey
 from aiaas_hub.api.identity import Caller, Scope, identify
-from aiaas_hub.api.live import stream
+from aiaas_hub.api.live import Next, stream
 from aiaas_hub.api.services import DEFAULT_LIMIT, Api, Cursor, Limit
 from aiaas_hub.domain.records import RunFilter
-from aiaas_hub.domain.runs import MAX_LOG_READ, topic
+from aiaas_hub.domain.runs import MAX_LOG_READ, MAX_METRICS_READ, topic
 from aiaas_hub.schemas.errors import NotFound
 from aiaas_hub.schemas.lineage import Lineage
 from aiaas_hub.schemas.paging import Page
@@ -129,7 +129,7 @@ def run_logs(
         ),
     ] = None,
 ) -> LogChunk:
-    return api.runs.logs(run.id, offset, limit, tail)
+    return api.runs.logs(run, offset, limit, tail)
 
 
 @router.get("/runs/{run_id}/event-files/{attempt}/{worker}", response_class=StreamingResponse)
@@ -172,13 +172,13 @@ async def run_events(
     """Events `run`, `metrics` and `log` as they come; `end` with the run when it is over."""
     shown = ""
 
-    def look() -> tuple[list[tuple[str, BaseModel]], bool]:
+    def look() -> tuple[list[tuple[str, BaseModel]], Next]:
         nonlocal shown, metrics_since, log_offset
         events: list[tuple[str, BaseModel]] = []
         # The run first: what it reported before it ended is then read below.
         current = api.runs.show(run.id)
         metrics = api.runs.metrics(run.id, metrics_since)
-        log = api.runs.logs(run.id, log_offset, MAX_LOG_READ)
+        log = api.runs.logs(current, log_offset, MAX_LOG_READ)
         # As text: a NaN among the metrics is unequal to itself.
         text = current.model_dump_json()
         if text != shown:
@@ -187,13 +187,17 @@ async def run_events(
         if metrics.points:
             events.append(("metrics", metrics))
             metrics_since = metrics.next_since
+        # A page of the log ends with a whole character, and so may be a little less than full.
+        more = len(metrics.points) == MAX_METRICS_READ
+        more = more or log.next_offset - log_offset > MAX_LOG_READ // 2
         if log.text:
             events.append(("log", log))
             log_offset = log.next_offset
-        over = current.state.is_terminal and not metrics.points and log.complete
-        if over:
-            events.append(("end", current))
-        return events, over
+        if current.state.is_terminal:
+            more = bool(metrics.points or log.text)
+            if log.complete and not more:
+                return [*events, ("end", current)], Next.NEVER
+        return events, Next.AT_ONCE if more else Next.CHANGE
 
     return stream(api.live, caller.user, topic(run.id), look, partial(identify, request))
 

@@ -186,17 +186,18 @@ class Runs:
             remedy="The run lists those that have: event_files.",
         )
 
-    def logs(self, run_id: str, offset: int, limit: int, tail: int | None = None) -> LogChunk:
-        """From byte `offset`, or whole lines from the last `tail` bytes."""
-        # The state is read first: a log that grows between the two is then read again, never cut.
-        state = self.get(run_id).state
+    def logs(self, run: Run, offset: int, limit: int, tail: int | None = None) -> LogChunk:
+        """From byte `offset`, or whole lines from the last `tail` bytes.
+
+        `run` as it was read before: a log that has grown since is then read again, never cut.
+        """
         if tail is not None:
-            offset = max(0, self._logs.size(run_id) - tail)
-        text, next_offset = self._logs.read(run_id, offset, min(limit, MAX_LOG_READ))
+            offset = max(0, self._logs.size(run.id) - tail)
+        text, next_offset = self._logs.read(run.id, offset, min(limit, MAX_LOG_READ))
         if tail is not None and offset:
             _, newline, rest = text.partition("\n")
             text = rest if newline else text
-        complete = state.is_terminal and next_offset >= self._logs.size(run_id)
+        complete = run.state.is_terminal and next_offset >= self._logs.size(run.id)
         return LogChunk(text=text, next_offset=next_offset, complete=complete)
 
     def metrics(self, run_id: str, since: int) -> Metrics:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -345,6 +347,31 @@ def test_watching_a_loss_that_is_no_number_is_quiet(world: World) -> None:
     assert job(world, run, "POST", "/metrics", token, json={"sequence": 0, "points": [point]})
     seen = watch(world, run, seconds=2)
     assert [line for line in seen if line.startswith("event:")] == ["event: run", "event: metrics"]
+
+
+def test_what_a_quiet_run_has_said_comes_at_once(world: World) -> None:
+    """However many pages it fills: nothing changes that would wake the stream for the next."""
+    run = world.submit()
+    token = world.run_token(run)
+    page = "x" * 999_999 + "\n"
+    for number in range(3):
+        piece = {"offset": number * len(page), "text": page}
+        assert job(world, run, "POST", "/log", token, json=piece)
+    points = [{"step": step, "time": 1.0, "values": {"loss": 1.0}} for step in range(5_000)]
+    for sequence in range(0, 15_000, len(points)):
+        assert job(
+            world, run, "POST", "/metrics", token, json={"sequence": sequence, "points": points}
+        )
+    seen = watch(world, run, seconds=2)
+    log, count = "", 0
+    for event, data in itertools.pairwise(seen):
+        body = data.removeprefix("data: ")
+        if event == "event: log":
+            log += json.loads(body)["text"]
+        elif event == "event: metrics":
+            count += len(json.loads(body)["points"])
+    assert log == page * 3
+    assert count == 15_000
 
 
 def test_a_stream_ends_with_its_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

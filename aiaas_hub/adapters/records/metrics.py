@@ -75,13 +75,15 @@ def read(
         .order_by(MetricChunkRow.first)
     )
     points: list[MetricPoint] = []
-    for row in session.scalars(query.execution_options(yield_per=10)):
-        skip = max(since - row.first, 0)
-        found = _points(_read(row.points), skip, skip + limit - len(points))
-        points += found
-        since = row.first + skip + len(found)
-        if len(points) == limit:
-            break
+    # Closed, as it may be left before its end: PostgreSQL keeps a cursor for it.
+    with session.scalars(query.execution_options(yield_per=10)) as rows:
+        for row in rows:
+            skip = max(since - row.first, 0)
+            found = _points(_read(row.points), skip, skip + limit - len(points))
+            points += found
+            since = row.first + skip + len(found)
+            if len(points) == limit:
+                break
     return points, since
 
 
