@@ -51,8 +51,9 @@ STOP_SECONDS = 5.0
 _RESUMED = "resumed"
 """Link in a run's storage to that of the run it goes on from."""
 _ENVIRONMENT = {
-    # Each ray.train.report waits for the controller's poll, 2 s apart unless set.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # Each ray.train.report waits for the controller's poll, 2 s apart unless set. Each poll takes a
+    # millisecond or two from every worker.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # It would print every line twice.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # One process less to wait for; a drained node is a failure like others here.

@@ -13,7 +13,8 @@ from aiaas_hub.schemas.jobs import JobMetrics
 from aiaas_hub.schemas.runs import MetricPoint, Progress
 from aiaas_magics.runtime.api import FLUSH_SECONDS
 
-INTERVAL_SECONDS = 0.5
+INTERVAL_SECONDS = 1.0
+"""Least time from one batch to the next. Points after a pause are sent at once."""
 CAPACITY = 100_000
 """Points kept for a service that is down; beyond it every second one goes."""
 _BATCH = 5_000
@@ -43,10 +44,12 @@ class MetricSender:
         self._sequence = max(0, int((time.time() - attempt_began) * 1_000_000))
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        """There is something to send."""
+        self._hurry = threading.Event()
+        """It is waited for."""
         self._sent = threading.Event()
         self._sent.set()
         self._late = False
-        self._flushing = False
         self._closing = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="aiaas-metrics", daemon=True)
@@ -58,6 +61,7 @@ class MetricSender:
             if self._stopped:
                 return
             self._sent.clear()
+            self._wake.set()
             self._pending.append(point)
             if len(self._pending) > self._capacity:
                 # The newest stays: it is the one that is looked at.
@@ -68,25 +72,28 @@ class MetricSender:
         with self._lock:
             if not self._stopped:
                 self._progress = progress
+                self._wake.set()
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
         """Return once the points so far are with the service, or after `timeout` seconds; once it
         was too late, training waits no more until the service answers again."""
-        if self._late:
+        if self._late or self._sent.is_set():
             return
-        self._flushing = True
-        self._wake.set()
+        self._hurry.set()
         self._late = not self._sent.wait(timeout)
 
     def close(self, timeout: float = 60) -> None:
         """Send what is left, waiting at most `timeout` seconds; a repeat does nothing."""
-        self._closing = True
-        self._wake.set()
+        with self._lock:
+            self._closing = True
+            self._wake.set()
+            self._hurry.set()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         while True:
-            # Cleared first: who wakes us from here on is served by another round.
+            self._wake.wait()
+            # Cleared first: what comes from here on is served by another round.
             self._wake.clear()
             closing = self._closing
             while batch := self._take():
@@ -107,14 +114,15 @@ class MetricSender:
                     break
             if closing:
                 return
-            self._wake.wait(self._interval)
+            self._hurry.wait(self._interval)
 
     def _goes_on(self, closing: bool) -> bool:
         with self._lock:
             if not self._pending:
-                self._flushing = False
                 self._sent.set()
-            return closing or self._flushing or len(self._pending) >= _BATCH
+                if not self._closing:
+                    self._hurry.clear()
+            return closing or self._hurry.is_set() or len(self._pending) >= _BATCH
 
     def _take(self) -> JobMetrics | None:
         with self._lock:
