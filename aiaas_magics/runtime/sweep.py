@@ -24,8 +24,10 @@ from aiaas_hub.schemas.jobs import Job, JobFailed, JobStarted, JobStopped
 from aiaas_hub.schemas.runs import ParamValue, RunError, SweepSpec
 from aiaas_magics.errors import RunOver
 from aiaas_magics.runtime.api import JobApi
+from aiaas_magics.runtime.diagnosis import Failure, diagnose
 from aiaas_magics.runtime.failures import TrainingFailed
 from aiaas_magics.runtime.ledger import Journal, Ledger, say, shown
+from aiaas_magics.runtime.recognisers import CERTAIN_DEATHS, DEATHS
 from aiaas_magics.runtime.search import search_of
 from aiaas_magics.runtime.trial import Result, Shared, Trial
 
@@ -258,7 +260,7 @@ class Reporting(_OfThisProcess, tune.Callback):  # type: ignore[misc]  # likewis
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         number, params = _of(trial)
-        failure = _failure(trial)
+        failure = failure_of(trial)
         self._ledger.end(number, failure)
         say(f"trial {number} failed: {failure.message}")
         self.tell(number, params, JobFailed(error=failure))
@@ -301,7 +303,8 @@ def _name(trial: Any) -> str:
     return f"trial-{_of(trial)[0]}"
 
 
-def _failure(trial: Any) -> RunError:
+def failure_of(trial: Any) -> RunError:
+    """Why one of Ray Tune's trials failed."""
     # Tune has just written it, here; it comes to the sweep's directory later.
     file = trial.pickled_error_file
     error = ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
@@ -309,8 +312,9 @@ def _failure(trial: Any) -> RunError:
     told = getattr(error, "cause", error)
     if isinstance(told, TrainingFailed):
         return told.error
+    known = None if told is None else diagnose(Failure(told), (*CERTAIN_DEATHS, *DEATHS))
     return RunError(
-        message="The trial's worker died.",
+        message=f"The trial's worker died{f': {known.sentence}' if known else ''}.",
         remedy="If it ran out of memory, use a smaller batch or a lower --concurrency; add "
         "--retries 1 to go on from the trial's last ctx.checkpoint().",
     )

@@ -7,6 +7,7 @@ import importlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from torch import distributed
 from aiaas_hub.schemas.errors import InvalidInput
 from aiaas_hub.schemas.jobs import Job
 from aiaas_hub.schemas.runs import PinnedDataset, Resources, RunError, Snapshot
-from aiaas_magics.runtime import failures
+from aiaas_magics.runtime import failures, sweep
 
 PARAMS = {"lr": 0.1, "batch_size": 64}
 
@@ -358,3 +359,29 @@ def test_no_line_of_the_wire_is_too_long() -> None:
     error = fails("raise ValueError('x' * 100_000)")
     assert len(error.message) <= 500
     assert len(error.traceback) <= 20_000
+
+
+@pytest.mark.parametrize(
+    ("death", "sentence"),
+    [
+        (
+            ray.exceptions.OutOfMemoryError(
+                "Task was killed due to the node running low on memory."
+            ),
+            "The trial's worker died: it used more memory than its machine has left",
+        ),
+        (ray.exceptions.WorkerCrashedError(), "The trial's worker died."),
+        (None, "The trial's worker died."),
+    ],
+)
+def test_the_worker_of_a_trial_that_died_is_explained(
+    tmp_path: Path, death: Exception | None, sentence: str
+) -> None:
+    # As Ray Tune leaves it: a file beside the trial, or none.
+    file = tmp_path / "error.pkl"
+    file.write_bytes(ray.cloudpickle.dumps(death))
+    trial = SimpleNamespace(pickled_error_file=str(file) if death else None)
+    error = sweep.failure_of(trial)
+    assert error.message.startswith(sentence)
+    assert error.message.endswith(".")
+    assert "--concurrency" in error.remedy
