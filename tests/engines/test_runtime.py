@@ -384,7 +384,7 @@ def test_a_checkpoint_waits_for_the_log_before_it(
     try:
         go.touch()
         until(lambda: list(storage.rglob("checkpoint_*/*")))
-        # Written, and not counted yet: the driver looks for it ten times a second.
+        # Written, and not counted yet: the driver looks for it five times a second.
         time.sleep(1)
         assert not list(storage.rglob("checkpoint_manager_snapshot.json"))
     finally:
