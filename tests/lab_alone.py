@@ -64,7 +64,13 @@ def lab(home: Path, opens: str = "lab", **environ: str) -> Iterator[str]:
         yield f"{url}/{opens}?token={TOKEN}"
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # Ended amid a reading of its contents, jupyter_server leaves a thread of AnyIO behind
+            # that nothing wakes any more, and Python waits for that one.
+            process.kill()
+            process.wait(PATIENCE)
 
 
 class LongLists(BaseHTTPRequestHandler):
