@@ -3,7 +3,7 @@
     python tests/benchmarks/log_flood.py [SECONDS] [LINES_PER_SECOND]
 
 The service runs in a process of its own on SQLite. A run's log is sent as its driver sends it, a
-piece every half second, while someone watches the run's stream and another user asks for lists.
+piece every second, while someone watches the run's stream and another user asks for lists.
 Latencies are medians and 95th percentiles in milliseconds, quiet and flooded in turn.
 """
 
@@ -27,7 +27,7 @@ from api_world import serving
 
 from aiaas_hub.home import Home
 
-PIECE_SECONDS = 0.5
+PIECE_SECONDS = 1.0
 PAUSE_SECONDS = 0.02
 LIMIT_RATIO = 3.0
 """Of the medians: on two busy cores the reader of the stream takes its part too."""
